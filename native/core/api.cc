@@ -1,0 +1,325 @@
+// The C interface. Every function: check pointers, one call, write the result.
+#include "ortolan/ortolan.h"
+
+#include "core/run.h"
+
+using namespace ortolan;
+
+namespace {
+
+Model* unwrap(OrtolanModel* model) { return reinterpret_cast<Model*>(model); }
+const Model* unwrap(const OrtolanModel* model) { return reinterpret_cast<const Model*>(model); }
+Run* unwrap(OrtolanRun* run) { return reinterpret_cast<Run*>(run); }
+OutputTensor* unwrap(OrtolanValue* value) { return reinterpret_cast<OutputTensor*>(value); }
+OrtolanStatus answer(Status status) { return static_cast<OrtolanStatus>(status); }
+
+bool parse(String text, uint64_t* number) {
+  *number = 0;
+  for (size_t i = 0; i < text.size; ++i) {
+    if (text.data[i] < '0' || text.data[i] > '9') return false;
+    *number = *number * 10 + static_cast<uint64_t>(text.data[i] - '0');
+  }
+  return text.size > 0 && text.size < 20;
+}
+
+// False when the value of a known key is no number.
+bool apply(Options& options, String key, String value) {
+  uint64_t n;
+  bool is_number = parse(value, &n);
+  auto set = [&](auto& place, uint64_t limit) {
+    if (is_number) place = static_cast<__remove_reference_t(decltype(place))>(min(n, limit));
+    return is_number;
+  };
+  if (key == String("session.intra_op_num_threads")) return set(options.threads, 1024);
+  if (key == String("session.set_denormal_as_zero")) return set(options.flush_denormals, 1);
+  if (key == String("ortolan.instruction_set")) return set(options.instruction_set, 255);
+  if (key == String("ortolan.max_tensor_bytes")) return set(options.max_tensor_bytes, SIZE_MAX / 2);
+  if (key == String("ortolan.max_nodes")) return set(options.max_nodes, UINT64_MAX);
+  if (key == String("ortolan.max_iterations")) return set(options.max_iterations, UINT64_MAX);
+  return true;
+}
+
+template <class Load>
+OrtolanStatus make_model(const OrtolanOption* list, size_t count, const OrtolanHooks* hooks,
+                         OrtolanModel** result, const Load& load) {
+  if (!result || (count && !list)) return ORTOLAN_INVALID_ARGUMENT;
+  *result = nullptr;
+  Options options;
+  options.allocator = platform::default_allocator();
+  if (hooks && hooks->size >= sizeof(OrtolanHooks)) {
+    if (hooks->allocate && hooks->deallocate)
+      options.allocator = {hooks->user, hooks->allocate, hooks->deallocate};
+    options.log = hooks->log;
+    options.log_user = hooks->user;
+  }
+  void* memory = options.allocator.get(sizeof(Model));
+  if (!memory) return ORTOLAN_OUT_OF_MEMORY;
+  auto* model = new (memory, Zone::Placement{}) Model(options);
+  *result = reinterpret_cast<OrtolanModel*>(model);
+  for (size_t i = 0; i < count; ++i) {
+    String key = from_c(list[i].key), value = from_c(list[i].value);
+    if (!apply(model->options, key, value))
+      return answer(fail(model->error, Status::kInvalidArgument, "option \"", key,
+                         "\" needs a number, not \"", value, "\""));
+  }
+  Status status = load(*model);
+  if (status != Status::kOk && options.log)
+    options.log(options.log_user, 3, model->error.text());
+  return answer(status);
+}
+
+const Value* value_at(const OrtolanModel* handle, OrtolanSide side, size_t index) {
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded) return nullptr;
+  const Graph& graph = model->main();
+  Span<uint32_t> list = side == ORTOLAN_INPUT ? graph.inputs : graph.outputs;
+  return index < list.size ? &graph.values[list[index]] : nullptr;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* ortolan_version(void) { return ORTOLAN_VERSION; }
+
+const char* ortolan_instruction_set(void) {
+  return platform::instruction_set_name(platform::instruction_set_level());
+}
+
+OrtolanStatus ortolan_model_load(const void* bytes, size_t size, const OrtolanOption* options,
+                                 size_t option_count, const OrtolanHooks* hooks,
+                                 OrtolanModel** model) {
+  return make_model(options, option_count, hooks, model, [&](Model& m) {
+    if (!bytes) return fail(m.error, Status::kInvalidArgument, "there are no bytes");
+    return m.load(static_cast<const uint8_t*>(bytes), size);
+  });
+}
+
+OrtolanStatus ortolan_model_open(const char* path, const OrtolanOption* options,
+                                 size_t option_count, const OrtolanHooks* hooks,
+                                 OrtolanModel** model) {
+  return make_model(options, option_count, hooks, model, [&](Model& m) {
+    if (!path) return fail(m.error, Status::kInvalidArgument, "there is no path");
+    return m.open(path);
+  });
+}
+
+void ortolan_model_release(OrtolanModel* handle) {
+  Model* model = unwrap(handle);
+  if (!model || !model->release()) return;
+  Allocator allocator = model->options.allocator;
+  model->~Model();
+  allocator.put(model, sizeof(Model));
+}
+
+const char* ortolan_model_error(const OrtolanModel* model) {
+  return model ? unwrap(model)->error.text() : "memory is out";
+}
+
+size_t ortolan_model_count(const OrtolanModel* handle, OrtolanSide side) {
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded) return 0;
+  return side == ORTOLAN_INPUT ? model->main().inputs.size : model->main().outputs.size;
+}
+
+const char* ortolan_model_name(const OrtolanModel* model, OrtolanSide side, size_t index) {
+  const Value* v = value_at(model, side, index);
+  return v ? v->name.data : nullptr;
+}
+
+OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side, size_t index,
+                                   OrtolanTensor* tensor) {
+  const Value* v = value_at(model, side, index);
+  if (!v || !tensor || tensor->size < sizeof(OrtolanTensor)) return ORTOLAN_INVALID_ARGUMENT;
+  tensor->type = static_cast<int32_t>(v->type);
+  tensor->rank = v->rank_hint < 0 ? 0xffffffffu : static_cast<uint32_t>(v->rank_hint);
+  tensor->data = nullptr;
+  tensor->bytes = 0;
+  for (uint32_t d = 0; d < v->shape.rank; ++d) tensor->dims[d] = v->shape[d];
+  return ORTOLAN_OK;
+}
+
+const char* ortolan_model_dimension(const OrtolanModel* model, OrtolanSide side, size_t index,
+                                    size_t axis) {
+  const Value* v = value_at(model, side, index);
+  if (!v || axis >= v->dim_names.size || v->dim_names[axis].size == 0) return nullptr;
+  return v->dim_names[axis].data;
+}
+
+int32_t ortolan_model_overridable(const OrtolanModel* model, size_t index) {
+  const Value* v = value_at(model, ORTOLAN_INPUT, index);
+  return v && v->data ? 1 : 0;
+}
+
+const char* ortolan_model_metadata(const OrtolanModel* handle, const char* key) {
+  using namespace schema;
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded || !key) return nullptr;
+  struct Named {
+    String key;
+    uint16_t slot;
+  };
+  constexpr Named kNamed[] = {{"producer_name", ModelTable::kProducerName},
+                              {"producer_version", ModelTable::kProducerVersion},
+                              {"domain", ModelTable::kDomain},
+                              {"description", ModelTable::kDocString},
+                              {"graph_description", ModelTable::kGraphDocString}};
+  String wanted = from_c(key);
+  if (wanted == String("ort_version"))
+    return model->root.string(InferenceSessionTable::kOrtVersion).data;
+  FbTable table = model->root.table(InferenceSessionTable::kModel);
+  for (const Named& named : kNamed)
+    if (named.key == wanted) return table.string(named.slot).data;
+  FbOffsets props = table.offsets(ModelTable::kMetadataProps);
+  for (size_t i = 0; i < props.size(); ++i)
+    if (props.table(i).string(StringStringEntryTable::kKey) == wanted)
+      return props.table(i).string(StringStringEntryTable::kValue).data;
+  return nullptr;
+}
+
+const char* ortolan_model_metadata_key(const OrtolanModel* handle, size_t index) {
+  using namespace schema;
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded) return nullptr;
+  FbTable table = model->root.table(InferenceSessionTable::kModel);
+  FbOffsets props = table.offsets(ModelTable::kMetadataProps);
+  if (index >= props.size()) return nullptr;
+  return props.table(index).string(StringStringEntryTable::kKey).data;
+}
+
+int32_t ortolan_model_number(const OrtolanModel* handle, const char* key, int64_t* number) {
+  using namespace schema;
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded || !number) return 0;
+  String wanted = from_c(key);
+  FbTable table = model->root.table(InferenceSessionTable::kModel);
+  if (wanted == String("nodes")) {
+    *number = 0;
+    for (const Graph* graph : model->graphs) *number += static_cast<int64_t>(graph->nodes.size);
+  } else if (wanted == String("graphs")) {
+    *number = static_cast<int64_t>(model->graphs.size());
+  } else if (wanted == String("model_version")) {
+    *number = table.scalar<int64_t>(ModelTable::kModelVersion, 0);
+  } else if (wanted == String("ir_version")) {
+    *number = table.scalar<int64_t>(ModelTable::kIrVersion, 0);
+  } else if (wanted == String("loaded_bytes")) {
+    *number = static_cast<int64_t>(model->zone.bytes());
+  } else if (wanted == String("copied")) {
+    *number = model->copied ? 1 : 0;
+  } else {
+    return 0;
+  }
+  return 1;
+}
+
+OrtolanStatus ortolan_run_create(OrtolanModel* handle, OrtolanRun** result) {
+  Model* model = unwrap(handle);
+  if (!result || !model || !model->loaded) return ORTOLAN_INVALID_ARGUMENT;
+  *result = nullptr;
+  void* memory = model->options.allocator.get(sizeof(Run));
+  if (!memory) return ORTOLAN_OUT_OF_MEMORY;
+  auto* run = new (memory, Zone::Placement{}) Run(*model);
+  *result = reinterpret_cast<OrtolanRun*>(run);
+  return answer(run->create());
+}
+
+void ortolan_run_release(OrtolanRun* handle) {
+  Run* run = unwrap(handle);
+  if (!run) return;
+  Allocator allocator = run->model().options.allocator;
+  run->~Run();
+  allocator.put(run, sizeof(Run));
+}
+
+const char* ortolan_run_error(const OrtolanRun* run) {
+  return run ? unwrap(const_cast<OrtolanRun*>(run))->error().text() : "memory is out";
+}
+
+static OrtolanStatus argument(OrtolanRun* handle, size_t index, const OrtolanTensor* tensor,
+                              Status (Run::*set)(size_t, const TensorArgument&)) {
+  Run* run = unwrap(handle);
+  if (!run || !tensor || tensor->size < sizeof(OrtolanTensor)) return ORTOLAN_INVALID_ARGUMENT;
+  if (tensor->rank > kMaxRank)
+    return answer(fail(run->error(), Status::kInvalidArgument, "argument ", index, " has ",
+                       tensor->rank, " dimensions; at most 8 are supported"));
+  TensorArgument given;
+  given.data = tensor->data;
+  given.bytes = tensor->bytes;
+  given.shape = Shape::of({tensor->dims, tensor->rank});
+  given.type = tensor->type > 0 && tensor->type < kDataTypes ? static_cast<DataType>(tensor->type)
+                                                             : DataType::kUndefined;
+  given.present = true;
+  size_t alignment = max<size_t>(min<size_t>(element_size(given.type), 8), 1);
+  if (given.bytes && (!given.data || reinterpret_cast<uintptr_t>(given.data) % alignment != 0))
+    return answer(fail(run->error(), Status::kInvalidArgument, "the bytes of argument ", index,
+                       " are not aligned to their elements"));
+  return answer((run->*set)(index, given));
+}
+
+OrtolanStatus ortolan_run_input(OrtolanRun* run, size_t index, const OrtolanTensor* tensor) {
+  return argument(run, index, tensor, &Run::set_input);
+}
+
+OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index, const OrtolanTensor* tensor) {
+  return argument(run, index, tensor, &Run::set_output);
+}
+
+OrtolanStatus ortolan_run_execute(OrtolanRun* run) {
+  return run ? answer(unwrap(run)->execute()) : ORTOLAN_INVALID_ARGUMENT;
+}
+
+OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index) {
+  return run ? reinterpret_cast<OrtolanValue*>(unwrap(run)->take_output(index)) : nullptr;
+}
+
+void ortolan_run_cancel(OrtolanRun* run) {
+  if (run) unwrap(run)->cancel();
+}
+
+int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* number) {
+  Run* run = unwrap(const_cast<OrtolanRun*>(handle));
+  if (!run || !number) return 0;
+  String wanted = from_c(key);
+  if (wanted == String("arena_bytes"))
+    *number = static_cast<int64_t>(run->arena_bytes());
+  else if (wanted == String("arena_floor"))
+    *number = static_cast<int64_t>(run->arena_floor());
+  else if (wanted == String("heap_peak"))
+    *number = static_cast<int64_t>(run->heap_peak());
+  else
+    return 0;
+  return 1;
+}
+
+OrtolanStatus ortolan_value_tensor(const OrtolanValue* handle, OrtolanTensor* tensor) {
+  OutputTensor* value = unwrap(const_cast<OrtolanValue*>(handle));
+  if (!value || !tensor || tensor->size < sizeof(OrtolanTensor)) return ORTOLAN_INVALID_ARGUMENT;
+  tensor->type = static_cast<int32_t>(value->type);
+  tensor->rank = value->shape.rank;
+  tensor->data = value->data();
+  tensor->bytes = value->shape.count() * element_size(value->type);
+  for (uint32_t d = 0; d < value->shape.rank; ++d) tensor->dims[d] = value->shape[d];
+  return ORTOLAN_OK;
+}
+
+void ortolan_value_retain(OrtolanValue* value) {
+  if (value) __atomic_fetch_add(&unwrap(value)->references, 1, __ATOMIC_RELAXED);
+}
+
+void ortolan_value_release(OrtolanValue* handle) {
+  OutputTensor* value = unwrap(handle);
+  if (!value || __atomic_sub_fetch(&value->references, 1, __ATOMIC_ACQ_REL)) return;
+  Allocator allocator = value->allocator;
+  allocator.put(value, value->bytes);
+}
+
+void* ortolan_allocate(size_t bytes) {
+  Allocator allocator = platform::default_allocator();
+  return allocator.get(bytes);
+}
+
+void ortolan_deallocate(void* memory, size_t bytes) {
+  platform::default_allocator().put(memory, bytes);
+}
+
+}  // extern "C"

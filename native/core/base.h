@@ -1,0 +1,81 @@
+// Freestanding foundation of the runtime: integer types, small traits, spans, memory helpers.
+// Nothing here or below includes a C or C++ library header; compiler headers only.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ORTOLAN_INLINE [[gnu::always_inline]] inline
+#define ORTOLAN_NOINLINE [[gnu::noinline]]
+
+namespace ortolan {
+
+template <class T>
+constexpr T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+constexpr T max(T a, T b) {
+  return a < b ? b : a;
+}
+template <class T>
+constexpr void swap(T& a, T& b) {
+  T t = a;
+  a = b;
+  b = t;
+}
+
+// size rounded up to a multiple of `unit`, a power of two
+constexpr size_t round_up(size_t size, size_t unit) { return (size + unit - 1) & ~(unit - 1); }
+
+// A view of n elements that somebody else owns.
+template <class T>
+struct Span {
+  T* data = nullptr;
+  size_t size = 0;
+
+  constexpr T& operator[](size_t i) const { return data[i]; }
+  constexpr T* begin() const { return data; }
+  constexpr T* end() const { return data + size; }
+  constexpr bool empty() const { return size == 0; }
+};
+
+// A view of UTF-8 bytes, not terminated by zero.
+struct String {
+  const char* data = nullptr;
+  size_t size = 0;
+
+  constexpr String() = default;
+  constexpr String(const char* text, size_t length) : data(text), size(length) {}
+  template <size_t N>
+  constexpr String(const char (&literal)[N]) : data(literal), size(N - 1) {}
+
+  constexpr bool operator==(String other) const {
+    if (size != other.size) return false;
+    for (size_t i = 0; i < size; ++i)
+      if (data[i] != other.data[i]) return false;
+    return true;
+  }
+};
+
+// The text of a zero-terminated string; null counts as empty.
+inline String from_c(const char* text) {
+  size_t n = 0;
+  while (text && text[n]) ++n;
+  return {text, n};
+}
+
+template <class A, class B>
+constexpr bool is_same = false;
+template <class A>
+constexpr bool is_same<A, A> = true;
+
+template <class T>
+constexpr bool is_float = is_same<T, float> || is_same<T, double>;
+
+ORTOLAN_INLINE void copy(void* to, const void* from, size_t bytes) {
+  __builtin_memcpy(to, from, bytes);
+}
+ORTOLAN_INLINE void fill_zero(void* to, size_t bytes) { __builtin_memset(to, 0, bytes); }
+
+}  // namespace ortolan

@@ -1,0 +1,402 @@
+// Phases 2 and 4: execution order, element types, the kernel of each node, and its preparation.
+#include "core/loader.h"
+
+namespace ortolan {
+
+namespace {
+
+// A signature of the registry, read in place (core/registry.h has its form).
+struct SignatureView {
+  explicit SignatureView(const uint8_t* bytes) : bytes(bytes) {
+    copy(&header, bytes, sizeof(header));
+  }
+  uint32_t mask(uint8_t variable) const {
+    return read<uint32_t>(bytes + sizeof(header) + 4 * static_cast<size_t>(variable));
+  }
+  const uint8_t* parameters() const {
+    return bytes + sizeof(header) + 4 * static_cast<size_t>(header.variables);
+  }
+  uint8_t input(size_t i) const {
+    return parameters()[min<size_t>(i, header.declared_inputs - 1)];
+  }
+  uint8_t output(size_t i) const {
+    return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
+  }
+  bool takes_inputs(size_t n) const {
+    return n <= header.declared_inputs || (header.variadic & 1);
+  }
+  bool takes_outputs(size_t n) const {
+    return n <= header.declared_outputs || (header.variadic & 2);
+  }
+
+  Signature header;
+  const uint8_t* bytes;
+};
+
+constexpr uint8_t kMaxVariables = 16;
+
+bool covers(const Row& row, int32_t version) {
+  return version >= row.min_version && (version <= row.max_version || row.max_version == 255);
+}
+
+String text_of(DataType type) {
+  constexpr String kNames[] = {"undefined", "float",   "uint8",     "int8",       "uint16",
+                               "int16",     "int32",   "int64",     "string",     "bool",
+                               "float16",   "double",  "uint32",    "uint64",     "complex64",
+                               "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz",
+                               "float8e5m2", "float8e5m2fnuz"};
+  return kNames[static_cast<uint8_t>(type)];
+}
+
+DataType type_from_attribute(const Node& node, TypeAttribute source) {
+  if (source == TypeAttribute::kValue) {
+    const Attribute* value = find_attribute(node, "value");
+    return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
+  }
+  const Attribute* a = find_attribute(node, source == TypeAttribute::kTo ? String("to")
+                                                                         : String("dtype"));
+  if (!a || a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
+    return DataType::kUndefined;
+  return static_cast<DataType>(a->i);
+}
+
+}  // namespace
+
+const Operator* find_operator(String domain, String type) {
+  uint32_t hash = operator_hash(domain, type), low = 0, high = kOperatorCount;
+  while (low < high) {
+    uint32_t middle = (low + high) / 2;
+    if (kOperators[middle].hash < hash)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  bool found = low < kOperatorCount && kOperators[low].hash == hash;
+  return found ? &kOperators[low] : nullptr;
+}
+
+// Keeps the file's order where it is valid; else producers come first, otherwise as in the file.
+Status Loader::order(GraphBuilder& b) {
+  const Allocator& allocator = model_.options.allocator;
+  size_t n = b.nodes.size();
+  List<uint32_t> producer(allocator), waits(allocator), first(allocator), users(allocator);
+  List<uint32_t> ready(allocator);
+  if (!producer.resize(b.values.size(), kNoValue)) return out_of_memory();
+  for (uint32_t i = 0; i < n; ++i)
+    for (uint32_t value : b.nodes[i].outputs)
+      if (value != kNoValue) producer[value] = i;
+  auto each_need = [&](uint32_t i, auto use) {
+    const Node& node = b.nodes[i];
+    auto visit = [&](uint32_t value) {
+      if (value != kNoValue && producer[value] != kNoValue) use(producer[value]);
+    };
+    for (uint32_t value : node.inputs) visit(value);
+    for (Graph* body : node.bodies) {
+      if (!body) continue;
+      GraphBuilder* inner = builder_of(body);
+      for (uint32_t capture : inner->captures) visit(inner->values[capture].outer);
+    }
+  };
+  bool valid = true;
+  for (uint32_t i = 0; i < n; ++i) each_need(i, [&](uint32_t p) { valid = valid && p < i; });
+  if (valid) return Status::kOk;
+  if (!waits.resize(n, 0) || !first.resize(n + 2, 0)) return out_of_memory();
+  for (uint32_t i = 0; i < n; ++i) each_need(i, [&](uint32_t p) { ++waits[i], ++first[p + 2]; });
+  for (size_t i = 2; i < n + 2; ++i) first[i] += first[i - 1];
+  if (!users.resize(first[n + 1], 0) || !ready.reserve(n)) return out_of_memory();
+  for (uint32_t i = 0; i < n; ++i) each_need(i, [&](uint32_t p) { users[first[p + 1]++] = i; });
+  List<Node> sorted(allocator);
+  if (!sorted.reserve(n)) return out_of_memory();
+  for (uint32_t i = 0; i < n; ++i)
+    if (waits[i] == 0 && !ready.push(i)) return out_of_memory();
+  for (size_t at = 0; at < ready.size(); ++at) {
+    uint32_t i = ready[at];
+    if (!sorted.push(b.nodes[i])) return out_of_memory();
+    for (uint32_t k = first[i]; k < first[i + 1]; ++k)
+      if (--waits[users[k]] == 0 && !ready.push(users[k])) return out_of_memory();
+  }
+  if (sorted.size() != n)
+    for (uint32_t i = 0; i < n; ++i)
+      if (waits[i]) return node_error(b.nodes[i], Status::kInvalidGraph, "it is part of a cycle");
+  for (size_t i = 0; i < n; ++i) b.nodes[i] = sorted[i];
+  return Status::kOk;
+}
+
+Status Loader::bind_graph(GraphBuilder& b) {
+  for (uint32_t value : b.graph->inputs)
+    if (b.values[value].kind != ValueKind::kTensor ||
+        b.values[value].type == DataType::kUndefined)
+      return fail(error_, Status::kNotImplemented, "input \"", b.values[value].name,
+                  "\" has no tensor type that is supported");
+  for (Node& node : b.nodes) ORTOLAN_TRY(bind_node(b, node));
+  return Status::kOk;
+}
+
+Status Loader::note_unknown(const Node& node) {
+  for (size_t i = 0; i < unknown_count_; ++i)
+    if (unknown_[i]->type == node.type && unknown_[i]->domain == node.domain) return Status::kOk;
+  if (unknown_count_ < sizeof(unknown_) / sizeof(unknown_[0])) unknown_[unknown_count_++] = &node;
+  return Status::kOk;
+}
+
+Status Loader::unknown_operators() {
+  if (unknown_count_ == 0) return Status::kOk;
+  error_.clear();
+  error_.append(Part("operators that this build does not have:"));
+  for (size_t i = 0; i < unknown_count_; ++i) {
+    const Node& node = *unknown_[i];
+    error_.append(Part(i ? String(", ") : String(" ")));
+    if (node.domain.size) error_.append(Part(node.domain)), error_.append(Part(":"));
+    error_.append(Part(node.type));
+    error_.append(Part(" (version "));
+    error_.append(Part(static_cast<int64_t>(node.since_version)));
+    error_.append(Part(")"));
+  }
+  return Status::kNotImplemented;
+}
+
+Status Loader::bind_node(GraphBuilder& b, Node& node) {
+  const Operator* op = find_operator(node.domain, node.type);
+  if (!op) {
+    for (uint32_t value : node.outputs) {
+      if (value == kNoValue) continue;
+      // Keep looking for more unknown operators as if the file's types were true.
+      Value& v = b.values[value];
+      if (v.kind != ValueKind::kTensor) v.kind = ValueKind::kTensor, v.type = DataType::kFloat;
+    }
+    return note_unknown(node);
+  }
+  const Row& any = kRows[op->first_row];
+  if (kKernels[any.kernel].control != Control::kNone) {
+    node.kernel = &kKernels[any.kernel];
+    return bind_control(b, node);
+  }
+  if (node.bodies[0] || node.bodies[1])
+    return node_error(node, Status::kInvalidGraph, "it has a graph but is no control flow");
+  return choose_row(b, node, *op);
+}
+
+// Binds type variables from the inputs and gives the outputs their types.
+Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
+                            DataType* variables) {
+  SignatureView signature(bytes);
+  size_t given = node.inputs.size;
+  if (!signature.takes_inputs(given) || !signature.takes_outputs(node.outputs.size) ||
+      signature.header.variables > kMaxVariables)
+    return node_error(node, Status::kInvalidGraph, "it has ", given, " inputs and ",
+                      node.outputs.size, " outputs, more than the operator");
+  for (size_t i = 0; i < signature.header.min_inputs; ++i)
+    if (i >= given || node.inputs[i] == kNoValue)
+      return node_error(node, Status::kInvalidGraph, "input ", i, " is missing");
+  for (size_t i = 0; i < given; ++i) {
+    if (node.inputs[i] == kNoValue) continue;
+    const Value& v = b.values[node.inputs[i]];
+    if (v.kind != ValueKind::kTensor || v.type == DataType::kUndefined)
+      return node_error(node, Status::kNotImplemented, "input ", i, " (\"", v.name,
+                        "\") is no tensor of a known type");
+    uint8_t variable = signature.input(i);
+    if (variable == kFreeVariable) continue;
+    if (!(signature.mask(variable) & type_bit(v.type)))
+      return node_error(node, Status::kNotImplemented, "input ", i, " (\"", v.name,
+                        "\") is ", text_of(v.type), ", for which this build has no kernel");
+    if (variables[variable] == DataType::kUndefined) variables[variable] = v.type;
+    if (variables[variable] != v.type)
+      return node_error(node, Status::kInvalidGraph, "input ", i, " (\"", v.name, "\") is ",
+                        text_of(v.type), ", but ", text_of(variables[variable]), " is needed");
+  }
+  for (size_t i = 0; i < node.outputs.size; ++i) {
+    uint8_t variable = signature.output(i);
+    if (variable == kFreeVariable) continue;
+    DataType& type = variables[variable];
+    uint32_t mask = signature.mask(variable);
+    auto source = static_cast<TypeAttribute>(signature.header.type_attribute);
+    if (type == DataType::kUndefined && source != TypeAttribute::kNone)
+      type = type_from_attribute(node, source);
+    if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
+      type = static_cast<DataType>(__builtin_ctz(mask));
+    if (type == DataType::kUndefined || !(mask & type_bit(type)))
+      return node_error(node, Status::kNotImplemented, "output ", i, " would be ", text_of(type),
+                        ", for which this build has no kernel");
+    if (node.outputs[i] == kNoValue) continue;
+    Value& v = b.values[node.outputs[i]];
+    v.kind = ValueKind::kTensor;
+    v.type = type;
+  }
+  return Status::kOk;
+}
+
+Status Loader::choose_row(GraphBuilder& b, Node& node, const Operator& op) {
+  uint32_t signature = ~0u;
+  DataType variables[kMaxVariables] = {};
+  for (uint32_t i = 0; i < op.row_count; ++i) {
+    const Row& row = kRows[op.first_row + i];
+    if (!covers(row, node.since_version) || row.target > model_.level) continue;
+    if (signature == ~0u) {
+      signature = row.signature;
+      ORTOLAN_TRY(derive_types(b, node, kSignatures + signature, variables));
+    }
+    SignatureView view(kSignatures + row.signature);
+    auto fits = [&](uint8_t key, uint32_t types) {
+      return key == kNoVariable || (types & type_bit(variables[key]));
+    };
+    if (row.signature != signature || !fits(view.header.key_a, row.types_a) ||
+        !fits(view.header.key_b, row.types_b))
+      continue;
+    node.kernel = &kKernels[row.kernel];
+    return Status::kOk;
+  }
+  if (signature == ~0u)
+    return node_error(node, Status::kNotImplemented, "version ", node.since_version,
+                      " of the operator is not in this build");
+  SignatureView view(kSignatures + signature);
+  DataType a = view.header.key_a == kNoVariable ? DataType::kUndefined
+                                                : variables[view.header.key_a];
+  DataType c = view.header.key_b == kNoVariable ? DataType::kUndefined
+                                                : variables[view.header.key_b];
+  return node_error(node, Status::kNotImplemented, "this build has no kernel for the types ",
+                    text_of(a), " and ", text_of(c));
+}
+
+// The types of a body: captures from outside, inputs as the file states them.
+Status Loader::bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_inputs) {
+  GraphBuilder* inner = builder_of(body);
+  for (uint32_t capture : inner->captures) {
+    Value& v = inner->values[capture];
+    const Value& outer = b.values[v.outer];
+    v.kind = outer.kind;
+    v.type = outer.type;
+    v.rank_hint = outer.rank_hint;
+  }
+  for (size_t i = 0; i < body->inputs.size; ++i) {
+    Value& v = inner->values[body->inputs[i]];
+    size_t from = i - skip_inputs + (skip_inputs ? 2 : 0);
+    DataType given = DataType::kUndefined;
+    if (skip_inputs && i < 2)
+      given = i == 0 ? DataType::kInt64 : DataType::kBool;
+    else if (from < node.inputs.size && node.inputs[from] != kNoValue)
+      given = b.values[node.inputs[from]].type;
+    if (v.kind == ValueKind::kNone) v.kind = ValueKind::kTensor, v.type = given;
+    if (v.type != given)
+      return node_error(node, Status::kInvalidGraph, "input ", i, " of the body is ",
+                        text_of(v.type), ", but is given ", text_of(given));
+  }
+  return bind_graph(*inner);
+}
+
+Status Loader::bind_control(GraphBuilder& b, Node& node) {
+  Control control = node.kernel->control;
+  bool is_if = control == Control::kIf, is_loop = control == Control::kLoop;
+  if (!node.bodies[0] || (is_if && !node.bodies[1]))
+    return node_error(node, Status::kInvalidGraph, "a body is missing");
+  size_t in = node.inputs.size, out = node.outputs.size;
+  if (is_if && (in != 1 || node.inputs[0] == kNoValue ||
+                b.values[node.inputs[0]].type != DataType::kBool))
+    return node_error(node, Status::kInvalidGraph, "its one input must be a bool");
+  if (is_loop) {
+    if (in < 2) return node_error(node, Status::kInvalidGraph, "it needs two inputs at least");
+    auto is = [&](size_t i, DataType type) {
+      return node.inputs[i] == kNoValue || b.values[node.inputs[i]].type == type;
+    };
+    if (!is(0, DataType::kInt64) || !is(1, DataType::kBool))
+      return node_error(node, Status::kInvalidGraph, "M must be int64 and cond bool");
+  }
+  ORTOLAN_TRY(bind_body(b, node, node.bodies[0], is_loop ? 2 : 0));
+  if (is_if) ORTOLAN_TRY(bind_body(b, node, node.bodies[1], 0));
+  size_t states = 0, skip = is_loop ? 1 : 0;
+  if (is_loop) {
+    states = in - 2;
+    if (node.bodies[0]->inputs.size != in || node.bodies[0]->outputs.size < 1 + states)
+      return node_error(node, Status::kInvalidGraph, "the body has ", node.bodies[0]->inputs.size,
+                        " inputs and ", node.bodies[0]->outputs.size,
+                        " outputs, which does not fit the node");
+    GraphBuilder* inner = builder_of(node.bodies[0]);
+    if (inner->values[node.bodies[0]->outputs[0]].type != DataType::kBool)
+      return node_error(node, Status::kInvalidGraph, "the body's condition must be bool");
+  } else if (control == Control::kScan) {
+    const Attribute* count = find_attribute(node, "num_scan_inputs");
+    int64_t scans = count && count->kind == AttributeKind::kInt ? count->i : 0;
+    if (node.since_version < 9)
+      return node_error(node, Status::kNotImplemented, "version 8 is not in this build");
+    if (scans < 1 || scans > static_cast<int64_t>(in) || node.bodies[0]->inputs.size != in)
+      return node_error(node, Status::kInvalidGraph, "num_scan_inputs ", scans,
+                        " does not fit the node's ", in, " inputs");
+    states = in - static_cast<size_t>(scans);
+    if (node.bodies[0]->outputs.size < states)
+      return node_error(node, Status::kInvalidGraph, "the body has too few outputs");
+    for (uint32_t value : node.inputs)
+      if (value == kNoValue) return node_error(node, Status::kInvalidGraph, "an input is missing");
+  }
+  for (Graph* body : node.bodies) {
+    if (!body) continue;
+    if (body->outputs.size != out + skip)
+      return node_error(node, Status::kInvalidGraph, "the body has ", body->outputs.size,
+                        " outputs, the node ", out);
+    GraphBuilder* inner = builder_of(body);
+    for (size_t i = 0; i < out; ++i) {
+      const Value& from = inner->values[body->outputs[i + skip]];
+      bool carried = !is_if && i < states;
+      if (carried && from.type != inner->values[body->inputs[i + (is_loop ? 2 : 0)]].type)
+        return node_error(node, Status::kInvalidGraph, "state ", i, " changes its type");
+      if (node.outputs[i] == kNoValue) continue;
+      Value& to = b.values[node.outputs[i]];
+      if (body == node.bodies[1] && to.type != from.type)
+        return node_error(node, Status::kInvalidGraph, "output ", i,
+                          " differs in type between the branches");
+      to.kind = from.kind;
+      to.type = from.type;
+    }
+  }
+  return Status::kOk;
+}
+
+// Moves what is final into the model's zone.
+Status Loader::finish(GraphBuilder& b) {
+  Graph& graph = *b.graph;
+  auto keep = [&](auto& list, auto& place) {
+    using Item = __remove_reference_t(decltype(list[0]));
+    Span<Item> items = model_.zone.array<Item>(list.size());
+    if (items.size != list.size()) return false;
+    for (size_t i = 0; i < items.size; ++i) items[i] = list[i];
+    place = items;
+    return true;
+  };
+  if (!keep(b.values, graph.values) || !keep(b.nodes, graph.nodes) ||
+      !keep(b.captures, graph.captures))
+    return out_of_memory();
+  return Status::kOk;
+}
+
+// Once per node, with the constants that it reads, those of outer graphs included.
+Status Loader::prepare(Graph& graph) {
+  List<Slot> slots(model_.options.allocator);
+  if (!slots.resize(graph.values.size)) return out_of_memory();
+  for (size_t i = 0; i < graph.values.size; ++i) {
+    Value& v = graph.values[i];
+    if (v.outer != kNoValue) {
+      const Value& outer = graph.parent->values[v.outer];
+      v.is_constant = outer.is_constant;
+      v.shape = outer.shape;
+      v.data = outer.data;
+    }
+    slots[i].type = v.type;
+    slots[i].layout = v.layout;
+    if (!v.is_constant) continue;
+    slots[i].data = const_cast<void*>(v.data);
+    slots[i].shape = v.shape;
+    slots[i].known = v.data != nullptr;
+    slots[i].state = Slot::kReady;
+  }
+  Context context;
+  context.slots_ = slots.begin();
+  context.error_ = &error_;
+  context.zone_ = &model_.zone;
+  context.threads_ = model_.threads;
+  for (Node& node : graph.nodes) {
+    if (!node.kernel->prepare) continue;
+    context.node_ = &node;
+    ORTOLAN_TRY(invoke(node.kernel->prepare, context));
+  }
+  return Status::kOk;
+}
+
+}  // namespace ortolan

@@ -1,0 +1,175 @@
+// All that a kernel sees: its operands, attributes, state, scratch and threads. Kernels include
+// this header and no other of the core. The three steps are design.md's: prepare once per model,
+// infer when a shape changed, run for each call.
+#pragma once
+
+#include "core/graph.h"
+#include "core/memory.h"
+#include "core/status.h"
+
+namespace ortolan {
+
+class Run;
+class ThreadPool;
+
+// A value of a running frame.
+struct Slot {
+  enum State : uint8_t {
+    kEmpty,  // nothing known
+    kShape,  // shape known, bytes not yet
+    kReady,  // bytes known
+  };
+  void* data = nullptr;
+  Shape shape;
+  DataType type = DataType::kUndefined;
+  Layout layout = Layout::kPlain;
+  State state = kEmpty;
+  bool known = false;            // bytes are known whenever the plan of the frame is valid
+  uint32_t alias_of = kNoValue;  // infer found that the bytes are those of this value...
+  size_t alias_offset = 0;       // ... from here on
+  void* block = nullptr;         // of the run's heap, one reference; null: somebody else's bytes
+};
+
+class Context {
+ public:
+  // Operands.
+  size_t input_count() const { return node_->inputs.size; }
+  size_t output_count() const { return node_->outputs.size; }
+  bool has_input(size_t i) const { return i < node_->inputs.size && node_->inputs[i] != kNoValue; }
+  bool has_output(size_t i) const {
+    return i < node_->outputs.size && node_->outputs[i] != kNoValue;
+  }
+  DataType input_type(size_t i) const { return input(i).type; }
+  DataType output_type(size_t i) const { return output(i).type; }
+  const Shape& input_shape(size_t i) const { return input(i).shape; }
+  Layout input_layout(size_t i) const { return input(i).layout; }
+  Layout output_layout(size_t i) const { return output(i).layout; }
+  const Shape& output_shape(size_t i) const { return output(i).shape; }
+  // Dimensions in memory order.
+  Shape input_physical(size_t i) const { return physical(input(i)); }
+  Shape output_physical(size_t i) const { return physical(output(i)); }
+
+  // In run: the bytes. In infer: only of inputs named by the catalog as deciding shapes.
+  template <class T>
+  const T* input_data(size_t i) const {
+    return static_cast<const T*>(input(i).data);
+  }
+  template <class T>
+  T* output_data(size_t i) const {
+    return static_cast<T*>(output(i).data);
+  }
+  // Integers of an int32 or int64 tensor; `values` holds at most `capacity`. False if there are more
+  // or the type is another.
+  bool input_ints(size_t i, int64_t* values, size_t capacity, size_t* count) const;
+
+  // Attributes, with the standard's default given by the caller.
+  const Attribute* attribute(String name) const { return find_attribute(*node_, name); }
+  int64_t attribute_int(String name, int64_t fallback) const {
+    const Attribute* a = attribute(name);
+    return a && a->kind == AttributeKind::kInt ? a->i : fallback;
+  }
+  float attribute_float(String name, float fallback) const {
+    const Attribute* a = attribute(name);
+    return a && a->kind == AttributeKind::kFloat ? a->f : fallback;
+  }
+  String attribute_string(String name, String fallback) const {
+    const Attribute* a = attribute(name);
+    return a && a->kind == AttributeKind::kString ? a->s : fallback;
+  }
+  // Empty when absent.
+  Span<const int64_t> attribute_ints(String name) const {
+    const Attribute* a = attribute(name);
+    return a && a->kind == AttributeKind::kInts ? a->ints : Span<const int64_t>{};
+  }
+  int32_t since_version() const { return node_->since_version; }
+
+  // prepare: state and packed weights live as long as the model. Null when memory is out.
+  template <class S>
+  S* make_state() {
+    S* state = zone_->make<S>();
+    node_->state = state;
+    return state;
+  }
+  template <class S>
+  const S& state() const {
+    return *static_cast<const S*>(node_->state);
+  }
+  void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
+  // Null when the input is absent or no constant.
+  const Slot* constant_input(size_t i) const {
+    if (!has_input(i)) return nullptr;
+    const Slot& slot = input(i);
+    return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
+  }
+
+  // infer: exactly one call per present output.
+  Status set_output(size_t i, const Shape& shape);
+  // The bytes of output i are those of input `from`, `offset` bytes in: nothing needs to run. Only a
+  // proposal: run may still be called with separate memory and must then copy.
+  void alias(size_t i, size_t from, size_t offset = 0);
+  // Memory for run: `shared` bytes once and `per_thread` bytes for each thread.
+  void request_scratch(size_t shared, size_t per_thread = 0);
+
+  // run.
+  void* scratch() const { return scratch_; }
+  void* thread_scratch(size_t thread) const {
+    return static_cast<char*>(scratch_) + scratch_shared_ + thread * scratch_per_thread_;
+  }
+  // For data-dependent kernels: memory for an output whose size is known now.
+  Status allocate_output(size_t i, const Shape& shape);
+
+  // Calls body(begin, end, thread) over [0, units), split statically over the threads that are
+  // free. `grain` = fewest units worth a thread.
+  template <class Body>
+  void parallel(size_t units, size_t grain, const Body& body) const {
+    parallel_for(
+        units, grain,
+        [](void* user, size_t begin, size_t end, size_t thread) {
+          (*static_cast<const Body*>(user))(begin, end, thread);
+        },
+        const_cast<Body*>(&body));
+  }
+  size_t threads() const { return threads_; }
+
+  // Sets the error text, prefixed with operator and node, and hands the code back.
+  template <class... Parts>
+  Status fail(Status code, const Parts&... parts) const {
+    const Part list[] = {Part(parts)...};
+    return fail_parts(code, {list, sizeof...(parts)});
+  }
+  template <class... Parts>
+  Status invalid(const Parts&... parts) const {
+    return fail(Status::kInvalidArgument, parts...);
+  }
+  Status out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }
+
+  // The rest is the executor's.
+  const Slot& input(size_t i) const { return slots_[node_->inputs[i]]; }
+  Slot& output(size_t i) const { return slots_[node_->outputs[i]]; }
+
+ private:
+  friend class Run;
+  friend class Planner;
+  friend class Loader;
+  friend class Folder;
+
+  using Body = void (*)(void* user, size_t begin, size_t end, size_t thread);
+  void parallel_for(size_t units, size_t grain, Body body, void* user) const;
+  Status fail_parts(Status code, Span<const Part> parts) const;
+  static Shape physical(const Slot& slot) {
+    return slot.layout == Layout::kPlain ? slot.shape : channels_last(slot.shape);
+  }
+
+  Node* node_ = nullptr;
+  Slot* slots_ = nullptr;
+  ErrorText* error_ = nullptr;
+  Zone* zone_ = nullptr;       // prepare only
+  Run* run_ = nullptr;         // run only
+  ThreadPool* pool_ = nullptr;  // null: this thread alone
+  size_t threads_ = 1;
+  void* scratch_ = nullptr;
+  size_t scratch_shared_ = 0, scratch_per_thread_ = 0;
+  size_t tensor_limit_ = SIZE_MAX;  // bytes
+};
+
+}  // namespace ortolan

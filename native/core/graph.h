@@ -1,0 +1,91 @@
+// The loaded graph: what every reader (ORT format now, ONNX later) fills and the executor runs.
+// Immutable after loading; shared by all runs of a model. Lives in the model's zone.
+#pragma once
+
+#include "core/registry.h"
+#include "core/shape.h"
+#include "core/types.h"
+
+namespace ortolan {
+
+constexpr uint32_t kNoValue = ~0u;
+
+struct Graph;
+
+// Bytes with a type and a shape: an initializer or a tensor attribute. Never owned.
+struct TensorView {
+  const void* data = nullptr;
+  Shape shape;
+  DataType type = DataType::kUndefined;
+};
+
+enum class AttributeKind : uint8_t {
+  kUndefined = 0,
+  kFloat = 1,
+  kInt = 2,
+  kString = 3,
+  kTensor = 4,
+  kGraph = 5,
+  kFloats = 6,
+  kInts = 7,
+  kStrings = 8,
+};
+
+struct Attribute {
+  String name;
+  AttributeKind kind = AttributeKind::kUndefined;
+  float f = 0;
+  int64_t i = 0;
+  String s;
+  TensorView tensor;
+  Graph* graph = nullptr;
+  Span<const float> floats;
+  Span<const int64_t> ints;
+  Span<const String> strings;
+};
+
+struct Value {
+  String name;
+  ValueKind kind = ValueKind::kNone;
+  DataType type = DataType::kUndefined;
+  Layout layout = Layout::kPlain;
+  bool is_constant = false;   // data and shape are those of an initializer
+  bool is_input = false;      // of this graph, captures apart
+  bool is_output = false;     // of this graph
+  int8_t rank_hint = -1;      // from the file; a hint that only layout decisions use
+  uint32_t outer = kNoValue;  // value of the parent graph that this one captures
+  Span<const String> dim_names;  // of graph inputs and outputs, empty where a dimension has none
+  Shape shape;  // of a constant; of inputs and outputs as declared, -1 = unknown
+  const void* data = nullptr;
+};
+
+struct Node {
+  String name, domain, type;
+  int32_t since_version = 0;
+  uint32_t file_index = 0;
+  Span<uint32_t> inputs;   // value numbers, kNoValue = absent
+  Span<uint32_t> outputs;  // likewise
+  Span<Attribute> attributes;
+  const KernelInfo* kernel = nullptr;
+  void* state = nullptr;  // made by prepare
+  Graph* bodies[2] = {};  // then_branch or body, else_branch
+};
+
+struct Graph {
+  uint32_t index = 0;  // in the model's list of graphs; 0 is the main graph
+  Graph* parent = nullptr;
+  uint32_t depth = 0;
+  Span<Value> values;
+  Span<Node> nodes;  // in execution order
+  Span<uint32_t> inputs;
+  Span<uint32_t> outputs;
+  Span<uint32_t> captures;  // values of this graph whose `outer` is set
+};
+
+inline const Attribute* find_attribute(const Node& node, String name) {
+  for (const Attribute& attribute : node.attributes)
+    if (attribute.name == name) return &attribute;
+  return nullptr;
+}
+
+}  // namespace ortolan

@@ -1,0 +1,438 @@
+// Phase 1: the structure of the graphs, from the verified file. Names become value numbers.
+#include "core/loader.h"
+
+namespace ortolan {
+
+namespace {
+
+using schema::AttributeTable;
+using schema::GraphTable;
+using schema::NodeTable;
+using schema::TensorTable;
+
+uint32_t name_hash(String name) {
+  uint32_t hash = 2166136261u;
+  for (size_t i = 0; i < name.size; ++i)
+    hash = (hash ^ static_cast<uint8_t>(name.data[i])) * 16777619u;
+  return hash ^ hash >> 15;
+}
+
+}  // namespace
+
+bool NameTable::reserve(size_t names) {
+  size_t capacity = 16;
+  while (capacity < names * 2) capacity *= 2;
+  return slots_.resize(capacity, kNoValue);
+}
+
+uint32_t NameTable::find(const List<Value>& values, String name) const {
+  size_t mask = slots_.size() - 1;
+  for (size_t i = name_hash(name) & mask;; i = (i + 1) & mask) {
+    uint32_t value = slots_[i];
+    if (value == kNoValue || values[value].name == name) return value;
+  }
+}
+
+void NameTable::place(const List<Value>& values, uint32_t value) {
+  size_t mask = slots_.size() - 1;
+  size_t i = name_hash(values[value].name) & mask;
+  while (slots_[i] != kNoValue) i = (i + 1) & mask;
+  slots_[i] = value;
+}
+
+bool NameTable::insert(const List<Value>& values, uint32_t value) {
+  if (++count_ * 2 > slots_.size()) {
+    size_t capacity = slots_.size() * 2;
+    slots_.clear();
+    if (!slots_.resize(capacity, kNoValue)) return false;
+    for (uint32_t i = 0; i < values.size(); ++i)
+      if (i != value) place(values, i);
+  }
+  place(values, value);
+  return true;
+}
+
+Loader::~Loader() {
+  const Allocator& allocator = model_.options.allocator;
+  for (GraphBuilder* b : builders_) {
+    b->~GraphBuilder();
+    allocator.put(b, sizeof(GraphBuilder));
+  }
+}
+
+Status Loader::run() {
+  using schema::InferenceSessionTable;
+  using schema::ModelTable;
+  FbTable model = model_.root.table(InferenceSessionTable::kModel);
+  if (!model.has(ModelTable::kGraph))
+    return fail(error_, Status::kInvalidFormat, "the model has no graph");
+  initializers_are_constant_ = model.scalar<int64_t>(ModelTable::kIrVersion, 0) < 4;
+  Graph* graph = nullptr;
+  ORTOLAN_TRY(read_graph(model.table(ModelTable::kGraph), nullptr, 0, &graph));
+  ORTOLAN_TRY(bind_graph(*builder_of(graph)));
+  ORTOLAN_TRY(unknown_operators());
+  for (GraphBuilder* b : builders_) {
+    ORTOLAN_TRY(choose_layouts(*b));
+    ORTOLAN_TRY(finish(*b));
+  }
+  // Bodies were read after the graphs that hold them: outer constants come first.
+  for (Graph* each : model_.graphs) ORTOLAN_TRY(prepare(*each));
+  return Status::kOk;
+}
+
+Status Loader::read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, Graph** result) {
+  const Allocator& allocator = model_.options.allocator;
+  Graph* graph = model_.zone.make<Graph>();
+  void* memory = allocator.get(sizeof(GraphBuilder));
+  if (!graph || !memory || !model_.graphs.push(graph) ||
+      !builders_.push(static_cast<GraphBuilder*>(memory))) {
+    allocator.put(memory, sizeof(GraphBuilder));
+    return out_of_memory();
+  }
+  graph->index = static_cast<uint32_t>(model_.graphs.size() - 1);
+  graph->parent = parent ? parent->graph : nullptr;
+  graph->depth = depth;
+  auto* b = new (memory, Zone::Placement{}) GraphBuilder(allocator, graph, parent);
+  ORTOLAN_TRY(declare(*b, table));
+  ORTOLAN_TRY(resolve_nodes(*b, table));
+  ORTOLAN_TRY(resolve_outputs(*b, table));
+  ORTOLAN_TRY(order(*b));
+  *result = graph;
+  return Status::kOk;
+}
+
+// Every name that the graph itself defines: inputs, initializers, results of nodes.
+Status Loader::declare(GraphBuilder& b, FbTable table) {
+  FbOffsets nodes = table.offsets(GraphTable::kNodes);
+  size_t names = table.offsets(GraphTable::kInputs).size() +
+                 table.offsets(GraphTable::kInitializers).size();
+  for (size_t i = 0; i < nodes.size(); ++i)
+    names += nodes.table(i).offsets(NodeTable::kOutputs).size();
+  node_count_ += nodes.size();
+  if (node_count_ > model_.options.max_nodes)
+    return fail(error_, Status::kLimitExceeded, "the model has more than ",
+                static_cast<int64_t>(model_.options.max_nodes), " nodes, the limit");
+  if (!b.names.reserve(names) || !b.values.reserve(names + 16)) return out_of_memory();
+  ORTOLAN_TRY(declare_inputs(b, table));
+  ORTOLAN_TRY(declare_initializers(b, table));
+  ORTOLAN_TRY(declare_nodes(b, table));
+  if (table.offsets(GraphTable::kSparseInitializers).size())
+    return fail(error_, Status::kNotImplemented, "sparse initializers are not supported yet");
+  return declare_types(b, table);
+}
+
+Status Loader::define(GraphBuilder& b, String name, uint32_t* value) {
+  if (b.names.find(b.values, name) != kNoValue)
+    return fail(error_, Status::kInvalidGraph, "the name \"", name, "\" is defined twice");
+  Value fresh;
+  fresh.name = name;
+  *value = static_cast<uint32_t>(b.values.size());
+  if (!b.values.push(fresh) || !b.names.insert(b.values, *value)) return out_of_memory();
+  return Status::kOk;
+}
+
+Status Loader::declare_inputs(GraphBuilder& b, FbTable table) {
+  FbOffsets inputs = table.offsets(GraphTable::kInputs);
+  b.graph->inputs = model_.zone.array<uint32_t>(inputs.size());
+  if (b.graph->inputs.size != inputs.size()) return out_of_memory();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    uint32_t value;
+    ORTOLAN_TRY(define(b, inputs.string(i), &value));
+    b.values[value].is_input = true;
+    b.graph->inputs[i] = value;
+  }
+  return Status::kOk;
+}
+
+Status Loader::declare_initializers(GraphBuilder& b, FbTable table) {
+  FbOffsets tensors = table.offsets(GraphTable::kInitializers);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    FbTable tensor = tensors.table(i);
+    String name = tensor.string(TensorTable::kName);
+    uint32_t value = b.names.find(b.values, name);
+    if (value == kNoValue) {
+      ORTOLAN_TRY(define(b, name, &value));
+    } else if (!b.values[value].is_input || b.values[value].data) {
+      return fail(error_, Status::kInvalidGraph, "the name \"", name, "\" is defined twice");
+    }
+    TensorView view;
+    ORTOLAN_TRY(read_tensor(tensor, name, &view));
+    Value& v = b.values[value];
+    v.kind = ValueKind::kTensor;
+    v.type = view.type;
+    v.shape = view.shape;
+    v.rank_hint = static_cast<int8_t>(view.shape.rank);
+    v.data = view.data;
+    v.is_constant = !v.is_input || initializers_are_constant_;
+  }
+  return Status::kOk;
+}
+
+// Types and shapes that the file states. Only those of inputs are relied on; the rest are hints.
+Status Loader::declare_types(GraphBuilder& b, FbTable table) {
+  using namespace schema;
+  FbOffsets args = table.offsets(GraphTable::kNodeArgs);
+  for (size_t i = 0; i < args.size(); ++i) {
+    uint32_t value = b.names.find(b.values, args.table(i).string(ValueInfoTable::kName));
+    FbTable type = args.table(i).table(ValueInfoTable::kType);
+    if (value == kNoValue || !type) continue;
+    Value& v = b.values[value];
+    if (v.data) continue;
+    auto kind = static_cast<TypeInfoValue>(type.scalar<uint8_t>(TypeInfoTable::kValueType, 0));
+    v.kind = static_cast<ValueKind>(kind);
+    if (kind != TypeInfoValue::kTensorType) continue;
+    FbTable tensor = type.table(TypeInfoTable::kValue);
+    uint32_t element = tensor.scalar<uint32_t>(TensorTypeAndShapeTable::kElemType, 0);
+    v.type = element < kDataTypes ? static_cast<DataType>(element) : DataType::kUndefined;
+    FbTable shape = tensor.table(TensorTypeAndShapeTable::kShape);
+    if (shape) ORTOLAN_TRY(read_shape(shape, v));
+  }
+  return Status::kOk;
+}
+
+Status Loader::read_shape(FbTable shape, Value& v) {
+  using namespace schema;
+  FbOffsets dims = shape.offsets(ShapeTable::kDim);
+  if (dims.size() > kMaxRank) return Status::kOk;
+  Span<String> names = model_.zone.array<String>(dims.size());
+  if (names.size != dims.size()) return out_of_memory();
+  v.rank_hint = static_cast<int8_t>(dims.size());
+  v.shape = Shape();
+  for (size_t i = 0; i < dims.size(); ++i) {
+    FbTable dim = dims.table(i).table(DimensionTable::kValue);
+    auto kind = static_cast<DimensionValueType>(
+        dim ? dim.scalar<uint8_t>(DimensionValueTable::kDimType, 0) : 0);
+    bool fixed = kind == DimensionValueType::kValue;
+    v.shape.append(fixed ? dim.scalar<int64_t>(DimensionValueTable::kDimValue, -1) : -1);
+    if (kind == DimensionValueType::kParam)
+      names[i] = dim.string(DimensionValueTable::kDimParam);
+  }
+  v.dim_names = {names.data, names.size};
+  return Status::kOk;
+}
+
+Status Loader::declare_nodes(GraphBuilder& b, FbTable table) {
+  FbOffsets nodes = table.offsets(GraphTable::kNodes);
+  if (!b.nodes.reserve(nodes.size() + 1)) return out_of_memory();
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    FbTable source = nodes.table(i);
+    Node node;
+    node.name = source.string(NodeTable::kName);
+    node.type = source.string(NodeTable::kOpType);
+    node.domain = source.string(NodeTable::kDomain);
+    if (node.domain == String("ai.onnx")) node.domain = {};
+    node.since_version = source.scalar<int32_t>(NodeTable::kSinceVersion, 0);
+    node.file_index = static_cast<uint32_t>(i);
+    FbOffsets outputs = source.offsets(NodeTable::kOutputs);
+    node.outputs = model_.zone.array<uint32_t>(outputs.size());
+    if (node.outputs.size != outputs.size()) return out_of_memory();
+    for (size_t j = 0; j < outputs.size(); ++j) {
+      node.outputs[j] = kNoValue;
+      String name = outputs.string(j);
+      if (name.size) ORTOLAN_TRY(define(b, name, &node.outputs[j]));
+    }
+    if (!b.nodes.push(node)) return out_of_memory();
+  }
+  return Status::kOk;
+}
+
+// The value of a name used in a graph; values of outer graphs are captured on the way in.
+Status Loader::resolve(GraphBuilder& b, String name, uint32_t* value) {
+  *value = kNoValue;
+  if (name.size == 0) return Status::kOk;
+  *value = b.names.find(b.values, name);
+  if (*value != kNoValue) return Status::kOk;
+  GraphBuilder* owner = b.parent;
+  uint32_t outer = kNoValue;
+  while (owner && (outer = owner->names.find(owner->values, name)) == kNoValue)
+    owner = owner->parent;
+  if (!owner)
+    return fail(error_, Status::kInvalidGraph, "the name \"", name, "\" is used but never defined");
+  // One capture per graph between the owner and here; the innermost comes last.
+  uint32_t depth = b.graph->depth;
+  for (uint32_t level = owner->graph->depth + 1; level <= depth; ++level) {
+    GraphBuilder* inner = &b;
+    while (inner->graph->depth > level) inner = inner->parent;
+    Value captured = inner->parent->values[outer];
+    captured.is_input = captured.is_output = false;
+    captured.outer = outer;
+    outer = static_cast<uint32_t>(inner->values.size());
+    if (!inner->values.push(captured) || !inner->captures.push(outer)) return out_of_memory();
+    if (!inner->names.insert(inner->values, outer)) return out_of_memory();
+  }
+  *value = outer;
+  return Status::kOk;
+}
+
+Status Loader::resolve_nodes(GraphBuilder& b, FbTable table) {
+  FbOffsets nodes = table.offsets(GraphTable::kNodes);
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    FbOffsets inputs = nodes.table(i).offsets(NodeTable::kInputs);
+    Span<uint32_t> list = model_.zone.array<uint32_t>(inputs.size());
+    if (list.size != inputs.size()) return out_of_memory();
+    for (size_t j = 0; j < inputs.size(); ++j)
+      ORTOLAN_TRY(resolve(b, inputs.string(j), &list[j]));
+    b.nodes[i].inputs = list;
+    ORTOLAN_TRY(read_attributes(b, nodes.table(i), b.nodes[i]));
+  }
+  return Status::kOk;
+}
+
+Status Loader::resolve_outputs(GraphBuilder& b, FbTable table) {
+  FbOffsets outputs = table.offsets(GraphTable::kOutputs);
+  b.graph->outputs = model_.zone.array<uint32_t>(outputs.size());
+  if (b.graph->outputs.size != outputs.size()) return out_of_memory();
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    uint32_t value;
+    ORTOLAN_TRY(resolve(b, outputs.string(i), &value));
+    if (value == kNoValue)
+      return fail(error_, Status::kInvalidGraph, "output ", i, " of a graph has no name");
+    b.graph->outputs[i] = value;
+    b.values[value].is_output = true;
+  }
+  return Status::kOk;
+}
+
+Status Loader::read_attributes(GraphBuilder& b, FbTable table, Node& node) {
+  FbOffsets attributes = table.offsets(NodeTable::kAttributes);
+  node.attributes = model_.zone.array<Attribute>(attributes.size());
+  if (node.attributes.size != attributes.size()) return out_of_memory();
+  for (size_t i = 0; i < attributes.size(); ++i)
+    ORTOLAN_TRY(read_attribute(b, attributes.table(i), node, node.attributes[i]));
+  return Status::kOk;
+}
+
+template <class T>
+Status Loader::copy_vector(FbTable table, uint16_t slot, Span<const T>* result) {
+  size_t n;
+  const uint8_t* data = table.vector(slot, &n);
+  Span<T> list = model_.zone.array<T>(n);
+  if (list.size != n) return out_of_memory();
+  if (n) copy(list.data, data, n * sizeof(T));
+  *result = {list.data, n};
+  return Status::kOk;
+}
+
+Status Loader::read_attribute(GraphBuilder& b, FbTable table, Node& node, Attribute& attribute) {
+  attribute.name = table.string(AttributeTable::kName);
+  uint32_t kind = table.scalar<uint32_t>(AttributeTable::kType, 0);
+  if (kind > static_cast<uint32_t>(AttributeKind::kStrings))
+    return node_error(node, Status::kNotImplemented, "attribute \"", attribute.name,
+                      "\" has a kind that is not supported");
+  attribute.kind = static_cast<AttributeKind>(kind);
+  switch (attribute.kind) {
+    case AttributeKind::kFloat:
+      attribute.f = table.scalar<float>(AttributeTable::kF, 0);
+      break;
+    case AttributeKind::kInt:
+      attribute.i = table.scalar<int64_t>(AttributeTable::kI, 0);
+      break;
+    case AttributeKind::kString:
+      attribute.s = table.string(AttributeTable::kS);
+      break;
+    case AttributeKind::kFloats:
+      return copy_vector<float>(table, AttributeTable::kFloats, &attribute.floats);
+    case AttributeKind::kInts:
+      return copy_vector<int64_t>(table, AttributeTable::kInts, &attribute.ints);
+    case AttributeKind::kTensor: {
+      FbTable tensor = table.table(AttributeTable::kT);
+      if (!tensor) break;
+      return read_tensor(tensor, attribute.name, &attribute.tensor);
+    }
+    case AttributeKind::kStrings: {
+      FbOffsets strings = table.offsets(AttributeTable::kStrings);
+      Span<String> list = model_.zone.array<String>(strings.size());
+      if (list.size != strings.size()) return out_of_memory();
+      for (size_t i = 0; i < list.size; ++i) list[i] = strings.string(i);
+      attribute.strings = {list.data, list.size};
+      break;
+    }
+    case AttributeKind::kGraph: {
+      FbTable graph = table.table(AttributeTable::kG);
+      if (!graph) break;
+      bool second = attribute.name == String("else_branch");
+      Graph*& place = node.bodies[second ? 1 : 0];
+      bool known = second || attribute.name == String("then_branch") ||
+                   attribute.name == String("body");
+      if (!known || place)
+        return node_error(node, Status::kInvalidGraph, "graph attribute \"", attribute.name,
+                          "\" is unknown or there twice");
+      ORTOLAN_TRY(read_graph(graph, &b, b.graph->depth + 1, &attribute.graph));
+      place = attribute.graph;
+      break;
+    }
+    default:
+      break;
+  }
+  return Status::kOk;
+}
+
+// Elements stay where they are in the file, unless they are too little aligned for their size.
+Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
+  auto wrong = [&](String why) {
+    return fail(error_, Status::kInvalidFormat, "tensor \"", what, "\": ", why);
+  };
+  uint32_t type = table.scalar<uint32_t>(TensorTable::kDataType, 0);
+  size_t rank, bytes, size;
+  const uint8_t* dims = table.vector(TensorTable::kDims, &rank);
+  const uint8_t* data = table.vector(TensorTable::kRawData, &size);
+  if (rank > kMaxRank)
+    return fail(error_, Status::kNotImplemented, "tensor \"", what, "\" has ", rank,
+                " dimensions; at most 8 are supported");
+  if (type == 0 || type >= kDataTypes) return wrong("its element type is not supported");
+  tensor->type = static_cast<DataType>(type);
+  tensor->shape = Shape();
+  for (size_t i = 0; i < rank; ++i) tensor->shape.append(read<int64_t>(dims + 8 * i));
+  size_t element = element_size(tensor->type);
+  if (!checked_bytes(tensor->shape, max<size_t>(element, 1), &bytes))
+    return wrong("its dimensions are negative or too large");
+  if (table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1) >= 0)
+    return wrong("its data are outside the file, which is not supported");
+  if (element == 0) {  // strings: their elements come with the string operators
+    tensor->data = nullptr;
+    return Status::kOk;
+  }
+  if (size != bytes)
+    return fail(error_, Status::kInvalidFormat, "tensor \"", what, "\": its dimensions need ",
+                bytes, " bytes, the file has ", size);
+  size_t alignment = min<size_t>(element, 8);
+  if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
+    void* moved = model_.zone.allocate(max<size_t>(bytes, 1), kAlignment);
+    if (!moved) return out_of_memory();
+    if (bytes) copy(moved, data, bytes);
+    data = static_cast<const uint8_t*>(moved);
+  }
+  tensor->data = data;
+  return Status::kOk;
+}
+
+Status Model::load(const uint8_t* data, size_t size) {
+  error.clear();
+  if (reinterpret_cast<uintptr_t>(data) % 4 != 0) {
+    auto* moved = static_cast<uint8_t*>(zone.allocate(size, kAlignment));
+    if (!moved) return fail(error, Status::kOutOfMemory, "memory is out");
+    copy(moved, data, size);
+    data = moved;
+    copied = true;
+  }
+  ORTOLAN_TRY(verify_ort(data, size, options.allocator, error, &root));
+  level = min(platform::instruction_set_level(), options.instruction_set);
+  threads = options.threads ? options.threads : platform::processors();
+  threads = min(threads, ThreadPool::kMaxWorkers + 1);
+  if (threads > 1) pool = &ThreadPool::with(threads);
+  Loader loader(*this);
+  ORTOLAN_TRY(loader.run());
+  loaded = true;
+  return Status::kOk;
+}
+
+Status Model::open(const char* path) {
+  int reason = 0;
+  String name = from_c(path);
+  if (!platform::map_file(path, &mapping_, &reason))
+    return fail(error, Status::kNoSuchFile, "cannot read \"", name, "\" (system error ", reason,
+                ")");
+  return load(mapping_.data, mapping_.size);
+}
+
+}  // namespace ortolan

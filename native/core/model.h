@@ -1,0 +1,61 @@
+// A loaded model: verified bytes, graphs with bound kernels, constants. Immutable once loaded and
+// shared by threads; runs refer to it.
+#pragma once
+
+#include "core/context.h"
+#include "core/graph.h"
+#include "core/ort_view.h"
+#include "core/platform.h"
+#include "core/threads.h"
+
+namespace ortolan {
+
+using LogFunction = void (*)(void* user, int32_t severity, const char* text);
+
+struct Options {
+  Allocator allocator;
+  LogFunction log = nullptr;
+  void* log_user = nullptr;
+  uint32_t threads = 0;             // 0: one per processor
+  uint8_t instruction_set = 255;    // highest level that may be used
+  bool flush_denormals = false;
+  size_t max_tensor_bytes = SIZE_MAX / 2;
+  uint64_t max_nodes = 1000000;
+  uint64_t max_iterations = UINT64_MAX;  // of one Loop
+};
+
+class Model {
+ public:
+  explicit Model(const Options& options)
+      : options(options), zone(options.allocator), graphs(options.allocator) {}
+
+  // Reads an ORT format file from bytes that outlive the model. A base that is not aligned to 4 is
+  // copied once.
+  Status load(const uint8_t* data, size_t size);
+  // Maps the file.
+  Status open(const char* path);
+
+  const Graph& main() const { return *graphs[0]; }
+
+  void retain() { __atomic_fetch_add(&references_, 1, __ATOMIC_RELAXED); }
+  // True when this was the last reference.
+  bool release() { return __atomic_sub_fetch(&references_, 1, __ATOMIC_ACQ_REL) == 0; }
+  ~Model() { platform::unmap_file(mapping_); }
+
+  Options options;
+  ErrorText error;
+  Zone zone;
+  List<Graph*> graphs;
+  FbTable root;  // InferenceSession
+  ThreadPool* pool = nullptr;
+  uint32_t threads = 1;
+  uint8_t level = 0;  // instruction set in use
+  bool loaded = false;
+  bool copied = false;  // the bytes were misaligned
+
+ private:
+  platform::Mapping mapping_;
+  uint32_t references_ = 1;
+};
+
+}  // namespace ortolan

@@ -1,0 +1,65 @@
+// Plans a frame for the shapes of its inputs: infers all shapes, computes what depends on shapes
+// alone, and gives every other value a place in the arena.
+#pragma once
+
+#include "core/run.h"
+
+namespace ortolan {
+
+class Planner {
+ public:
+  Planner(Run& run, Frame& frame)
+      : run_(run),
+        f_(frame),
+        error_(run.error()),
+        steps_(run.model().options.allocator),
+        blocks_(run.model().options.allocator),
+        last_(run.model().options.allocator) {}
+  Status plan();
+
+ private:
+  // A piece of the arena: a root value or the scratch of a step.
+  struct Block {
+    size_t bytes, offset;
+    uint32_t first, last;  // nodes
+    uint32_t value;        // kNoValue: scratch of `step`
+    uint32_t step;
+  };
+
+  void reset_slots();
+  Status plan_node(uint32_t index);
+  bool must_wait(const Node& node) const;
+  Status check_layout(const Node& node);
+  Status check_outputs(const Node& node);
+  bool can_compute(const Node& node) const;
+  Status compute(Node& node);
+  bool place_outputs(const Node& node);
+  void place_in_place();
+  Status collect_blocks();
+  void assign_by_size();
+  void assign_by_time();
+  void place(Block& block, const Block* const* placed, size_t count);
+  void measure();
+  Status keep();
+  Status list_releases();
+  Status list_rebinds();
+  size_t bytes_of(uint32_t value) const {
+    const Slot& slot = f_.slots[value];
+    return slot.shape.count() * element_size(slot.type);
+  }
+  uint32_t root(uint32_t value) const {
+    while (f_.roots[value] != value) value = f_.roots[value];
+    return value;
+  }
+  Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
+
+  Run& run_;
+  Frame& f_;
+  ErrorText& error_;
+  Context context_;
+  List<Step> steps_;
+  List<Block> blocks_;
+  List<uint32_t> last_;  // per root: last node that needs it
+};
+
+}  // namespace ortolan

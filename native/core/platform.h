@@ -1,0 +1,41 @@
+// What the core asks of the system. native/platform/<system>.cc implements it.
+#pragma once
+
+#include "core/memory.h"
+
+namespace ortolan::platform {
+
+Allocator default_allocator();
+
+// The highest instruction set level of this library that the machine can run (Row::target).
+uint8_t instruction_set_level();
+const char* instruction_set_name(uint8_t level);
+
+// Processors that this process may use.
+uint32_t processors();
+
+// Starts a thread that is never joined. False when the system has no threads or refuses.
+bool start_thread(void (*entry)(void*), void* argument);
+// Calls `handler` in the child of a fork.
+void on_fork(void (*handler)());
+
+// Sleeps while *address == value; may wake early. wake_all wakes every sleeper on the address.
+void wait(const uint32_t* address, uint32_t value);
+void wake_all(const uint32_t* address);
+
+// Nanoseconds of a steady clock; 0 where there is none.
+uint64_t nanoseconds();
+
+struct Mapping {
+  const uint8_t* data = nullptr;
+  size_t size = 0;
+};
+// Maps a whole file for reading. False with an errno-like reason in *reason.
+bool map_file(const char* path, Mapping* mapping, int* reason);
+void unmap_file(const Mapping& mapping);
+
+// Denormal results and operands of this thread count as zero between the two calls.
+uint32_t flush_denormals();
+void restore_denormals(uint32_t state);
+
+}  // namespace ortolan::platform

@@ -1,0 +1,92 @@
+// The generated operator registry (src/ortolan/build/registry.py writes its contents): two levels,
+// no pointers, no names. Functions have numbers; `invoke` is one generated switch, so a library
+// needs no relocations for them and links only what its registry names.
+#pragma once
+
+#include "core/status.h"
+#include "core/types.h"
+
+namespace ortolan {
+
+class Context;
+
+// How a kernel treats the layout of its operands.
+enum class LayoutClass : uint8_t {
+  kPlain = 0,        // everything plain
+  kElementwise = 1,  // any layout, the same for all tensor operands and results
+  kSpatial = 2,      // input 0 and output 0 channels_last, the rest plain
+  kAxis = 3,         // like kElementwise; the kernel maps its axis itself
+  kTranspose = 4,    // input of any layout, output of any layout
+};
+
+// Operators that the executor itself runs.
+enum class Control : uint8_t { kNone = 0, kIf = 1, kLoop = 2, kScan = 3 };
+
+struct KernelInfo {
+  enum Flag : uint8_t {
+    kShapeOnly = 1,      // results depend on the shapes of inputs alone
+    kDataDependent = 2,  // run asks for its outputs when it knows their sizes
+    kVolatile = 4,       // never evaluated ahead (random numbers)
+  };
+  uint16_t prepare, infer, run;  // function numbers, 0 = nothing to do
+  LayoutClass layout;
+  Control control;
+  uint8_t value_inputs;  // bit i: the *value* of input i decides output shapes
+  uint8_t in_place;      // bit i: output 0 may take the memory of input i
+  uint8_t flags;
+};
+
+// One kernel for a range of operator versions, a set of types and an instruction set.
+struct Row {
+  uint8_t min_version, max_version;
+  uint8_t target;  // instruction set level that the kernel needs, 0 = any
+  uint8_t reserved;
+  uint32_t types_a, types_b;  // allowed types of the signature's two key variables
+  uint16_t kernel;            // into kKernels
+  uint16_t signature;         // into kSignatures
+};
+static_assert(sizeof(Row) == 16);
+
+struct Operator {
+  uint32_t hash;  // of domain, ':' and type
+  uint16_t first_row, row_count;
+};
+
+// Encoded signature: the header, then `variables` type masks (4 bytes each), then a variable number
+// per declared input and per declared output. The last input repeats when it is variadic.
+struct Signature {
+  uint8_t min_inputs;
+  uint8_t declared_inputs;
+  uint8_t variadic;  // bit 0: last input repeats, bit 1: last output repeats
+  uint8_t declared_outputs;
+  uint8_t key_a, key_b;    // variable numbers, kNoVariable if unused
+  uint8_t type_attribute;  // TypeAttribute that gives output types not bound by inputs
+  uint8_t variables;
+};
+constexpr uint8_t kNoVariable = 255;
+constexpr uint8_t kFreeVariable = 254;  // heterogeneous: no constraint
+enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3 };
+
+extern const Operator kOperators[];
+extern const uint32_t kOperatorCount;
+extern const Row kRows[];
+extern const KernelInfo kKernels[];
+extern const uint8_t kSignatures[];
+
+Status invoke(uint16_t function, Context& context);
+
+// FNV-1a with a final mix; the generator computes the same.
+constexpr uint32_t operator_hash(String domain, String type) {
+  uint32_t hash = 2166136261u;
+  for (char c : Span<const char>{domain.data, domain.size})
+    hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
+  hash = (hash ^ ':') * 16777619u;
+  for (char c : Span<const char>{type.data, type.size})
+    hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
+  return hash ^ (hash >> 15);
+}
+
+// Null when the operator is not in this build.
+const Operator* find_operator(String domain, String type);
+
+}  // namespace ortolan

@@ -1,0 +1,484 @@
+// The executor: enters frames, walks their steps, gives memory back. Control flow is in control.cc.
+#include "core/run.h"
+
+#include "core/plan.h"
+
+namespace ortolan {
+
+namespace {
+constexpr size_t kKeptHeap = 256 * 1024;
+}
+
+OutputTensor* Run::make_output(const Allocator& allocator, DataType type, const Shape& shape,
+                               size_t bytes) {
+  size_t total = round_up(sizeof(OutputTensor), kAlignment) + max<size_t>(bytes, 1);
+  auto* tensor = static_cast<OutputTensor*>(allocator.get(total));
+  if (tensor) *tensor = {allocator, 1, total, shape, type};
+  return tensor;
+}
+
+namespace {
+void release_output(OutputTensor* tensor) {
+  if (!tensor || __atomic_sub_fetch(&tensor->references, 1, __ATOMIC_ACQ_REL)) return;
+  Allocator allocator = tensor->allocator;
+  allocator.put(tensor, tensor->bytes);
+}
+}  // namespace
+
+Status Run::create() {
+  const Graph& main = model_.main();
+  size_t graphs = model_.graphs.size();
+  Span<Frame*> frames = zone_.array<Frame*>(graphs);
+  inputs_ = zone_.array<TensorArgument>(main.inputs.size);
+  outputs_ = zone_.array<TensorArgument>(main.outputs.size);
+  made_ = zone_.array<OutputTensor*>(main.outputs.size);
+  output_shapes_ = zone_.array<Shape>(main.outputs.size);
+  bool full = frames.size == graphs && inputs_.size == main.inputs.size &&
+              outputs_.size == main.outputs.size && made_.size == main.outputs.size &&
+              output_shapes_.size == main.outputs.size;
+  if (!full) return out_of_memory();
+  for (size_t g = 0; g < graphs; ++g) {
+    const Graph& graph = *model_.graphs[g];
+    void* memory = zone_.allocate(sizeof(Frame));
+    if (!memory) return out_of_memory();
+    auto* frame = new (memory, Zone::Placement{}) Frame(model_.options.allocator);
+    frames[g] = frame;
+    frames_ = frames.data;
+    size_t n = graph.values.size;
+    frame->graph = &graph;
+    frame->slots = zone_.array<Slot>(n).data;
+    frame->last_use = zone_.array<uint32_t>(n).data;
+    frame->sources = zone_.array<Source>(n).data;
+    frame->roots = zone_.array<uint32_t>(n).data;
+    frame->offsets = zone_.array<size_t>(n).data;
+    size_t shapes = graph.inputs.size + graph.captures.size;
+    frame->input_shapes = zone_.array<Shape>(shapes).data;
+    bool made = frame->slots && frame->last_use && frame->sources && frame->roots &&
+                frame->offsets && frame->input_shapes;
+    if (!made) return out_of_memory();
+    uint32_t end = static_cast<uint32_t>(graph.nodes.size);
+    for (uint32_t i = 0; i < end; ++i) {
+      const Node& node = graph.nodes[i];
+      for (uint32_t v : node.outputs)
+        if (v != kNoValue) frame->last_use[v] = i;
+      for (uint32_t v : node.inputs)
+        if (v != kNoValue) frame->last_use[v] = i;
+      for (Graph* body : node.bodies)
+        if (body)
+          for (uint32_t c : body->captures) frame->last_use[body->values[c].outer] = i;
+    }
+    for (uint32_t v : graph.outputs) frame->last_use[v] = end;
+  }
+  return Status::kOk;
+}
+
+Run::~Run() {
+  clean();
+  for (size_t g = 0; frames_ && g < model_.graphs.size(); ++g)
+    if (frames_[g]) frames_[g]->~Frame();
+  model_.options.allocator.put(arena_, arena_capacity_);
+  zone_.reset();
+  heap_.trim(0);
+  Allocator allocator = model_.options.allocator;
+  Model* model = &model_;
+  if (model->release()) {
+    model->~Model();
+    allocator.put(model, sizeof(Model));
+  }
+}
+
+Status Run::set_input(size_t index, const TensorArgument& tensor) {
+  if (index >= inputs_.size)
+    return fail(error_, Status::kInvalidArgument, "there is no input ", index);
+  inputs_[index] = tensor;
+  inputs_[index].present = true;
+  return Status::kOk;
+}
+
+Status Run::set_output(size_t index, const TensorArgument& tensor) {
+  if (index >= outputs_.size)
+    return fail(error_, Status::kInvalidArgument, "there is no output ", index);
+  outputs_[index] = tensor;
+  return Status::kOk;
+}
+
+OutputTensor* Run::take_output(size_t index) {
+  if (index >= made_.size) return nullptr;
+  OutputTensor* tensor = made_[index];
+  made_[index] = nullptr;
+  return tensor;
+}
+
+Status Run::execute() {
+  error_.clear();
+  __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
+  for (OutputTensor*& tensor : made_) {
+    release_output(tensor);
+    tensor = nullptr;
+  }
+  uint32_t state = model_.options.flush_denormals ? platform::flush_denormals() : 0;
+  Status status = run();
+  if (model_.options.flush_denormals) platform::restore_denormals(state);
+  clean();
+  for (TensorArgument& argument : inputs_) argument.present = false;
+  for (TensorArgument& argument : outputs_) argument.present = false;
+  return status;
+}
+
+Status Run::run() {
+  ORTOLAN_TRY(check_inputs());
+  Frame& main = *frames_[0];
+  ORTOLAN_TRY(enter(main));
+  ORTOLAN_TRY(loop());
+  return deliver_outputs(main);
+}
+
+Status Run::check_inputs() {
+  const Graph& main = model_.main();
+  Frame& frame = *frames_[0];
+  for (size_t i = 0; i < inputs_.size; ++i) {
+    const Value& v = main.values[main.inputs[i]];
+    TensorArgument& given = inputs_[i];
+    Slot& slot = frame.slots[main.inputs[i]];
+    if (!given.present) {
+      if (!v.data)
+        return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" is missing");
+      slot.data = const_cast<void*>(v.data);
+      slot.shape = v.shape;
+      slot.state = Slot::kReady;
+      slot.known = v.is_constant;
+      continue;
+    }
+    if (v.is_constant)
+      return fail(error_, Status::kInvalidArgument, "input \"", v.name,
+                  "\" is a constant of this model and cannot be given");
+    if (given.type != v.type)
+      return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" has element type ",
+                  static_cast<int>(given.type), ", but ", static_cast<int>(v.type),
+                  " is expected");
+    size_t bytes;
+    if (!checked_bytes(given.shape, element_size(given.type), &bytes) || bytes > given.bytes)
+      return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" of shape ",
+                  given.shape.span(), " does not have enough bytes");
+    if (v.rank_hint >= 0 && static_cast<uint32_t>(v.rank_hint) != given.shape.rank)
+      return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" has ",
+                  given.shape.rank, " dimensions, but ", static_cast<int>(v.rank_hint),
+                  " are expected");
+    for (uint32_t d = 0; v.rank_hint >= 0 && !v.data && d < given.shape.rank; ++d)
+      if (v.shape[d] >= 0 && v.shape[d] != given.shape[d])
+        return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" has shape ",
+                    given.shape.span(), ", but dimension ", d, " must be ", v.shape[d]);
+    slot.data = given.data;
+    slot.shape = given.shape;
+    slot.state = Slot::kReady;
+    slot.known = false;
+  }
+  return Status::kOk;
+}
+
+bool Run::plan_is_valid(const Frame& frame) const {
+  if (!frame.planned) return false;
+  if (frame.caller && frame.parent_generation != frame.caller->generation) return false;
+  size_t i = 0;
+  for (uint32_t v : frame.graph->inputs)
+    if (!(frame.slots[v].shape == frame.input_shapes[i++])) return false;
+  for (uint32_t v : frame.graph->captures)
+    if (!(frame.slots[v].shape == frame.input_shapes[i++])) return false;
+  return true;
+}
+
+// The inputs' and captures' slots are set. Plans if shapes changed, and binds memory.
+Status Run::enter(Frame& frame) {
+  if (!plan_is_valid(frame)) {
+    ORTOLAN_TRY(Planner(*this, frame).plan());
+    if (frame.caller) frame.parent_generation = frame.caller->generation;
+  }
+  frame.step = 0;
+  top_ = &frame;
+  return bind(frame);
+}
+
+Status Run::bind(Frame& frame) {
+  if (&frame == frames_[0]) {
+    if (frame.arena_bytes > arena_capacity_) {
+      const Allocator& allocator = model_.options.allocator;
+      allocator.put(arena_, arena_capacity_);
+      arena_capacity_ = 0;
+      arena_ = static_cast<char*>(allocator.get(frame.arena_bytes));
+      if (!arena_)
+        return fail(error_, Status::kOutOfMemory, "no memory for an arena of ", frame.arena_bytes,
+                    " bytes");
+      arena_capacity_ = frame.arena_bytes;
+    }
+    frame.base = arena_;
+  } else if (frame.arena_bytes) {
+    frame.block = heap_.allocate(frame.arena_bytes);
+    if (!frame.block) return out_of_memory();
+    frame.base = static_cast<char*>(frame.block);
+  }
+  if (frame.base != frame.bound_base || frame.generation != frame.bound_generation) {
+    for (uint32_t v = 0; v < frame.graph->values.size; ++v) {
+      if (frame.sources[v] != Source::kArena) continue;
+      uint32_t root = frame.roots[v];
+      size_t offset = frame.offsets[root] + (v == root ? 0 : frame.offsets[v]);
+      frame.slots[v].data = frame.base + offset;
+    }
+    frame.bound_base = frame.base;
+    frame.bound_generation = frame.generation;
+  }
+  ORTOLAN_TRY(bind_outputs(frame));
+  for (uint32_t v : frame.rebinds)
+    frame.slots[v].data = static_cast<char*>(frame.slots[frame.roots[v]].data) + frame.offsets[v];
+  return Status::kOk;
+}
+
+// Planned outputs are computed where they will stay.
+Status Run::bind_outputs(Frame& frame) {
+  bool is_main = &frame == frames_[0];
+  for (size_t i = 0; i < frame.graph->outputs.size; ++i) {
+    uint32_t v = frame.graph->outputs[i];
+    if (frame.sources[v] != Source::kOutput || frame.roots[v] != v) continue;
+    Slot& slot = frame.slots[v];
+    size_t bytes = slot.shape.count() * element_size(slot.type);
+    bool again = false;
+    for (size_t k = 0; k < i; ++k) again = again || frame.graph->outputs[k] == v;
+    if (again) continue;
+    if (!is_main) {
+      slot.block = slot.data = heap_.allocate(bytes);
+      if (!slot.data) return out_of_memory();
+      continue;
+    }
+    output_shapes_[i] = slot.shape;
+    if (outputs_[i].present) {
+      TensorArgument& place = outputs_[i];
+      if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
+        return fail(error_, Status::kInvalidArgument, "output \"", frame.graph->values[v].name,
+                    "\" has shape ", slot.shape.span(), "; the memory given for it is for ",
+                    place.shape.span());
+      slot.data = place.data;
+      continue;
+    }
+    made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
+    if (!made_[i]) return out_of_memory();
+    slot.data = made_[i]->data();
+  }
+  return Status::kOk;
+}
+
+// What was not computed in place: dynamic values, inputs and constants as outputs, repetitions.
+Status Run::deliver_outputs(Frame& frame) {
+  const Graph& graph = *frame.graph;
+  for (size_t i = 0; i < graph.outputs.size; ++i) {
+    uint32_t v = graph.outputs[i];
+    const Slot& slot = frame.slots[v];
+    bool again = false;
+    for (size_t k = 0; k < i; ++k) again = again || graph.outputs[k] == v;
+    if (frame.sources[v] == Source::kOutput && !again) continue;
+    if (slot.state == Slot::kEmpty)
+      return fail(error_, Status::kFail, "output \"", graph.values[v].name, "\" was not produced");
+    size_t bytes = slot.shape.count() * element_size(slot.type);
+    output_shapes_[i] = slot.shape;
+    void* to;
+    if (outputs_[i].present) {
+      TensorArgument& place = outputs_[i];
+      if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
+        return fail(error_, Status::kInvalidArgument, "output \"", graph.values[v].name,
+                    "\" has shape ", slot.shape.span(), "; the memory given for it is for ",
+                    place.shape.span());
+      to = place.data;
+    } else {
+      made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
+      if (!made_[i]) return out_of_memory();
+      to = made_[i]->data();
+    }
+    if (bytes) copy(to, slot.data, bytes);
+  }
+  return Status::kOk;
+}
+
+Status Run::loop() {
+  for (;;) {
+    Frame& frame = *top_;
+    if (__atomic_load_n(&cancelled_, __ATOMIC_RELAXED))
+      return fail(error_, Status::kCancelled, "the run was cancelled");
+    if (frame.step == frame.steps.size) {
+      if (&frame == frames_[0]) return Status::kOk;
+      ORTOLAN_TRY(finish(frame));
+      continue;
+    }
+    const Step& now = frame.steps[frame.step++];
+    ORTOLAN_TRY(step(frame, now));
+    // A control node's operands are still in use by its body.
+    if (top_ != &frame) continue;
+    for (uint32_t i = now.release_begin; i < now.release_end; ++i)
+      drop(frame.slots[frame.releases[i]]);
+  }
+}
+
+void Run::start_context(Frame& frame, Node& node) {
+  context_.node_ = &node;
+  context_.slots_ = frame.slots;
+  context_.error_ = &error_;
+  context_.run_ = this;
+  context_.pool_ = model_.pool;
+  context_.threads_ = model_.threads;
+  context_.tensor_limit_ = model_.options.max_tensor_bytes;
+}
+
+Status Run::step(Frame& frame, const Step& step) {
+  Node& node = frame.graph->nodes[step.node];
+  start_context(frame, node);
+  if (step.dynamic) return step_dynamic(frame, step);
+  context_.scratch_ = frame.base + step.scratch;
+  context_.scratch_shared_ = step.scratch_shared;
+  context_.scratch_per_thread_ = step.scratch_per_thread;
+  return invoke(node.kernel->run, context_);
+}
+
+Status Run::step_dynamic(Frame& frame, const Step& step) {
+  Node& node = frame.graph->nodes[step.node];
+  if (node.kernel->control != Control::kNone) return start_control(frame, node);
+  context_.scratch_shared_ = context_.scratch_per_thread_ = 0;
+  for (uint32_t v : node.outputs) {
+    if (v == kNoValue) continue;
+    const Value& value = frame.graph->values[v];
+    frame.slots[v] = Slot();
+    frame.slots[v].type = value.type;
+    frame.slots[v].layout = value.layout;
+  }
+  if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
+  bool work = false;
+  for (uint32_t v : node.outputs) {
+    if (v == kNoValue) continue;
+    Slot& slot = frame.slots[v];
+    if (node.kernel->flags & KernelInfo::kDataDependent) {
+      work = true;
+      continue;
+    }
+    if (slot.state == Slot::kEmpty)
+      return fail_node(node, Status::kFail, "an output got no shape");
+    if (slot.alias_of != kNoValue) {
+      const Slot& from = frame.slots[slot.alias_of];
+      // Memory of the arena is used again as soon as the plan allows: no views of it.
+      Source source = frame.sources[slot.alias_of];
+      if (from.block || (source != Source::kArena && source != Source::kOutput)) {
+        slot.data = static_cast<char*>(from.data) + slot.alias_offset;
+        slot.block = from.block;
+        if (slot.block) Heap::retain(slot.block);
+        slot.state = Slot::kReady;
+        continue;
+      }
+    }
+    slot.data = slot.block = heap_.allocate(slot.shape.count() * element_size(slot.type));
+    if (!slot.data) return out_of_memory();
+    work = true;
+  }
+  if (!work || !node.kernel->run) return Status::kOk;
+  size_t scratch = context_.scratch_shared_ + context_.scratch_per_thread_ * context_.threads_;
+  context_.scratch_ = scratch ? heap_.allocate(scratch) : nullptr;
+  if (scratch && !context_.scratch_) return out_of_memory();
+  Status status = invoke(node.kernel->run, context_);
+  if (context_.scratch_) heap_.release(context_.scratch_);
+  context_.scratch_ = nullptr;
+  return status;
+}
+
+void Run::drop(Slot& slot) {
+  if (slot.block) heap_.release(slot.block);
+  slot.block = nullptr;
+  slot.data = nullptr;
+  slot.state = Slot::kEmpty;
+}
+
+// Gives back what a frame holds beyond its plan.
+void Run::leave(Frame& frame) {
+  for (uint32_t v = 0; v < frame.graph->values.size; ++v) {
+    Slot& slot = frame.slots[v];
+    if (!slot.block) continue;
+    heap_.release(slot.block);
+    slot.block = nullptr;
+    if (frame.sources[v] == Source::kDynamic) slot.state = Slot::kEmpty;
+  }
+  if (frame.block) heap_.release(frame.block);
+  frame.block = nullptr;
+}
+
+void Run::clean() {
+  for (Frame* frame = top_; frame;) {
+    leave(*frame);
+    end_loop_state(*frame);
+    Frame* caller = frame->caller;
+    frame->caller = nullptr;
+    frame = caller;
+  }
+  top_ = nullptr;
+  heap_.trim(kKeptHeap);
+}
+
+// Context members that need the executor.
+
+Status Context::set_output(size_t i, const Shape& shape) {
+  if (!has_output(i)) return Status::kOk;
+  Slot& slot = output(i);
+  size_t bytes;
+  if (!checked_bytes(shape, max<size_t>(element_size(slot.type), 1), &bytes) ||
+      bytes > tensor_limit_)
+    return fail(Status::kLimitExceeded, "output ", i, " of shape ", shape.span(),
+                " is too large");
+  slot.shape = shape;
+  slot.state = Slot::kShape;
+  slot.alias_of = kNoValue;
+  slot.alias_offset = 0;
+  return Status::kOk;
+}
+
+void Context::alias(size_t i, size_t from, size_t offset) {
+  if (!has_output(i)) return;
+  output(i).alias_of = node_->inputs[from];
+  output(i).alias_offset = offset;
+}
+
+void Context::request_scratch(size_t shared, size_t per_thread) {
+  scratch_shared_ = round_up(shared, kAlignment);
+  scratch_per_thread_ = round_up(per_thread, kAlignment);
+}
+
+Status Context::allocate_output(size_t i, const Shape& shape) {
+  if (!has_output(i)) return Status::kOk;
+  ORTOLAN_TRY(set_output(i, shape));
+  Slot& slot = output(i);
+  slot.data = slot.block = run_->heap_.allocate(shape.count() * element_size(slot.type));
+  return slot.data ? Status::kOk : out_of_memory();
+}
+
+bool Context::input_ints(size_t i, int64_t* values, size_t capacity, size_t* count) const {
+  const Slot& slot = input(i);
+  *count = slot.shape.count();
+  if (*count > capacity) return false;
+  if (slot.type == DataType::kInt64) {
+    for (size_t k = 0; k < *count; ++k) values[k] = static_cast<const int64_t*>(slot.data)[k];
+    return true;
+  }
+  if (slot.type != DataType::kInt32) return false;
+  for (size_t k = 0; k < *count; ++k) values[k] = static_cast<const int32_t*>(slot.data)[k];
+  return true;
+}
+
+void Context::parallel_for(size_t units, size_t grain, Body body, void* user) const {
+  size_t threads = min(threads_, units / max<size_t>(grain, 1));
+  if (!pool_ || threads < 2) {
+    if (units) body(user, 0, units, 0);
+    return;
+  }
+  pool_->run(units, threads, body, user);
+}
+
+Status Context::fail_parts(Status code, Span<const Part> parts) const {
+  error_->clear();
+  const Part prefix[] = {"[", node_->type, "] node \"", node_->name, "\": "};
+  error_->append({prefix, 5});
+  error_->append(parts);
+  return code;
+}
+
+}  // namespace ortolan

@@ -1,0 +1,113 @@
+#include "core/threads.h"
+
+#include "core/platform.h"
+
+namespace ortolan {
+
+namespace {
+
+constexpr uint32_t kSpins = 2000;  // a few microseconds
+
+constinit ThreadPool pool;
+
+ORTOLAN_INLINE void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7)
+  __asm__ volatile("yield");
+#endif
+}
+
+uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
+
+// Spins shortly, then sleeps, until word != value; answers the new one.
+uint32_t wait_while(const uint32_t& word, uint32_t value) {
+  for (uint32_t i = 0; i < kSpins; ++i) {
+    uint32_t now = load(word);
+    if (now != value) return now;
+    relax();
+  }
+  for (;;) {
+    uint32_t now = load(word);
+    if (now != value) return now;
+    platform::wait(&word, value);
+  }
+}
+
+bool try_take(uint32_t& flag) {
+  uint32_t expected = 0;
+  return __atomic_compare_exchange_n(&flag, &expected, 1, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED);
+}
+void give_back(uint32_t& flag) { __atomic_store_n(&flag, 0, __ATOMIC_RELEASE); }
+
+}  // namespace
+
+ThreadPool& ThreadPool::with(uint32_t threads) {
+  if (threads > 1) pool.grow(min(threads - 1, kMaxWorkers));
+  return pool;
+}
+
+void ThreadPool::grow(uint32_t workers) {
+  while (load(workers_) < workers) {
+    if (!try_take(growing_)) {
+      relax();
+      continue;
+    }
+    bool refused = false;
+    if (workers_ == 0) platform::on_fork(forget_workers);
+    while (workers_ < workers && !refused) {
+      list_[workers_] = {this, workers_, load(job_)};
+      refused = !platform::start_thread(work, &list_[workers_]);
+      if (!refused) __atomic_store_n(&workers_, workers_ + 1, __ATOMIC_RELEASE);
+    }
+    give_back(growing_);
+    if (refused) return;
+  }
+}
+
+// In the child of a fork only the forking thread lives.
+void ThreadPool::forget_workers() {
+  pool.workers_ = 0;
+  pool.taken_ = 0;
+  pool.growing_ = 0;
+  pool.pending_ = 0;
+}
+
+void ThreadPool::part(size_t index) const {
+  size_t begin = units_ * index / parts_, end = units_ * (index + 1) / parts_;
+  if (begin < end) body_(user_, begin, end, index);
+}
+
+void ThreadPool::run(size_t units, size_t threads, Body body, void* user) {
+  uint32_t workers = load(workers_);
+  size_t parts = min<size_t>(min<size_t>(threads, workers + 1), units);
+  if (parts < 2 || !try_take(taken_)) {
+    if (units) body(user, 0, units, 0);
+    return;
+  }
+  body_ = body;
+  user_ = user;
+  units_ = units;
+  parts_ = parts;
+  uint32_t helpers = static_cast<uint32_t>(parts - 1);
+  __atomic_store_n(&pending_, helpers, __ATOMIC_RELAXED);
+  __atomic_store_n(&job_, ((job_ >> 6) + 1) << 6 | helpers, __ATOMIC_RELEASE);
+  platform::wake_all(&job_);
+  part(0);
+  for (uint32_t left = load(pending_); left != 0;) left = wait_while(pending_, left);
+  give_back(taken_);
+}
+
+void ThreadPool::work(void* worker) {
+  auto [self, index, seen] = *static_cast<Worker*>(worker);
+  for (;;) {
+    seen = wait_while(self->job_, seen);
+    if (index >= (seen & 63)) continue;
+    self->part(index + 1);
+    if (__atomic_sub_fetch(&self->pending_, 1, __ATOMIC_ACQ_REL) == 0)
+      platform::wake_all(&self->pending_);
+  }
+}
+
+}  // namespace ortolan

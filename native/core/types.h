@@ -1,0 +1,62 @@
+// Element types, value types and layouts. Numbers of DataType are those of ONNX's TensorProto.DataType.
+#pragma once
+
+#include "core/base.h"
+
+namespace ortolan {
+
+enum class DataType : uint8_t {
+  kUndefined = 0,
+  kFloat = 1,
+  kUint8 = 2,
+  kInt8 = 3,
+  kUint16 = 4,
+  kInt16 = 5,
+  kInt32 = 6,
+  kInt64 = 7,
+  kString = 8,
+  kBool = 9,
+  kFloat16 = 10,
+  kDouble = 11,
+  kUint32 = 12,
+  kUint64 = 13,
+  kComplex64 = 14,
+  kComplex128 = 15,
+  kBfloat16 = 16,
+  kFloat8E4M3FN = 17,
+  kFloat8E4M3FNUZ = 18,
+  kFloat8E5M2 = 19,
+  kFloat8E5M2FNUZ = 20,
+};
+constexpr uint8_t kDataTypes = 21;
+
+// Bytes of one element; 0 for types whose elements have no fixed size here (strings, undefined).
+constexpr size_t element_size(DataType type) {
+  constexpr uint8_t kSizes[kDataTypes] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2,
+                                          8, 4, 8, 8, 16, 2, 1, 1, 1, 1};
+  return static_cast<uint8_t>(type) < kDataTypes ? kSizes[static_cast<uint8_t>(type)] : 0;
+}
+
+constexpr uint32_t type_bit(DataType type) { return 1u << static_cast<uint8_t>(type); }
+
+template <class T>
+constexpr DataType data_type_of = DataType::kUndefined;
+template <>
+inline constexpr DataType data_type_of<float> = DataType::kFloat;
+template <>
+inline constexpr DataType data_type_of<double> = DataType::kDouble;
+template <>
+inline constexpr DataType data_type_of<int64_t> = DataType::kInt64;
+template <>
+inline constexpr DataType data_type_of<int32_t> = DataType::kInt32;
+template <>
+inline constexpr DataType data_type_of<bool> = DataType::kBool;
+
+// What kind of thing a value is; kTensor has an element type, the others come with their issue.
+enum class ValueKind : uint8_t { kNone = 0, kTensor = 1, kSequence = 2, kMap = 3 };
+
+// How the elements of a spatial tensor lie in memory. The shape of a value is always the logical
+// (ONNX) one: N, C, spatial...; channels_last stores N, spatial..., C.
+enum class Layout : uint8_t { kPlain = 0, kChannelsLast = 1 };
+
+}  // namespace ortolan

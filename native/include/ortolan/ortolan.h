@@ -1,0 +1,167 @@
+/* Ortolan: runs ONNX models in ORT format. The C interface; every binding stands on it.
+ *
+ * Objects: a model is immutable and may be shared by threads; a run is one call in flight and
+ * belongs to one thread at a time; a value is reference counted. Every function that can fail
+ * answers an OrtolanStatus and keeps the text of the failure on the object that failed. Structs
+ * begin with their size, set by the caller, so that they can grow. Nothing here is global.
+ */
+#ifndef ORTOLAN_H_
+#define ORTOLAN_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define ORTOLAN_API __declspec(dllexport)
+#elif defined(__wasm__)
+#define ORTOLAN_API __attribute__((visibility("default"), used))
+#else
+#define ORTOLAN_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ORTOLAN_VERSION "0.1.0"
+#define ORTOLAN_MAX_RANK 8
+
+/* Below 100: onnxruntime's codes. */
+typedef enum OrtolanStatus {
+  ORTOLAN_OK = 0,
+  ORTOLAN_FAIL = 1,
+  ORTOLAN_INVALID_ARGUMENT = 2,
+  ORTOLAN_NO_SUCHFILE = 3,
+  ORTOLAN_NO_MODEL = 4,
+  ORTOLAN_NOT_IMPLEMENTED = 9,
+  ORTOLAN_INVALID_GRAPH = 10,
+  ORTOLAN_OUT_OF_MEMORY = 100,
+  ORTOLAN_LIMIT_EXCEEDED = 101,
+  ORTOLAN_CANCELLED = 102,
+  ORTOLAN_INVALID_FORMAT = 103
+} OrtolanStatus;
+
+typedef struct OrtolanModel OrtolanModel;
+typedef struct OrtolanRun OrtolanRun;
+typedef struct OrtolanValue OrtolanValue;
+
+/* Hooks of the caller; members that are null are the platform's own. `allocate` answers memory
+ * aligned to 64 bytes or null; `deallocate` gets the same byte count back. Severity as in
+ * onnxruntime: 0 verbose to 4 fatal. All may be called from any thread that uses the model. */
+typedef struct OrtolanHooks {
+  uint32_t size;
+  void* user;
+  void* (*allocate)(void* user, size_t bytes);
+  void (*deallocate)(void* user, void* memory, size_t bytes);
+  void (*log)(void* user, int32_t severity, const char* text);
+} OrtolanHooks;
+
+/* A key and value; the keys are onnxruntime's where it has them:
+ *   session.intra_op_num_threads  number of threads, 0 = one per processor
+ *   session.set_denormal_as_zero  "1": denormals count as zero during runs
+ *   ortolan.instruction_set       highest level to use, 0 = the library's baseline
+ *   ortolan.max_tensor_bytes, ortolan.max_nodes, ortolan.max_iterations   limits
+ * Unknown keys are ignored, as onnxruntime does. */
+typedef struct OrtolanOption {
+  const char* key;
+  const char* value;
+} OrtolanOption;
+
+/* A tensor's description and, where it says so, its bytes. `type` is ONNX's
+ * TensorProto.DataType; unknown dimensions are -1. */
+typedef struct OrtolanTensor {
+  uint32_t size;
+  int32_t type;
+  uint32_t rank;
+  void* data;
+  size_t bytes;
+  int64_t dims[ORTOLAN_MAX_RANK];
+} OrtolanTensor;
+
+typedef enum OrtolanSide { ORTOLAN_INPUT = 0, ORTOLAN_OUTPUT = 1 } OrtolanSide;
+
+/* "0.1.0" */
+ORTOLAN_API const char* ortolan_version(void);
+/* The instruction set that this machine gets, e.g. "avx512". */
+ORTOLAN_API const char* ortolan_instruction_set(void);
+
+/* ---- Models */
+
+/* *model is set whenever memory allows, also on failure: then only ortolan_model_error and
+ * ortolan_model_release may be called. `bytes` are borrowed and must outlive the model. `hooks` may
+ * be null; it is copied. */
+ORTOLAN_API OrtolanStatus ortolan_model_load(const void* bytes, size_t size,
+                                             const OrtolanOption* options, size_t option_count,
+                                             const OrtolanHooks* hooks, OrtolanModel** model);
+/* Maps the file at `path` (UTF-8). */
+ORTOLAN_API OrtolanStatus ortolan_model_open(const char* path, const OrtolanOption* options,
+                                             size_t option_count, const OrtolanHooks* hooks,
+                                             OrtolanModel** model);
+/* Runs hold a reference of their own. */
+ORTOLAN_API void ortolan_model_release(OrtolanModel* model);
+/* Belongs to the model. */
+ORTOLAN_API const char* ortolan_model_error(const OrtolanModel* model);
+
+/* Inputs without initializer come first in the model's order; overridable initializers are inputs
+ * as well (ortolan_model_overridable tells them apart). */
+ORTOLAN_API size_t ortolan_model_count(const OrtolanModel* model, OrtolanSide side);
+/* Zero-terminated, belongs to the model; null when there is no such index. */
+ORTOLAN_API const char* ortolan_model_name(const OrtolanModel* model, OrtolanSide side,
+                                           size_t index);
+/* Fills type, rank and dims; rank is 0xffffffff when unknown. */
+ORTOLAN_API OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side,
+                                               size_t index, OrtolanTensor* tensor);
+/* The symbolic name of a dimension, null when it has none. */
+ORTOLAN_API const char* ortolan_model_dimension(const OrtolanModel* model, OrtolanSide side,
+                                                size_t index, size_t axis);
+/* 1 when the input has a value of its own that a feed may replace. */
+ORTOLAN_API int32_t ortolan_model_overridable(const OrtolanModel* model, size_t index);
+/* "producer_name", "graph_description", "domain", "description", "producer_version",
+ * "ort_version", or a key of the model's own metadata; null when absent. */
+ORTOLAN_API const char* ortolan_model_metadata(const OrtolanModel* model, const char* key);
+/* The keys of the model's own metadata; null past the end. */
+ORTOLAN_API const char* ortolan_model_metadata_key(const OrtolanModel* model, size_t index);
+/* "nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"; 0 = unknown key. */
+ORTOLAN_API int32_t ortolan_model_number(const OrtolanModel* model, const char* key,
+                                         int64_t* number);
+
+/* ---- Runs */
+
+/* *run is set whenever memory allows, also on failure. */
+ORTOLAN_API OrtolanStatus ortolan_run_create(OrtolanModel* model, OrtolanRun** run);
+ORTOLAN_API void ortolan_run_release(OrtolanRun* run);
+ORTOLAN_API const char* ortolan_run_error(const OrtolanRun* run);
+/* `tensor->data` is borrowed until the next ortolan_run_execute has returned. */
+ORTOLAN_API OrtolanStatus ortolan_run_input(OrtolanRun* run, size_t index,
+                                            const OrtolanTensor* tensor);
+/* Where the next execution puts an output; its type and shape must be what the model gives. Without
+ * this call the runtime makes a value. Memory for inputs and outputs must not overlap. */
+ORTOLAN_API OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index,
+                                             const OrtolanTensor* tensor);
+/* Runs from the inputs to the outputs, forgetting both sets of arguments. */
+ORTOLAN_API OrtolanStatus ortolan_run_execute(OrtolanRun* run);
+/* The value made for an output; the caller owns the reference. Null when there is none. */
+ORTOLAN_API OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index);
+/* From any thread: the execution stops before its next node with ORTOLAN_CANCELLED. */
+ORTOLAN_API void ortolan_run_cancel(OrtolanRun* run);
+/* "arena_bytes", "arena_floor", "heap_peak" of the last execution; 0 = unknown key. */
+ORTOLAN_API int32_t ortolan_run_number(const OrtolanRun* run, const char* key, int64_t* number);
+
+/* ---- Values */
+
+/* Fills the description and the address of the bytes, which belong to the value. */
+ORTOLAN_API OrtolanStatus ortolan_value_tensor(const OrtolanValue* value, OrtolanTensor* tensor);
+ORTOLAN_API void ortolan_value_retain(OrtolanValue* value);
+ORTOLAN_API void ortolan_value_release(OrtolanValue* value);
+
+/* ---- Memory for callers without an allocator of their own (WebAssembly) */
+
+/* 64-byte aligned, null when memory is out. */
+ORTOLAN_API void* ortolan_allocate(size_t bytes);
+ORTOLAN_API void ortolan_deallocate(void* memory, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ORTOLAN_H_ */

@@ -1,0 +1,110 @@
+// Conversion of elements. Out of range, floats become integers as on x86 and in onnxruntime there,
+// on every machine: what int32 (int64 for the wide types) cannot hold, and NaN, becomes its least
+// value, and narrower types take the low bits.
+#pragma once
+
+#include "kernels/elementwise.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+// x truncated to int32 or int64.
+template <class To, class V>
+ORTOLAN_INLINE VecLike<To, V> to_signed(V x) {
+  constexpr Element<V> kEnd = sizeof(To) == 4 ? 0x1p31f : 0x1p63f;
+  const V end = splat<V>(kEnd);
+  const V low = select<V>(x >= -end, x, -end);
+  return convert<To>(select<V>(low < end, low, -end));
+}
+
+template <class To, class V>
+ORTOLAN_INLINE VecLike<To, V> to_integer(V x) {
+  if constexpr (sizeof(To) <= 2) {
+    return convert<To>(to_signed<int32_t>(x));
+  } else if constexpr (is_same<To, uint32_t>) {
+    return convert<To>(to_signed<int64_t>(x));
+  } else if constexpr (is_same<To, uint64_t>) {
+    using U = VecLike<uint64_t, V>;
+    const V half = splat<V>(0x1p63f);
+    const auto large = x >= half;
+    const U low = convert<uint64_t>(to_signed<int64_t>(select<V>(large, x - half, x)));
+    return convert<int64_t>(large) ? low ^ splat<U>(uint64_t{1} << 63) : low;
+  } else {
+    return to_signed<To>(x);
+  }
+}
+
+template <class To>
+struct Convert {
+  template <class V>
+  ORTOLAN_INLINE VecLike<To, V> operator()(V x) const {
+    if constexpr (is_float<Element<V>> && !is_float<To>)
+      return to_integer<To>(x);
+    else
+      return convert<To>(x);
+  }
+};
+
+struct NotZero {
+  template <class V>
+  ORTOLAN_INLINE Mask<V> operator()(V x) const {
+    return x != 0;
+  }
+};
+
+// Without instructions for it, conversions between floats and 64-bit integers are smaller and as
+// fast one by one.
+template <class From, class To>
+constexpr bool by_lanes() {
+#if defined(__AVX512DQ__) || defined(__aarch64__)
+  return true;
+#else
+  return !((is_float<From> && !is_float<To> && (sizeof(To) == 8 || is_same<To, uint32_t>)) ||
+           (is_float<To> && !is_float<From> && sizeof(From) == 8));
+#endif
+}
+
+struct Cast {
+  ORTOLAN_SMALL static bool keeps_bytes(DataType from, DataType to) {
+    const auto is_integer = [](DataType type) {
+      constexpr uint32_t kIntegers =
+          type_bit(DataType::kInt8) | type_bit(DataType::kUint8) | type_bit(DataType::kInt16) |
+          type_bit(DataType::kUint16) | type_bit(DataType::kInt32) | type_bit(DataType::kUint32) |
+          type_bit(DataType::kInt64) | type_bit(DataType::kUint64);
+      return (type_bit(type) & kIntegers) != 0;
+    };
+    if (from == DataType::kBool || to == DataType::kBool) return false;
+    return from == to ||
+           (is_integer(from) && is_integer(to) && element_size(from) == element_size(to));
+  }
+
+  static Status infer(Context& c) {
+    ORTOLAN_TRY(c.set_output(0, c.input_shape(0)));
+    if (keeps_bytes(c.input_type(0), c.output_type(0))) c.alias(0, 0);
+    return Status::kOk;
+  }
+
+  template <class A, class B>
+  static Status run(Context& c) {
+    if constexpr (is_same<B, bool>) {
+      return map<NotZero, Lanes<Wrapped<Stored<A>>>, bool>(c, NotZero{});
+    } else {
+      constexpr bool kIntegers = !is_float<A> && !is_float<B>;
+      if constexpr (sizeof(A) == sizeof(B) && (kIntegers || is_same<A, B>) && !is_same<A, bool>)
+        return copy_elements(c);
+      using From = typename If<kIntegers && sizeof(B) <= sizeof(A), Wrapped<A>, Stored<A>>::Type;
+      using To = typename If<is_float<A>, B, Wrapped<B>>::Type;
+      using V = typename If<by_lanes<From, To>(), Vec<From, kLanes>, From>::Type;
+      return map<Convert<To>, V, To>(c, Convert<To>{});
+    }
+  }
+
+  ORTOLAN_SMALL static Status copy_elements(Context& c) {
+    const Slot& from = c.input(0);
+    const Slot& to = c.output(0);
+    if (from.data != to.data && from.data)
+      copy(to.data, from.data, element_count(to.shape) * element_size(to.type));
+    return Status::kOk;
+  }
+};
+
+}  // namespace ortolan::ORTOLAN_ISA

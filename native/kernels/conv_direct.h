@@ -1,0 +1,261 @@
+// Channels-last convolution of any kernel, stride, dilation, padding and group in one to three
+// spatial dimensions, without copying the input: tiles of the matrix product read their rows
+// through pointers to input pixels, or to zeros. Tiles cross image rows, so small images fill
+// them. 1x1 kernels of stride 1 are plain products.
+#pragma once
+
+#include "kernels/gemm.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+// A window that slides over depth, height, width; missing leading dimensions are 1.
+struct Window {
+  size_t in[3] = {1, 1, 1};
+  size_t out[3] = {1, 1, 1};
+  size_t kernel[3] = {1, 1, 1};
+  size_t stride[3] = {1, 1, 1};
+  size_t dilation[3] = {1, 1, 1};
+  ptrdiff_t pad[3] = {0, 0, 0};  // before the first element
+
+  size_t in_pixels() const { return in[0] * in[1] * in[2]; }
+  size_t out_pixels() const { return out[0] * out[1] * out[2]; }
+  size_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+};
+
+// Taps [begin, end) of one dimension that meet the input, for one output position.
+struct TapRange {
+  size_t begin;
+  size_t end;
+  ptrdiff_t start;  // input position of tap 0, may be outside
+};
+ORTOLAN_INLINE TapRange tap_range(const Window& w, int dimension, size_t position) {
+  const ptrdiff_t in = w.in[dimension], step = w.dilation[dimension];
+  const ptrdiff_t start = static_cast<ptrdiff_t>(position * w.stride[dimension]) - w.pad[dimension];
+  const size_t begin = start < 0 ? (-start + step - 1) / step : 0;
+  const size_t end = start < in ? (in - start + step - 1) / step : 0;
+  const size_t kernel = w.kernel[dimension];
+  return {min(begin, kernel), max(min(begin, kernel), min(end, kernel)), start};
+}
+
+// x [batch][in...][channels] to y [batch][out...][outputs].
+struct ConvShape {
+  size_t batch = 1;
+  size_t groups = 1;
+  size_t channels = 0;
+  size_t outputs = 0;
+  Window window;
+
+  size_t group_channels() const { return channels / groups; }
+  size_t group_outputs() const { return outputs / groups; }
+  size_t rows() const { return batch * window.out_pixels(); }
+};
+
+struct ConvArgs {
+  ConvShape shape;
+  const float* x = nullptr;
+  const float* weights = nullptr;  // by pack_conv_weights
+  float* y = nullptr;
+  Epilogue epilogue;  // its matrix is [batch * out pixels][outputs]
+};
+
+// How a shape is computed: rows are output pixels, each reads `segments` runs of `run` floats.
+struct ConvPlan {
+  bool is_product;  // 1x1: the input is the matrix A
+  bool is_merged;   // a segment is a kernel row, else one tap
+  size_t segments;
+  size_t run;
+  size_t panels;    // of one group
+  size_t block;     // rows of a work unit
+  size_t blocks;
+  size_t zeros;     // floats
+  size_t patches;   // floats
+};
+
+// Output columns whose kernel rows reach beyond the input's row.
+ORTOLAN_INLINE size_t border_columns(const Window& w) {
+  const ptrdiff_t pad = w.pad[2], step = w.stride[2], slack = w.in[2] + pad - w.kernel[2];
+  const size_t left = pad > 0 ? (pad + step - 1) / step : 0;
+  const size_t inside = slack < 0 ? 0 : slack / step + 1;  // first column beyond on the right
+  return min(w.out[2], left + (w.out[2] - min(w.out[2], inside)));
+}
+
+ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
+  // Copying the border pixels costs more than the longer runs gain for more channels than these.
+  constexpr size_t kMergedChannels = 16;
+  constexpr size_t kPointers = 4096;
+  const Window& w = s.window;
+  ConvPlan p = {};
+  bool is_unit = s.groups == 1 && w.taps() == 1;
+  for (int i = 0; i < 3; ++i) is_unit = is_unit && w.in[i] == w.out[i] && w.pad[i] == 0;
+  p.is_product = is_unit;
+  p.is_merged = s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 &&
+                s.channels <= kMergedChannels;
+  p.run = p.is_merged ? w.kernel[2] * s.channels : s.group_channels();
+  p.segments = p.is_merged ? w.kernel[0] * w.kernel[1] : w.taps();
+  p.panels = panel_count(s.group_outputs());
+  const size_t limit = min(kBlockRows, kPointers / max<size_t>(p.segments, 1));
+  p.block = rows_per_block(s.rows(), p.panels * s.groups, max<size_t>(limit, 1));
+  p.blocks = (s.rows() + p.block - 1) / p.block;
+  if (p.is_product) return p;
+  p.zeros = max(p.run, s.channels);
+  if (p.is_merged) {
+    const size_t image_rows = p.block / max<size_t>(w.out[2], 1) + 2;
+    p.patches = min(p.block, image_rows * border_columns(w)) * p.segments * p.run;
+  }
+  return p;
+}
+
+// Bytes of scratch that each thread needs, aligned to 16.
+ORTOLAN_INLINE size_t conv_scratch_size(const ConvShape& s) {
+  const ConvPlan p = plan_conv(s);
+  return p.segments * p.block * sizeof(float*) + (p.zeros + p.patches) * sizeof(float);
+}
+
+// Floats of packed weights.
+ORTOLAN_INLINE size_t packed_conv_size(const ConvShape& s) {
+  return s.groups * packed_size(s.group_outputs(), s.window.taps() * s.group_channels());
+}
+
+// ONNX weights [outputs][channels / groups][kernel...] to packed_conv_size floats.
+ORTOLAN_INLINE void pack_conv_weights(const ConvShape& s, const float* weights, float* out) {
+  const size_t taps = s.window.taps(), channels = s.group_channels(), N = s.group_outputs();
+  for (size_t g = 0; g < s.groups; ++g) {
+    const float* w = weights + g * N * channels * taps;
+    pack_panels({w, taps, 1, channels, taps, channels * taps}, N, 0, panel_count(N),
+                out + g * packed_size(N, taps * channels));
+  }
+}
+
+// Fills pointers for one block of output pixels. The scratch holds pointers, zeros, patches.
+class PointerBuilder {
+ public:
+  PointerBuilder(const ConvArgs& args, const ConvPlan& plan, void* scratch)
+      : args_(args), plan_(plan), pointers_(static_cast<const float**>(scratch)) {
+    float* zeros = reinterpret_cast<float*>(pointers_ + plan.segments * plan.block);
+    fill_zero(zeros, plan.zeros * sizeof(float));
+    zeros_ = zeros;
+    patches_ = zeros + plan.zeros;
+  }
+
+  // For rows [first, first + rows) of the output: [segments][plan.block].
+  const float* const* build(size_t first, size_t rows) {
+    const Window& w = args_.shape.window;
+    patch_ = patches_;
+    for (size_t r = 0, count; r < rows; r += count) {
+      const size_t pixel = first + r, column = pixel % w.out[2];
+      count = min(w.out[2] - column, rows - r);
+      add_image_row(pixel / w.out[2], column, pointers_ + r, count);
+    }
+    return pointers_;
+  }
+
+ private:
+  // `count` pixels from `column` of output row `row`, which counts through batch and depth.
+  void add_image_row(size_t row, size_t column, const float** out, size_t count) {
+    const Window& w = args_.shape.window;
+    const size_t y = row % w.out[1], z = row / w.out[1] % w.out[0], n = row / w.out[1] / w.out[0];
+    const size_t row_floats = w.in[2] * args_.shape.channels;
+    const ptrdiff_t x = static_cast<ptrdiff_t>(column * w.stride[2]) - w.pad[2];
+    for (size_t kz = 0; kz < w.kernel[0]; ++kz)
+      for (size_t ky = 0; ky < w.kernel[1]; ++ky) {
+        const size_t iz = z * w.stride[0] + kz * w.dilation[0] - w.pad[0];
+        const size_t iy = y * w.stride[1] + ky * w.dilation[1] - w.pad[1];
+        const bool inside = iz < w.in[0] && iy < w.in[1];  // negative wraps to large
+        const float* from =
+            inside ? args_.x + ((n * w.in[0] + iz) * w.in[1] + iy) * row_floats : nullptr;
+        if (plan_.is_merged) {
+          add_merged(from, x, out, count);
+          out += plan_.block;
+        } else {
+          for (size_t kx = 0; kx < w.kernel[2]; ++kx, out += plan_.block)
+            add_taps(from, x + kx * w.dilation[2], out, count);
+        }
+      }
+  }
+
+  void add_taps(const float* row, ptrdiff_t x, const float** out, size_t count) {
+    const Window& w = args_.shape.window;
+    const size_t width = row ? w.in[2] : 0;
+    for (size_t i = 0; i < count; ++i, x += w.stride[2])
+      out[i] = static_cast<size_t>(x) < width ? row + x * args_.shape.channels : zeros_;
+  }
+
+  void add_merged(const float* row, ptrdiff_t x, const float** out, size_t count) {
+    const Window& w = args_.shape.window;
+    const ptrdiff_t width = w.in[2], kernel = w.kernel[2];
+    for (size_t i = 0; i < count; ++i, x += w.stride[2]) {
+      if (!row || x + kernel <= 0 || x >= width)
+        out[i] = zeros_;
+      else if (x >= 0 && x + kernel <= width)
+        out[i] = row + x * args_.shape.channels;
+      else
+        out[i] = add_patch(row, x);
+    }
+  }
+
+  // A copy of a kernel row that is partly outside.
+  const float* add_patch(const float* row, ptrdiff_t x) {
+    const Window& w = args_.shape.window;
+    const size_t channels = args_.shape.channels;
+    float* patch = patch_;
+    patch_ += plan_.run;
+    for (size_t kx = 0; kx < w.kernel[2]; ++kx) {
+      const size_t ix = x + kx;
+      for (size_t c = 0; c < channels; ++c)
+        patch[kx * channels + c] = ix < w.in[2] ? row[ix * channels + c] : 0;
+    }
+    return patch;
+  }
+
+  const ConvArgs& args_;
+  const ConvPlan& plan_;
+  const float** pointers_;
+  const float* zeros_;
+  float* patches_;
+  float* patch_ = nullptr;
+};
+
+// Rows [row, row + rows), for which `pointers` were built, of one panel of one group.
+ORTOLAN_INLINE void conv_panel(const ConvArgs& args, const ConvPlan& plan,
+                               const float* const* pointers, size_t row, size_t rows, size_t group,
+                               size_t panel) {
+  const ConvShape& s = args.shape;
+  const size_t N = s.group_outputs(), K = plan.segments * plan.run;
+  const TileInput in = {nullptr,       0,
+                        pointers,      plan.block,
+                        plan.segments, group * s.group_channels(),
+                        plan.run,      args.weights + group * packed_size(N, K),
+                        nullptr,       0};
+  multiply_panel(in, args.epilogue, args.y, s.outputs, row, rows, group * N, N, panel);
+}
+
+// Work units for a static split over threads: blocks of rows, and in each the panels.
+ORTOLAN_INLINE size_t conv_units(const ConvShape& s) {
+  const ConvPlan plan = plan_conv(s);
+  return plan.blocks * s.groups * plan.panels;
+}
+
+// Units [begin, end), with conv_scratch_size bytes of scratch of this thread's own.
+ORTOLAN_NOINLINE inline void conv_run_units(const ConvArgs& args, size_t begin, size_t end,
+                                            void* scratch) {
+  const ConvShape& s = args.shape;
+  const ConvPlan plan = plan_conv(s);
+  const size_t panels = s.groups * plan.panels;
+  PointerBuilder builder(args, plan, scratch);
+  for (size_t unit = begin, next; unit < end; unit = next) {
+    const size_t panel = unit % panels, row = unit / panels * plan.block;
+    const size_t rows = min(plan.block, s.rows() - row);
+    next = min(end, unit - panel + panels);
+    if (plan.is_product) {
+      const GemmArgs g = {s.rows(),  s.outputs, s.channels, args.x,       s.channels,
+                          args.weights, args.y,  s.outputs,  args.epilogue};
+      gemm_rows_panels(g, row, row + rows, panel, panel + next - unit);
+      continue;
+    }
+    const float* const* pointers = builder.build(row, rows);
+    for (size_t p = panel; p < panel + next - unit; ++p)
+      conv_panel(args, plan, pointers, row, rows, p / plan.panels, p % plan.panels);
+  }
+}
+
+}  // namespace ortolan::ORTOLAN_ISA

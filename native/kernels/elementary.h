@@ -1,0 +1,63 @@
+// The functions of core/math.h as operators use them. Doubles are rare in models, and so are some
+// functions of floats: those have one copy each that all operators call, two lanes of float wide for
+// each of double. What models compute much is inlined.
+#pragma once
+
+#include "core/math.h"
+#include "kernels/simd.h"
+
+namespace ortolan::ORTOLAN_ISA::elementary {
+
+// Floats beside which as many doubles fill a vector.
+using HalfF = Vec<float, kDoubleLanes>;
+
+#define ORTOLAN_ONE_COPY(function) \
+  ORTOLAN_NOINLINE static D function##_of_doubles(D x) { return math::function(x); }
+
+// Inlined for floats.
+#define ORTOLAN_COMMON(function)             \
+  ORTOLAN_ONE_COPY(function)                 \
+  template <class V>                         \
+  ORTOLAN_INLINE V function(V x) {           \
+    if constexpr (is_same<V, D>)             \
+      return function##_of_doubles(x);       \
+    else                                     \
+      return math::function(x);              \
+  }
+
+// Floats by way of doubles.
+#define ORTOLAN_RARE(function)                                             \
+  ORTOLAN_ONE_COPY(function)                                               \
+  ORTOLAN_INLINE D function(D x) { return function##_of_doubles(x); }      \
+  ORTOLAN_INLINE HalfF function(HalfF x) {                                 \
+    return convert<float>(function##_of_doubles(convert<double>(x)));      \
+  }
+
+ORTOLAN_COMMON(exp)
+ORTOLAN_COMMON(expm1)
+ORTOLAN_COMMON(log)
+ORTOLAN_COMMON(log1p)
+ORTOLAN_COMMON(sigmoid)
+ORTOLAN_COMMON(tanh)
+ORTOLAN_COMMON(erf)
+ORTOLAN_COMMON(sin)
+ORTOLAN_COMMON(cos)
+ORTOLAN_RARE(tan)
+ORTOLAN_RARE(asin)
+ORTOLAN_RARE(acos)
+ORTOLAN_RARE(atan)
+ORTOLAN_RARE(sinh)
+ORTOLAN_RARE(cosh)
+ORTOLAN_RARE(asinh)
+ORTOLAN_RARE(acosh)
+ORTOLAN_RARE(atanh)
+
+#undef ORTOLAN_RARE
+#undef ORTOLAN_COMMON
+#undef ORTOLAN_ONE_COPY
+
+ORTOLAN_NOINLINE static D pow_of_doubles(D x, D y) { return math::pow(x, y); }
+ORTOLAN_INLINE D pow(D x, D y) { return pow_of_doubles(x, y); }
+ORTOLAN_INLINE HalfF pow(HalfF x, HalfF y) { return math::pow(x, y); }
+
+}  // namespace ortolan::ORTOLAN_ISA::elementary

@@ -1,0 +1,103 @@
+// What a product or a convolution does to each sum before it is final: bias, residual, activation.
+// Clamps are applied in the tile's registers, other activations in a pass over rows just written.
+#pragma once
+
+#include "core/math.h"
+#include "kernels/simd.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+constexpr float kInfinity = __builtin_inff();
+
+enum class Activation : uint8_t {
+  kNone,
+  kRelu,
+  kClip,         // to [alpha, beta]
+  kLeakyRelu,    // alpha * x below zero
+  kSigmoid,
+  kTanh,
+  kHardSigmoid,  // alpha * x + beta, clipped to [0, 1]
+  kHardSwish,    // x * clip(x / 6 + 1 / 2, 0, 1)
+  kSilu,
+  kGelu,         // exact, by erf
+};
+
+// For C[M][N]: C = activation(sum + bias + residual).
+struct Epilogue {
+  const float* bias = nullptr;      // [N] or null
+  const float* residual = nullptr;  // [M][ld_residual] or null; must not overlap C
+  size_t ld_residual = 0;
+  Activation activation = Activation::kNone;
+  float alpha = 0;
+  float beta = 0;
+};
+
+// Bounds that the registers of a tile are clamped to; NaN stays NaN.
+struct Bounds {
+  float low = -kInfinity;
+  float high = kInfinity;
+};
+
+ORTOLAN_INLINE Bounds clamp_bounds(const Epilogue& e) {
+  if (e.activation == Activation::kRelu) return {0, kInfinity};
+  if (e.activation == Activation::kClip) return {e.alpha, e.beta};
+  return {};
+}
+
+// Written with instructions where a comparison and a selection would become relaxed_min and
+// relaxed_max, which may drop a NaN.
+ORTOLAN_INLINE F clamp_sums(F v, F low, F high) {
+#ifdef __wasm_simd128__
+  return __builtin_wasm_pmin_f32x4(__builtin_wasm_pmax_f32x4(v, low), high);
+#else
+  return clamp(v, low, high);
+#endif
+}
+
+// c[rows][columns], row stride ldc: c = op(c).
+template <class Op>
+ORTOLAN_INLINE void map_rows(float* c, size_t ldc, size_t rows, size_t columns, Op op) {
+  if (columns == ldc) {
+    columns *= rows;
+    rows = rows ? 1 : 0;
+  }
+  for (; rows; --rows, c += ldc)
+    for (size_t n = 0; n < columns; n += kLanes) {
+      const size_t rest = columns - n;  // one call of op, to keep its code small
+      const F v = op(rest < kLanes ? load_part<F>(c + n, rest) : load<F>(c + n));
+      if (rest < kLanes)
+        store_part(c + n, v, rest);
+      else
+        store(c + n, v);
+    }
+}
+
+// The activation of `e` over c[rows][columns]; nothing for those that a tile applies itself.
+ORTOLAN_NOINLINE inline void activation_pass(const Epilogue& e, float* c, size_t ldc, size_t rows,
+                                             size_t columns) {
+  const F zero = splat<F>(0), half = splat<F>(0.5f), one = splat<F>(1);
+  const F alpha = splat<F>(e.alpha), beta = splat<F>(e.beta);
+  auto map = [&](auto op) { map_rows(c, ldc, rows, columns, op); };
+  switch (e.activation) {
+    case Activation::kNone:
+    case Activation::kRelu:
+    case Activation::kClip:
+      return;
+    case Activation::kLeakyRelu:
+      return map([&](F x) { return x < zero ? x * alpha : x; });
+    case Activation::kSigmoid:
+      return map([](F x) { return math::sigmoid(x); });
+    case Activation::kTanh:
+      return map([](F x) { return math::tanh(x); });
+    case Activation::kHardSigmoid:
+      return map([&](F x) { return clamp_sums(fma(x, alpha, beta), zero, one); });
+    case Activation::kHardSwish:
+      return map([&](F x) { return x * clamp_sums(fma(x, splat<F>(1 / 6.f), half), zero, one); });
+    case Activation::kSilu:
+      return map([](F x) { return x * math::sigmoid(x); });
+    case Activation::kGelu:
+      return map([&](F x) { return half * x * (one + math::erf(x * splat<F>(0.70710678f))); });
+  }
+}
+
+}  // namespace ortolan::ORTOLAN_ISA

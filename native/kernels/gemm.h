@@ -1,0 +1,550 @@
+// Float matrix product C[M][N] = activation(A[M][K] * B[K][N] + bias + residual) for any M, N, K.
+// A is read in place. B is packed once into panels [K][tile width]; the small products of
+// gemm_plain read it in place too. Every element of C is one chain of fma over k in ascending
+// order, whatever tile computes it, so results do not depend on how the work is split.
+#pragma once
+
+#include "kernels/epilogue.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+#if defined(__wasm__)
+constexpr bool kWasm = true;
+#else
+constexpr bool kWasm = false;
+#endif
+
+// Shape of the register tile: rows by width in vectors (index 0 unused), as measured.
+#if defined(__AVX512F__)
+constexpr int kTileRows[] = {0, 14, 14};
+#elif defined(__AVX__)
+constexpr int kTileRows[] = {0, 12, 6};
+#elif defined(__aarch64__)
+constexpr int kTileRows[] = {0, 8, 8, 8};
+#elif defined(__wasm_relaxed_simd__)
+constexpr int kTileRows[] = {0, 8, 5};
+#elif defined(__wasm__)
+constexpr int kTileRows[] = {0, 8, 4, 3, 2};
+#elif defined(__i386__)
+constexpr int kTileRows[] = {0, 4};
+#else
+constexpr int kTileRows[] = {0, 8, 4};
+#endif
+constexpr int kTileVectors = sizeof(kTileRows) / sizeof(int) - 1;
+constexpr size_t kTileColumns = kTileVectors * kLanes;
+// Rows that stay in the second-level cache while all panels pass over them.
+constexpr size_t kBlockRows = kWasm ? 60 : 112;
+
+// Hides a pointer's origin. Loop strength reduction would otherwise keep one pointer per row
+// (x86: spills) or lose the constant offsets of loads (wasm: one addition more per load).
+template <class T>
+ORTOLAN_INLINE void opaque(T*& p) {
+  __asm__("" : "+r"(p));
+}
+// Keeps the source's order in wasm: LLVM moves loads up, engines do not move them back down, and
+// the 16 registers overflow.
+ORTOLAN_INLINE void pin(F& v) {
+  if constexpr (kWasm) __asm__ volatile("" : "+r"(v));
+}
+
+// Where a tile's sums go: columns [0, last + kLanes) of the tile.
+struct TileOutput {
+  float* c;               // [rows][ldc], at the tile's first element
+  size_t ldc;
+  const float* bias;      // at the tile's first column, or null
+  const float* residual;  // at the tile's first element, or null
+  size_t ld_residual;
+  ptrdiff_t last;         // column of the last vector; less than its place when N is ragged
+  Bounds bounds;
+};
+
+template <int NV>
+ORTOLAN_INLINE ptrdiff_t tile_column(const TileOutput& o, int j) {
+  return j == NV - 1 ? o.last : j * kLanes;
+}
+
+// The sums start at the bias. The lines that the tile will read or write last are strided, which
+// hardware does not prefetch.
+template <int MR, int NV>
+ORTOLAN_INLINE void start_tile(F (&acc)[MR][NV], const TileOutput& o) {
+  if constexpr (!kWasm) {
+    const float* p = o.residual ? o.residual : o.c;
+    const size_t ld = o.residual ? o.ld_residual : o.ldc;
+#pragma unroll
+    for (int i = 0; i < MR; ++i)
+#pragma unroll
+      for (int j = 0; j < NV * kLanes; j += 16) __builtin_prefetch(p + i * ld + j);
+  }
+#pragma unroll
+  for (int j = 0; j < NV; ++j) {
+    F v = o.bias ? load<F>(o.bias + tile_column<NV>(o, j)) : splat<F>(0);
+#pragma unroll
+    for (int i = 0; i < MR; ++i) acc[i][j] = v;
+  }
+}
+
+template <int MR, int NV>
+ORTOLAN_INLINE void finish_tile(F (&acc)[MR][NV], const TileOutput& o) {
+  if (o.residual) {
+#pragma unroll
+    for (int i = 0; i < MR; ++i)
+#pragma unroll
+      for (int j = 0; j < NV; ++j)
+        acc[i][j] += load<F>(o.residual + i * o.ld_residual + tile_column<NV>(o, j));
+  }
+  const F low = splat<F>(o.bounds.low), high = splat<F>(o.bounds.high);
+#pragma unroll
+  for (int i = 0; i < MR; ++i)
+#pragma unroll
+    for (int j = 0; j < NV; ++j)
+      store(o.c + i * o.ldc + tile_column<NV>(o, j), clamp_sums(acc[i][j], low, high));
+}
+
+// One step of k: a row of B times MR elements of A. `at(i)` is row i's element.
+template <int MR, int NV, class At>
+ORTOLAN_INLINE void tile_step(F (&acc)[MR][NV], const float* b, At at) {
+  F w[NV];
+#pragma unroll
+  for (int j = 0; j < NV; ++j) w[j] = load<F>(b + j * kLanes);
+#pragma unroll
+  for (int i = 0; i < MR; ++i) {
+    float s = at(i);
+#ifdef __aarch64__
+    __asm__("" : "+w"(s));  // ldr + fmla by element; ld1r would take a vector pipe
+#endif
+    F a = splat<F>(s);
+#pragma unroll
+    for (int j = 0; j < NV; ++j) acc[i][j] = fma(w[j], a, acc[i][j]);
+    pin(acc[i][NV - 1]);
+  }
+}
+
+// What a tile multiplies: rows of A, either `lda` apart or, segment by segment, at pointers.
+struct TileInput {
+  const float* a;
+  size_t lda;
+  const float* const* rows;  // [segments][row_stride] or null
+  size_t row_stride;
+  size_t segments;
+  size_t offset;             // added to each pointer
+  size_t k;                  // floats of a row, or of a segment
+  const float* b;            // [segments * k][tile width]
+  const float* ahead;        // to fetch into the cache meanwhile, `ahead_step` floats per k
+  size_t ahead_step;
+};
+
+// Packed weights are used once per block of rows, so they come from memory; hardware notices too
+// late. A tile asks for a slice of the next panel while it computes. May point beyond the end.
+ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
+  if constexpr (kWasm) return;
+  __builtin_prefetch(ahead, 0, 2);
+  ahead += step;
+}
+
+template <int MR, int NV>
+ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
+  constexpr int kShare = kWasm ? 1 : 3;  // x86 reaches p, p + lda, p + 2 * lda from one pointer
+  constexpr int kPointers = (MR + kShare - 1) / kShare;
+  F acc[MR][NV];
+  start_tile(acc, out);
+  const size_t lda = in.lda, ahead_step = in.ahead_step;
+  const float *b = in.b, *ahead = in.ahead;
+  const float* a[kPointers];
+#pragma unroll
+  for (int g = 0; g < kPointers; ++g) {
+    a[g] = in.a + kShare * g * lda;
+    opaque(a[g]);
+  }
+  for (size_t k = in.k; k; --k) {
+    fetch_ahead(ahead, ahead_step);
+    tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
+#pragma unroll
+    for (int g = 0; g < kPointers; ++g) {
+      ++a[g];
+      opaque(a[g]);
+    }
+    b += NV * kLanes;
+    if constexpr (kWasm) opaque(b);
+  }
+  finish_tile(acc, out);
+}
+
+template <int MR, int NV>
+ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) {
+  F acc[MR][NV];
+  start_tile(acc, out);
+  const float *b = in.b, *ahead = in.ahead;
+  const size_t ahead_step = in.ahead_step, run = in.k;
+  const float* const* rows = in.rows;
+  for (size_t s = in.segments; s; --s, rows += in.row_stride) {
+    const float* a[MR];
+#pragma unroll
+    for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
+    for (size_t k = 0; k < run; ++k) {
+      fetch_ahead(ahead, ahead_step);
+      tile_step(acc, b, [&](int i) { return a[i][k]; });
+      b += NV * kLanes;
+      if constexpr (kWasm) opaque(b);
+    }
+  }
+  finish_tile(acc, out);
+}
+
+// One row times several whole panels, `panel_floats` apart: enough independent sums to hide the
+// latency of fma.
+constexpr int kRowPanels = max(1, 8 / kTileVectors);
+
+ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t panel_floats,
+                                      const TileOutput& out) {
+  constexpr int NV = kTileVectors;
+  F acc[1][kRowPanels * NV];
+  start_tile(acc, out);
+  const float* b[kRowPanels];
+#pragma unroll
+  for (int p = 0; p < kRowPanels; ++p) b[p] = in.b + p * panel_floats;
+  for (size_t k = 0; k < in.k; ++k) {
+    const F a = splat<F>(in.a[k]);
+#pragma unroll
+    for (int p = 0; p < kRowPanels; ++p) {
+#pragma unroll
+      for (int j = 0; j < NV; ++j)
+        acc[0][p * NV + j] = fma(load<F>(b[p] + j * kLanes), a, acc[0][p * NV + j]);
+      b[p] += NV * kLanes;
+    }
+  }
+  finish_tile(acc, out);
+}
+
+// Tiles of one width, from the highest to a single row.
+using TileFunction = void (*)(const TileInput&, const TileOutput&);
+struct TileShape {
+  size_t rows;
+  TileFunction run;
+};
+constexpr int kTileHeights = 4;
+
+constexpr int tile_rows(int vectors, int level) {
+  int rows = kTileRows[vectors];
+  for (; level; --level) rows = kWasm && rows <= 5 ? 1 : max(rows / 2, 1);
+  return rows;
+}
+template <int NV>
+constexpr TileShape kDirectTiles[kTileHeights] = {
+    {tile_rows(NV, 0), tile<tile_rows(NV, 0), NV>},
+    {tile_rows(NV, 1), tile<tile_rows(NV, 1), NV>},
+    {tile_rows(NV, 2), tile<tile_rows(NV, 2), NV>},
+    {tile_rows(NV, 3), tile<tile_rows(NV, 3), NV>},
+};
+template <int NV>
+constexpr TileShape kIndirectTiles[kTileHeights] = {
+    {tile_rows(NV, 0), tile_indirect<tile_rows(NV, 0), NV>},
+    {tile_rows(NV, 1), tile_indirect<tile_rows(NV, 1), NV>},
+    {tile_rows(NV, 2), tile_indirect<tile_rows(NV, 2), NV>},
+    {tile_rows(NV, 3), tile_indirect<tile_rows(NV, 3), NV>},
+};
+template <int NV = kTileVectors>
+ORTOLAN_INLINE const TileShape* tile_shapes(size_t vectors, bool indirect) {
+  if constexpr (NV > 1)
+    if (vectors < NV) return tile_shapes<NV - 1>(vectors, indirect);
+  return indirect ? kIndirectTiles<NV> : kDirectTiles<NV>;
+}
+
+// Calls run(row, shape) for tiles that cover [0, rows). The last ones are lower, or overlap rows
+// that are already written: those get the same results again.
+template <class Run>
+ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, Run run) {
+  for (size_t row = 0; row < rows; row += shape->rows) {
+    for (;; ++shape) {
+      const size_t rest = rows - row, lower = shape[1].rows;
+      if (rest >= shape->rows) break;
+      if (rest > lower + lower / 2 && rows >= shape->rows) {
+        row = rows - shape->rows;
+        break;
+      }
+    }
+    run(row, *shape);
+  }
+}
+
+// C[M][N] = epilogue(A[M][K] * B). A has rows of lda floats, C of ldc.
+struct GemmArgs {
+  size_t M = 0, N = 0, K = 0;
+  const float* a = nullptr;
+  size_t lda = 0;
+  const float* packed_b = nullptr;  // by pack_b
+  float* c = nullptr;
+  size_t ldc = 0;
+  Epilogue epilogue;
+};
+
+ORTOLAN_INLINE size_t vectors_of(size_t columns) { return (columns + kLanes - 1) / kLanes; }
+
+// Panels that different threads may compute. A rest of less than a vector belongs to the panel
+// before it, because the vector that computes it overlaps that panel.
+ORTOLAN_INLINE size_t panel_count(size_t N) {
+  size_t whole = N / kTileColumns, rest = N % kTileColumns;
+  return whole + (rest >= kLanes || (rest && !whole) ? 1 : 0);
+}
+// First column of a panel, or N at the end.
+ORTOLAN_INLINE size_t panel_column(size_t N, size_t panel) {
+  return panel < panel_count(N) ? panel * kTileColumns : N;
+}
+
+// Columns that one tile covers.
+struct Part {
+  size_t column;
+  size_t vectors;
+  ptrdiff_t last;  // as TileOutput::last
+  size_t columns;
+};
+
+// Calls body(part) for the parts of a panel: itself, and a rest that belongs to it.
+template <class Body>
+ORTOLAN_INLINE void for_each_part(size_t N, size_t panel, Body body) {
+  const size_t end = panel_column(N, panel + 1);
+  for (size_t n = panel * kTileColumns; n < end; n += kTileColumns) {
+    const size_t columns = min(kTileColumns, end - n);
+    const ptrdiff_t last = N < kLanes ? 0 : static_cast<ptrdiff_t>(columns) - kLanes;
+    body(Part{n, vectors_of(columns), last, columns});
+  }
+}
+// Floats of a packed B[K][N].
+ORTOLAN_INLINE size_t packed_size(size_t N, size_t K) {
+  return (N / kTileColumns * kTileVectors + vectors_of(N % kTileColumns)) * kLanes * K;
+}
+
+// B[K][N] as it lies in memory. Row k = tap * rows + r of column n is
+// b[tap * tap_stride + r * row_stride + n * column_stride].
+struct PackSource {
+  const float* b;
+  size_t taps, tap_stride;
+  size_t rows, row_stride;
+  size_t column_stride;
+};
+
+// One column of a panel, `width` floats a row, in rows [begin, end) of each tap; zeros for null.
+ORTOLAN_INLINE void pack_column(const PackSource& s, const float* b, size_t begin, size_t end,
+                                size_t width, float* out) {
+  for (size_t r = begin; r < end; ++r)
+    for (size_t tap = 0; tap < s.taps; ++tap)
+      out[(tap * s.rows + r) * width] = b ? b[tap * s.tap_stride + r * s.row_stride] : 0;
+}
+
+// Panels [panel0, panel1) of B into `out`, the whole packed buffer.
+ORTOLAN_NOINLINE inline void pack_panels(const PackSource& s, size_t N, size_t panel0,
+                                         size_t panel1, float* out) {
+  constexpr size_t kRows = 32;  // of one pass, so that the lines written stay in cache
+  const size_t K = s.taps * s.rows;
+  auto pack_part = [&](const Part& part) {
+    const size_t width = part.vectors * kLanes;
+    float* to = out + part.column * K;
+    for (size_t r = 0; r < s.rows; r += kRows)
+      for (size_t j = 0; j < width; ++j) {
+        const bool is_last = j >= width - kLanes;
+        const size_t lane = is_last ? part.last + j - (width - kLanes) : j;
+        const size_t n = part.column + lane;
+        pack_column(s, n < N ? s.b + n * s.column_stride : nullptr, r, min(s.rows, r + kRows),
+                    width, to + j);
+      }
+  };
+  for (size_t p = panel0; p < min(panel1, panel_count(N)); ++p) for_each_part(N, p, pack_part);
+}
+
+// B[K][N] with any strides (row_stride 1 for a transposed B) into packed_size(N, K) floats.
+ORTOLAN_INLINE void pack_b(const float* b, size_t row_stride, size_t column_stride, size_t K,
+                           size_t N, float* out) {
+  pack_panels({b, 1, 0, K, row_stride, column_stride}, N, 0, panel_count(N), out);
+}
+
+// A[M][K] with any strides (row_stride 1 for a transposed A) into M * K floats: lda is K then.
+ORTOLAN_NOINLINE inline void pack_a(const float* a, size_t row_stride, size_t column_stride,
+                                    size_t M, size_t K, float* out) {
+  constexpr size_t kTile = 16;  // square tiles: lines of both sides are used while in cache
+  for (size_t i0 = 0; i0 < M; i0 += kTile)
+    for (size_t k0 = 0; k0 < K; k0 += kTile)
+      for (size_t i = i0; i < min(M, i0 + kTile); ++i)
+        for (size_t k = k0; k < min(K, k0 + kTile); ++k)
+          out[i * K + k] = a[i * row_stride + k * column_stride];
+}
+
+constexpr int max_tile_rows() {
+  int rows = 0;
+  for (int r : kTileRows) rows = max(rows, r);
+  return rows;
+}
+
+// Rows of a block when M rows and some panels are divided into units for threads: of about equal
+// size, whole tiles, at most `limit`, and smaller if there were few units otherwise.
+ORTOLAN_INLINE size_t rows_per_block(size_t M, size_t panels, size_t limit) {
+  constexpr size_t kUnits = 16;
+  constexpr size_t kRows = kTileRows[kTileVectors];
+  if (!M || !panels) return kRows;
+  size_t blocks = max((M + limit - 1) / limit, (kUnits + panels - 1) / panels);
+  size_t rows = (M + blocks - 1) / blocks;
+  return (rows + kRows - 1) / kRows * kRows;
+}
+
+// Columns of a panel of the output, or of all.
+ORTOLAN_INLINE TileOutput tile_output(const Epilogue& e, float* c, size_t ldc, size_t row,
+                                      size_t column, ptrdiff_t last) {
+  return {c + row * ldc + column,
+          ldc,
+          e.bias ? e.bias + column : nullptr,
+          e.residual ? e.residual + row * e.ld_residual + column : nullptr,
+          e.ld_residual,
+          last,
+          clamp_bounds(e)};
+}
+
+// Copies sums[rows][ld] into the first `columns` columns of an output, with residual and clamp.
+ORTOLAN_NOINLINE inline void store_sums(const float* sums, size_t ld, size_t rows, size_t columns,
+                                        const TileOutput& o) {
+  for (size_t i = 0; i < rows; ++i)
+    for (size_t n = 0; n < columns; ++n) {
+      float v = sums[i * ld + n];
+      if (o.residual) v += o.residual[i * o.ld_residual + n];
+      o.c[i * o.ldc + n] = clamp(v, o.bounds.low, o.bounds.high);
+    }
+}
+
+// A tile of a matrix that is narrower than a vector: through a buffer.
+ORTOLAN_NOINLINE inline void run_narrow_tile(const TileShape& shape, const TileInput& in,
+                                             const TileOutput& out, size_t columns) {
+  float sums[max_tile_rows() * kLanes], bias[kLanes] = {};
+  if (out.bias)
+    for (size_t n = 0; n < columns; ++n) bias[n] = out.bias[n];
+  shape.run(in, {sums, kLanes, bias, nullptr, 0, 0, {}});
+  store_sums(sums, kLanes, shape.rows, columns, out);
+}
+
+// Rows [row, row + rows) of C and of `in` times one panel, where the columns of B are columns
+// [first, first + N) of C and of the epilogue.
+ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue& e, float* c,
+                                            size_t ldc, size_t row, size_t rows, size_t first,
+                                            size_t N, size_t panel) {
+  const size_t K = in.k * in.segments;
+  for_each_part(N, panel, [&](const Part& part) {
+    const size_t width = part.vectors * kLanes;
+    TileInput tile_in = in;
+    tile_in.b = in.b + part.column * K;
+    size_t slice = 0;
+    for_each_tile(tile_shapes(part.vectors, in.rows), rows, [&](size_t r, const TileShape& shape) {
+      if (in.rows)
+        tile_in.rows = in.rows + r;
+      else
+        tile_in.a = in.a + r * in.lda;
+      tile_in.ahead = tile_in.b + (width + min(slice, width - 16)) * K;
+      tile_in.ahead_step = slice < width ? 16 : 0;
+      slice += 16;
+      const TileOutput out = tile_output(e, c, ldc, row + r, first + part.column, part.last);
+      if (N < kLanes)
+        run_narrow_tile(shape, tile_in, out, N);
+      else
+        shape.run(tile_in, out);
+    });
+  });
+  const size_t begin = panel * kTileColumns;
+  activation_pass(e, c + row * ldc + first + begin, ldc, rows, panel_column(N, panel + 1) - begin);
+}
+
+ORTOLAN_INLINE TileInput direct_input(const GemmArgs& g, size_t row) {
+  return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b, nullptr, 0};
+}
+
+// Below so many rows, each row goes through several panels at once.
+constexpr size_t kFewRows = tile_rows(kTileVectors, 2) > 1   ? tile_rows(kTileVectors, 2)
+                            : tile_rows(kTileVectors, 1) > 1 ? tile_rows(kTileVectors, 1)
+                                                             : tile_rows(kTileVectors, 0);
+
+// Rows [row0, row1) of panels [panel, panel + kRowPanels), all whole.
+ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, size_t row1,
+                                               size_t panel) {
+  constexpr size_t kColumns = kRowPanels * kTileColumns;
+  const size_t column = panel * kTileColumns;
+  for (size_t row = row0; row < row1; ++row) {
+    TileInput in = direct_input(g, row);
+    in.b += column * g.K;
+    tile_row(in, kTileColumns * g.K,
+             tile_output(g.epilogue, g.c, g.ldc, row, column, kColumns - kLanes));
+  }
+  activation_pass(g.epilogue, g.c + row0 * g.ldc + column, g.ldc, row1 - row0, kColumns);
+}
+
+// Rows [row0, row1) of panels [panel0, panel1): what one thread of a static split computes.
+ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, size_t row1,
+                                              size_t panel0, size_t panel1) {
+  if (row1 - row0 < kFewRows) {
+    const size_t whole = min(panel1, g.N / kTileColumns);
+    const bool has_rest = panel1 == panel_count(g.N) && g.N % kTileColumns;
+    for (; panel0 + kRowPanels + (has_rest ? 1 : 0) <= whole; panel0 += kRowPanels)
+      multiply_few_rows(g, row0, row1, panel0);
+  }
+  for (size_t row = row0; row < row1; row += kBlockRows)
+    for (size_t p = panel0; p < panel1; ++p)
+      multiply_panel(direct_input(g, row), g.epilogue, g.c, g.ldc, row,
+                     min(kBlockRows, row1 - row), 0, g.N, p);
+}
+ORTOLAN_INLINE void gemm(const GemmArgs& g) {
+  gemm_rows_panels(g, 0, g.M, 0, panel_count(g.N));
+}
+
+// c[n] += sum over i < R of a[i] * b[i][n] for n in [begin, end), as far as whole vectors V reach;
+// answers where it stopped. Sums stay one chain in ascending i.
+template <class V, int R>
+ORTOLAN_INLINE size_t add_rows(const float* a, const float* b, size_t ldb, size_t begin, size_t end,
+                               float* c) {
+  constexpr size_t kStep = kLanesOf<V>;
+  V s[R];
+#pragma unroll
+  for (int i = 0; i < R; ++i) s[i] = splat<V>(a[i]);
+  for (; begin + kStep <= end; begin += kStep) {
+    V v = load<V>(c + begin);
+#pragma unroll
+    for (int i = 0; i < R; ++i) v = fma(load<V>(b + i * ldb + begin), s[i], v);
+    store(c + begin, v);
+  }
+  return begin;
+}
+template <int R>
+ORTOLAN_NOINLINE void add_rows_all(const float* a, const float* b, size_t ldb, size_t end,
+                                   float* c) {
+  using Quad = Vec<float, 4>;
+  size_t n = add_rows<F, R>(a, b, ldb, 0, end, c);
+  if constexpr (kLanes > 8) n = add_rows<Vec<float, 8>, R>(a, b, ldb, n, end, c);
+  if constexpr (kLanes > 4) n = add_rows<Quad, R>(a, b, ldb, n, end, c);
+  for (; n < end; ++n) {  // as a vector, because relaxed wasm has no scalar fma
+    Quad v = splat<Quad>(c[n]);
+#pragma unroll
+    for (int i = 0; i < R; ++i) v = fma(splat<Quad>(b[i * ldb + n]), splat<Quad>(a[i]), v);
+    c[n] = v[0];
+  }
+}
+
+// Up to so many rows of A it is faster to read a B that is not packed yet in place.
+constexpr size_t kPlainRows = 4;
+
+// Columns [column0, column1) of C with B[K][ldb] in place (packed_b is not used), best for
+// M <= kPlainRows: B streams through once, C stays in the first-level cache.
+ORTOLAN_NOINLINE inline void gemm_plain(const GemmArgs& g, const float* b, size_t ldb,
+                                        size_t column0, size_t column1) {
+  constexpr size_t kColumns = 2048;
+  constexpr size_t kDepth = 4;
+  for (size_t n = column0; n < column1; n += kColumns) {
+    const size_t columns = min(kColumns, column1 - n);
+    for (size_t i = 0; i < g.M; ++i)
+      for (size_t j = 0; j < columns; ++j)
+        g.c[i * g.ldc + n + j] = g.epilogue.bias ? g.epilogue.bias[n + j] : 0;
+    size_t k = 0;
+    for (; k + kDepth <= g.K; k += kDepth)
+      for (size_t i = 0; i < g.M; ++i)
+        add_rows_all<kDepth>(g.a + i * g.lda + k, b + k * ldb + n, ldb, columns,
+                             g.c + i * g.ldc + n);
+    for (; k < g.K; ++k)
+      for (size_t i = 0; i < g.M; ++i)
+        add_rows_all<1>(g.a + i * g.lda + k, b + k * ldb + n, ldb, columns, g.c + i * g.ldc + n);
+    store_sums(g.c + n, g.ldc, g.M, columns, tile_output(g.epilogue, g.c, g.ldc, 0, n, 0));
+    activation_pass(g.epilogue, g.c + n, g.ldc, g.M, columns);
+  }
+}
+
+}  // namespace ortolan::ORTOLAN_ISA

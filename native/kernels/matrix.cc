@@ -1,0 +1,282 @@
+// Matrix products: MatMul and Gemm. A constant float B is packed once.
+#include "kernels/multiply.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+namespace {
+
+// The type that integers of a width are multiplied in.
+template <class T>
+struct WordOf {
+  using Type = typename IntOfSize<sizeof(T)>::Unsigned;
+};
+template <>
+struct WordOf<float> {
+  using Type = float;
+};
+template <>
+struct WordOf<double> {
+  using Type = double;
+};
+
+// Packs `matrices` matrices B[K][N], scaled, for the life of the model; null when memory is out.
+float* pack_constant(Context& c, const float* b, const Product& p, size_t matrices, float scale) {
+  size_t bytes;
+  if (!packed_bytes(p.N, p.K, matrices, &bytes)) return nullptr;
+  float* packed = static_cast<float*>(c.model_memory(max<size_t>(bytes, kAlignment)));
+  if (!packed) return nullptr;
+  const size_t size = packed_size(p.N, p.K);
+  for (size_t i = 0; i < matrices; ++i)
+    pack_b(b + i * p.K * p.N, p.b_row, p.b_column, p.K, p.N, packed + i * size);
+  if (scale != 1)
+    for (size_t i = 0; i < matrices * size; ++i) packed[i] *= scale;
+  return packed;
+}
+
+}  // namespace
+
+// A and B are vectors, matrices or stacks of them that broadcast, as in numpy.matmul.
+struct MatMul {
+  struct State {
+    const float* packed = nullptr;
+  };
+
+  template <class T>
+  static Status prepare(Context& c) {
+    State* state = c.make_state<State>();
+    if (!state) return c.out_of_memory();
+    const Slot* constant = c.constant_input(1);
+    if (!is_same<T, float> || !constant || constant->shape.rank < 2) return Status::kOk;
+    const Shape& shape = constant->shape;
+    Product p;
+    p.K = shape[shape.rank - 2], p.N = shape[shape.rank - 1], p.b_row = p.N;
+    if (p.N == 1 || !shape.count()) return Status::kOk;
+    state->packed = pack_constant(c, static_cast<const float*>(constant->data), p,
+                                  shape.product(0, shape.rank - 2), 1);
+    return state->packed ? Status::kOk : c.out_of_memory();
+  }
+
+  static Status infer(Context& c) {
+    Product p;
+    Shape shape;
+    ORTOLAN_TRY(plan(c, &p, &shape));
+    ORTOLAN_TRY(c.set_output(0, shape));
+    Needs needs;
+    if (c.input_type(0) == DataType::kFloat)
+      ORTOLAN_TRY(find_needs<float>(c, p, c.state<State>().packed, &needs));
+    c.request_scratch(needs.copy + needs.shared, needs.per_thread);
+    return Status::kOk;
+  }
+
+  template <class T>
+  static Status run(Context& c) {
+    Product p;
+    Shape shape;
+    ORTOLAN_TRY(plan(c, &p, &shape));
+    if (!p.M || !p.N || !p.batches) return Status::kOk;
+    using Word = typename WordOf<T>::Type;
+    const Operands<Word> o = {c.input_data<Word>(0),   c.input_data<Word>(1),
+                              c.state<State>().packed, nullptr,
+                              c.output_data<Word>(0),  static_cast<char*>(c.scratch())};
+    multiply(c, p, o, {});
+    return Status::kOk;
+  }
+
+ private:
+  static Status plan(const Context& c, Product* p, Shape* shape) {
+    const Shape &a = c.input_shape(0), &b = c.input_shape(1);
+    if (!a.rank || !b.rank) return c.invalid("operands need at least one dimension");
+    const int64_t depth = a[a.rank - 1], depth_b = b[b.rank == 1 ? 0 : b.rank - 2];
+    if (depth != depth_b)
+      return c.invalid("shapes ", a.span(), " and ", b.span(), " differ in the inner dimension");
+    p->K = static_cast<size_t>(depth);
+    p->M = a.rank == 1 ? 1 : static_cast<size_t>(a[a.rank - 2]);
+    p->N = b.rank == 1 ? 1 : static_cast<size_t>(b[b.rank - 1]);
+    p->a_row = p->K, p->b_row = p->N;
+    if (!broadcast_batches(a, b, p))
+      return c.invalid("shapes ", a.span(), " and ", b.span(), " do not broadcast");
+    *shape = p->batch;
+    if (a.rank > 1) shape->append(a[a.rank - 2]);
+    if (b.rank > 1) shape->append(b[b.rank - 1]);
+    p->batches = p->batch.count();
+    fold_rows(b, p);
+    return Status::kOk;
+  }
+
+  // The dimensions before the last two.
+  static bool broadcast_batches(const Shape& a, const Shape& b, Product* p) {
+    const uint32_t rank_a = a.rank > 2 ? a.rank - 2 : 0, rank_b = b.rank > 2 ? b.rank - 2 : 0;
+    const uint32_t rank = max(rank_a, rank_b);
+    p->batch.rank = rank;
+    size_t count_a = 1, count_b = 1;
+    for (uint32_t i = rank; i-- > 0;) {
+      const uint32_t back = rank - i;
+      const int64_t dim_a = back <= rank_a ? a[rank_a - back] : 1;
+      const int64_t dim_b = back <= rank_b ? b[rank_b - back] : 1;
+      if (dim_a != dim_b && dim_a != 1 && dim_b != 1) return false;
+      p->batch[i] = dim_a == 1 ? dim_b : dim_a;
+      p->a_steps[i] = dim_a == 1 ? 0 : count_a;
+      p->b_steps[i] = dim_b == 1 ? 0 : count_b;
+      count_a *= static_cast<size_t>(dim_a);
+      count_b *= static_cast<size_t>(dim_b);
+    }
+    return true;
+  }
+
+  // With a single B all rows of a stacked A are rows of one product.
+  static void fold_rows(const Shape& b, Product* p) {
+    for (uint32_t i = 0; i + 2 < b.rank; ++i)
+      if (b[i] != 1) return;
+    p->M *= p->batches;
+    p->batches = 1;
+    p->batch = {};
+  }
+};
+
+// Y = alpha * A' * B' + beta * C, A' and B' transposed where asked for.
+struct Gemm {
+  struct State {
+    const float* packed = nullptr;  // alpha * B'
+    float alpha = 1, beta = 1;
+    bool transpose_a = false, transpose_b = false;
+  };
+
+  template <class T>
+  static Status prepare(Context& c) {
+    State* state = c.make_state<State>();
+    if (!state) return c.out_of_memory();
+    state->alpha = c.attribute_float("alpha", 1);
+    state->beta = c.attribute_float("beta", 1);
+    state->transpose_a = c.attribute_int("transA", 0) != 0;
+    state->transpose_b = c.attribute_int("transB", 0) != 0;
+    const Slot* constant = c.constant_input(1);
+    if (!is_same<T, float> || !constant || constant->shape.rank != 2) return Status::kOk;
+    Product p;
+    place_b(*state, constant->shape, &p);
+    if (p.N == 1 || !constant->shape.count()) return Status::kOk;
+    state->packed = pack_constant(c, static_cast<const float*>(constant->data), p, 1, state->alpha);
+    if (!state->packed) return c.out_of_memory();
+    state->alpha = 1;
+    return Status::kOk;
+  }
+
+  static Status infer(Context& c) {
+    Product p;
+    ORTOLAN_TRY(plan(c, &p));
+    ORTOLAN_TRY(check_c(c, p));
+    Shape shape;
+    shape.append(static_cast<int64_t>(p.M));
+    shape.append(static_cast<int64_t>(p.N));
+    ORTOLAN_TRY(c.set_output(0, shape));
+    Needs needs;
+    const bool packed = c.state<State>().packed;
+    ORTOLAN_TRY(c.input_type(0) == DataType::kFloat ? find_needs<float>(c, p, packed, &needs)
+                                                    : find_needs<double>(c, p, packed, &needs));
+    c.request_scratch(needs.copy + needs.shared, needs.per_thread);
+    return Status::kOk;
+  }
+
+  template <class T>
+  static Status run(Context& c) {
+    const State& state = c.state<State>();
+    Product p;
+    ORTOLAN_TRY(plan(c, &p));
+    if (!p.M || !p.N) return Status::kOk;
+    Addend<T> addend = find_addend<T>(c);
+    Operands<T> o = {c.input_data<T>(0),  c.input_data<T>(1),
+                     state.packed,        nullptr,
+                     c.output_data<T>(0), static_cast<char*>(c.scratch())};
+    const T alpha = state.alpha;
+    if (is_same<T, float> && alpha == 1 && addend.scale == 1 && !addend.row &&
+        (addend.column == 1 || p.N == 1)) {
+      o.bias = addend.data;
+      addend.data = nullptr;
+    }
+    const Finish<T> rest = {addend, alpha, p.N, o.y};
+    multiply(c, p, o, alpha == 1 && !addend.data ? Ready{} : Ready{Finish<T>::call, &rest});
+    return Status::kOk;
+  }
+
+ private:
+  // C with strides 0 in the dimensions that it repeats.
+  template <class T>
+  struct Addend {
+    const T* data = nullptr;
+    size_t row = 0, column = 0;
+    T scale = 0;
+  };
+  // As in onnxruntime, C is not looked at when beta is 0.
+  template <class T>
+  static Addend<T> find_addend(const Context& c) {
+    const float beta = c.state<State>().beta;
+    if (!c.has_input(2) || beta == 0) return {};
+    const Shape& shape = c.input_shape(2);
+    Addend<T> addend = {c.input_data<T>(2), 0, 0, beta};
+    if (shape.rank && shape[shape.rank - 1] != 1) addend.column = 1;
+    if (shape.rank == 2 && shape[0] != 1) addend.row = static_cast<size_t>(shape[1]);
+    return addend;
+  }
+
+  // Y = alpha * Y + beta * C, for what the product itself could not do.
+  template <class T>
+  struct Finish {
+    Addend<T> addend;
+    T alpha;
+    size_t N;
+    T* y;
+
+    static void call(const void* user, const Region& r) {
+      const Finish& f = *static_cast<const Finish*>(user);
+      for (size_t i = r.row0; i < r.row1; ++i) f.row(i, r.column0, r.column1);
+    }
+    void row(size_t i, size_t begin, size_t end) const {
+      T* to = y + i * N;
+      if (alpha != 1)
+        for (size_t j = begin; j < end; ++j) to[j] *= alpha;
+      if (!addend.data) return;
+      const T* from = addend.data + i * addend.row;
+      if (addend.column)
+        for (size_t j = begin; j < end; ++j) to[j] += addend.scale * from[j];
+      else
+        for (size_t j = begin; j < end; ++j) to[j] += addend.scale * *from;
+    }
+  };
+
+  static void place_b(const State& state, const Shape& b, Product* p) {
+    const size_t rows = static_cast<size_t>(b[0]), columns = static_cast<size_t>(b[1]);
+    p->K = state.transpose_b ? columns : rows;
+    p->N = state.transpose_b ? rows : columns;
+    p->b_row = state.transpose_b ? 1 : columns;
+    p->b_column = state.transpose_b ? columns : 1;
+  }
+
+  static Status plan(const Context& c, Product* p) {
+    const State& state = c.state<State>();
+    const Shape &a = c.input_shape(0), &b = c.input_shape(1);
+    if (a.rank != 2 || b.rank != 2)
+      return c.invalid("A and B must be matrices, not ", a.span(), " and ", b.span());
+    place_b(state, b, p);
+    p->M = static_cast<size_t>(a[state.transpose_a ? 1 : 0]);
+    p->a_row = state.transpose_a ? 1 : p->K;
+    p->a_column = state.transpose_a ? p->M : 1;
+    if (static_cast<size_t>(a[state.transpose_a ? 0 : 1]) != p->K)
+      return c.invalid("A ", a.span(), " and B ", b.span(), " differ in the inner dimension");
+    return Status::kOk;
+  }
+
+  static Status check_c(const Context& c, const Product& p) {
+    if (!c.has_input(2)) return Status::kOk;
+    const Shape& shape = c.input_shape(2);
+    const int64_t limits[] = {static_cast<int64_t>(p.M), static_cast<int64_t>(p.N)};
+    bool fits = shape.rank <= 2;
+    for (uint32_t i = 0; fits && i < shape.rank; ++i)
+      fits = shape[i] == 1 || shape[i] == limits[2 - shape.rank + i];
+    if (fits) return Status::kOk;
+    return c.invalid("C ", shape.span(), " does not broadcast to [", limits[0], ", ", limits[1],
+                     "]");
+  }
+};
+
+}  // namespace ortolan::ORTOLAN_ISA
+
+#include "matrix.inc"

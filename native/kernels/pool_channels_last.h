@@ -1,0 +1,150 @@
+// Channels-last max, average and global average pooling with any window. Vectors run over
+// channels. Maxima propagate NaN as numpy does.
+#pragma once
+
+#include "kernels/conv_direct.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+enum class PoolKind : uint8_t { kMax, kAverage };
+
+// x [batch][in...][channels] to y [batch][out...][channels]. The output size is given, so it may
+// be rounded up: a window may begin inside the padding after the input.
+struct PoolArgs {
+  PoolKind kind = PoolKind::kMax;
+  bool count_include_pad = false;   // average: padding counts as zeros, but nothing beyond it
+  ptrdiff_t pad_after[3] = {0, 0, 0};
+  size_t batch = 1;
+  size_t channels = 0;
+  Window window;
+  const float* x = nullptr;
+  float* y = nullptr;
+};
+
+// The input elements under one window, with strides in floats.
+struct PoolPatch {
+  const float* x;
+  size_t count[3];
+  size_t step[3];
+  float divisor;
+};
+
+// Visits all vectors of a patch, in the order of memory.
+template <class V, class Visit>
+ORTOLAN_INLINE void for_each_in(const PoolPatch& p, size_t channel, Visit visit) {
+  for (size_t z = 0; z < p.count[0]; ++z)
+    for (size_t y = 0; y < p.count[1]; ++y) {
+      const float* x = p.x + z * p.step[0] + y * p.step[1] + channel;
+      for (size_t n = p.count[2]; n; --n, x += p.step[2]) visit(load<V>(x));
+    }
+}
+
+template <class V>
+ORTOLAN_INLINE void pool_vector(PoolKind kind, const PoolPatch& p, size_t channel, float* y) {
+  V v;
+  if (kind == PoolKind::kMax) {
+    v = splat<V>(-kInfinity);
+    for_each_in<V>(p, channel, [&](V x) { v = maximum(v, x); });
+  } else {
+    v = splat<V>(0);
+    for_each_in<V>(p, channel, [&](V x) { v += x; });
+    v = v / splat<V>(p.divisor);
+  }
+  store(y + channel, v);
+}
+
+// One output pixel. A ragged last vector overlaps the one before it.
+ORTOLAN_NOINLINE inline void pool_pixel(PoolKind kind, const PoolPatch& p, size_t channels,
+                                        float* y) {
+  size_t c = 0;
+  for (; c + kLanes <= channels; c += kLanes) pool_vector<F>(kind, p, c, y);
+  if (c == channels) return;
+  if (channels >= kLanes) return pool_vector<F>(kind, p, channels - kLanes, y);
+  for (; c < channels; ++c) pool_vector<float>(kind, p, c, y);
+}
+
+// Elements of one dimension's window that count for an average.
+ORTOLAN_INLINE size_t counted_taps(const PoolArgs& args, int dimension, const TapRange& taps) {
+  const Window& w = args.window;
+  if (!args.count_include_pad) return taps.end - taps.begin;
+  const ptrdiff_t end = w.in[dimension] + args.pad_after[dimension];
+  const ptrdiff_t step = w.dilation[dimension];
+  const size_t reach = end > taps.start ? (end - taps.start + step - 1) / step : 0;
+  return min(w.kernel[dimension], reach);
+}
+
+// Work units for a static split over threads: output rows.
+ORTOLAN_INLINE size_t pool_units(const PoolArgs& args) {
+  return args.batch * args.window.out[0] * args.window.out[1];
+}
+
+ORTOLAN_NOINLINE inline void pool_run_units(const PoolArgs& args, size_t begin, size_t end) {
+  const Window& w = args.window;
+  const size_t C = args.channels;
+  for (size_t line = begin; line < end; ++line) {
+    const size_t position[2] = {line / w.out[1] % w.out[0], line % w.out[1]};
+    const size_t batch = line / w.out[1] / w.out[0];
+    for (size_t column = 0; column < w.out[2]; ++column) {
+      PoolPatch patch;
+      size_t counted = 1, at = batch;
+      for (int i = 0; i < 3; ++i) {
+        const TapRange taps = tap_range(w, i, i < 2 ? position[i] : column);
+        counted *= counted_taps(args, i, taps);
+        patch.count[i] = taps.end - taps.begin;
+        at = at * w.in[i] + taps.start + taps.begin * w.dilation[i];
+      }
+      patch.step[2] = w.dilation[2] * C;
+      patch.step[1] = w.dilation[1] * w.in[2] * C;
+      patch.step[0] = w.dilation[0] * w.in[1] * w.in[2] * C;
+      patch.x = args.x + at * C;
+      patch.divisor = max<size_t>(counted, 1);
+      pool_pixel(args.kind, patch, C, args.y + (line * w.out[2] + column) * C);
+    }
+  }
+}
+
+// Mean over all pixels of `vectors` neighbouring V of channels. Sums of short chunks are summed, so
+// that the error grows with the square root of the pixels, not with all of them.
+template <class V, int NV>
+ORTOLAN_INLINE void average_pixels(const float* x, size_t pixels, size_t channels, float* y) {
+  constexpr size_t kChunk = 64;
+  V total[NV] = {};
+  for (size_t begin = 0; begin < pixels; begin += kChunk) {
+    V sum[NV] = {};
+    const float* end = x + min(kChunk, pixels - begin) * channels;
+    for (; x != end; x += channels)
+#pragma unroll
+      for (int j = 0; j < NV; ++j) sum[j] += load<V>(x + j * kLanesOf<V>);
+    for (int j = 0; j < NV; ++j) total[j] += sum[j];
+  }
+  const V divisor = splat<V>(max<size_t>(pixels, 1));
+  for (int j = 0; j < NV; ++j) store(y + j * kLanesOf<V>, total[j] / divisor);
+}
+
+// Work units: blocks of channels.
+constexpr size_t kAverageChannels = 4 * kLanes;
+
+ORTOLAN_INLINE size_t global_average_units(size_t batch, size_t channels) {
+  return batch * ((channels + kAverageChannels - 1) / kAverageChannels);
+}
+
+// x [batch][pixels][channels] to y [batch][channels].
+ORTOLAN_NOINLINE inline void global_average_run_units(const float* x, size_t pixels,
+                                                      size_t channels, float* y, size_t begin,
+                                                      size_t end) {
+  const size_t blocks = global_average_units(1, channels);
+  for (size_t unit = begin; unit < end; ++unit) {
+    const size_t batch = unit / blocks, first = unit % blocks * kAverageChannels;
+    const size_t last = min(channels, first + kAverageChannels);
+    const float* in = x + batch * pixels * channels;
+    float* out = y + batch * channels;
+    size_t c = first;
+    for (; c + 4 * kLanes <= last; c += 4 * kLanes)
+      average_pixels<F, 4>(in + c, pixels, channels, out + c);
+    for (; c + kLanes <= last; c += kLanes)
+      average_pixels<F, 1>(in + c, pixels, channels, out + c);
+    for (; c < last; ++c) average_pixels<float, 1>(in + c, pixels, channels, out + c);
+  }
+}
+
+}  // namespace ortolan::ORTOLAN_ISA

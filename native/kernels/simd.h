@@ -1,0 +1,159 @@
+// Vectors of the instruction set that this object is compiled for: loads, stores, arithmetic
+// helpers, reductions. All functions are always inlined and also take scalars, so one template
+// serves full vectors and tails. `F` is the natural float vector, kLanes wide.
+#pragma once
+
+#include "core/vector.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+constexpr int kDoubleLanes = kLanes / 2;
+
+using F = Vec<float, kLanes>;
+using D = Vec<double, kDoubleLanes>;
+
+// Element alignment is enough for p.
+template <class V>
+ORTOLAN_INLINE V load(const void* p) {
+  return *static_cast<const typename VecTraits<V>::Loose*>(p);
+}
+template <class V>
+ORTOLAN_INLINE void store(void* p, V v) {
+  *static_cast<typename VecTraits<V>::Loose*>(p) = v;
+}
+
+// n < 2 * Piece elements in pieces of Piece, Piece / 2, ... 1: each a plain load and store.
+template <int Piece, class T>
+ORTOLAN_INLINE void copy_part(T* to, const T* from, size_t n) {
+  if (n & Piece) copy(to, from, Piece * sizeof(T));
+  if constexpr (Piece > 1) copy_part<Piece / 2>(to + (n & Piece), from + (n & Piece), n);
+}
+
+// The first n < kLanesOf<V> elements; the other lanes are zero.
+template <class V>
+ORTOLAN_INLINE V load_part(const void* p, size_t n) {
+  Element<V> lanes[kLanesOf<V>] = {};
+  copy_part<kLanesOf<V> / 2>(lanes, static_cast<const Element<V>*>(p), n);
+  return load<V>(lanes);
+}
+template <class V>
+ORTOLAN_INLINE void store_part(void* p, V v, size_t n) {
+  Element<V> lanes[kLanesOf<V>];
+  store(lanes, v);
+  copy_part<kLanesOf<V> / 2>(static_cast<Element<V>*>(p), lanes, n);
+}
+
+template <class V>
+ORTOLAN_INLINE V splat(Element<V> s) {
+  return (V)s;
+}
+
+// The same bits as another type of the same size.
+template <class To, class From>
+ORTOLAN_INLINE To bitcast(From v) {
+  return __builtin_bit_cast(To, v);
+}
+
+// Each element converted to T (float to integer truncates; out of range is undefined).
+template <class T, class V>
+ORTOLAN_INLINE VecLike<T, V> convert(V v) {
+  if constexpr (kIsVector<V>)
+    return __builtin_convertvector(v, VecLike<T, V>);
+  else
+    return static_cast<T>(v);
+}
+
+template <class V>
+ORTOLAN_INLINE V select(Mask<V> mask, V yes, V no) {
+  return mask ? yes : no;
+}
+
+// a * b + c, rounded once where the instruction set has such an instruction.
+template <class V>
+ORTOLAN_INLINE V fma(V a, V b, V c) {
+#ifdef __wasm_relaxed_simd__
+  if constexpr (is_same<V, Vec<float, 4>>)
+    return __builtin_wasm_relaxed_madd_f32x4(a, b, c);
+  else if constexpr (is_same<V, Vec<double, 2>>)
+    return __builtin_wasm_relaxed_madd_f64x2(a, b, c);
+#endif
+  return a * b + c;
+}
+
+// As numpy's minimum and maximum: a NaN on either side is the result.
+template <class V>
+ORTOLAN_INLINE V minimum(V a, V b) {
+#ifdef __aarch64__
+  if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(a, b);
+#endif
+  V least = a < b ? a : b;
+  if constexpr (is_float<Element<V>>) return a != a ? a : least;
+  return least;
+}
+template <class V>
+ORTOLAN_INLINE V maximum(V a, V b) {
+#ifdef __aarch64__
+  if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(a, b);
+#endif
+  V most = a > b ? a : b;
+  if constexpr (is_float<Element<V>>) return a != a ? a : most;
+  return most;
+}
+
+// One instruction each: x where it is NaN; the bounds must not be NaN.
+template <class V>
+ORTOLAN_INLINE V at_least(V x, V low) {
+#ifdef __aarch64__
+  if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(x, low);
+#endif
+  return x < low ? low : x;
+}
+template <class V>
+ORTOLAN_INLINE V at_most(V x, V high) {
+#ifdef __aarch64__
+  if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(x, high);
+#endif
+  return high < x ? high : x;
+}
+template <class V>
+ORTOLAN_INLINE V clamp(V x, V low, V high) {
+  return at_most(at_least(x, low), high);
+}
+
+// Over all lanes, by halves: the order depends on the number of lanes only.
+template <class V>
+ORTOLAN_INLINE Element<V> reduce_sum(V v) {
+  if constexpr (kLanesOf<V> == 1)
+    return v;
+  else if constexpr (kLanesOf<V> == 2)
+    return v[0] + v[1];
+  else
+    return reduce_sum<Vec<Element<V>, kLanesOf<V> / 2>>(v.lo + v.hi);
+}
+template <class V>
+ORTOLAN_INLINE Element<V> reduce_max(V v) {
+  if constexpr (kLanesOf<V> == 1)
+    return v;
+  else if constexpr (kLanesOf<V> == 2)
+    return maximum<Element<V>>(v[0], v[1]);
+  else
+    return reduce_max(maximum<Vec<Element<V>, kLanesOf<V> / 2>>(v.lo, v.hi));
+}
+template <class V>
+ORTOLAN_INLINE Element<V> reduce_min(V v) {
+  if constexpr (kLanesOf<V> == 1)
+    return v;
+  else if constexpr (kLanesOf<V> == 2)
+    return minimum<Element<V>>(v[0], v[1]);
+  else
+    return reduce_min(minimum<Vec<Element<V>, kLanesOf<V> / 2>>(v.lo, v.hi));
+}
+
+}  // namespace ortolan::ORTOLAN_ISA

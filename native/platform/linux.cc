@@ -1,0 +1,205 @@
+// Linux and Android: raw system calls, and weak symbols of the process for memory and threads, so
+// that the library itself needs nothing.
+#include "core/platform.h"
+
+extern "C" {
+[[gnu::weak]] int posix_memalign(void** memory, size_t alignment, size_t bytes);
+[[gnu::weak]] void free(void* memory);
+[[gnu::weak]] int pthread_create(unsigned long* thread, const void* attributes,
+                                 void* (*entry)(void*), void* argument);
+[[gnu::weak]] int pthread_detach(unsigned long thread);
+[[gnu::weak]] int pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)());
+#if defined(__aarch64__) || defined(__arm__)
+[[gnu::weak]] unsigned long getauxval(unsigned long type);
+#endif
+}
+
+namespace ortolan::platform {
+
+namespace {
+
+#if defined(__x86_64__)
+enum Call : long {
+  kClose = 3, kLseek = 8, kMmap = 9, kMunmap = 11, kFutex = 202, kAffinity = 204,
+  kClock = 228, kOpenat = 257,
+};
+long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  long result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+#elif defined(__aarch64__)
+enum Call : long {
+  kOpenat = 56, kClose = 57, kLseek = 62, kFutex = 98, kClock = 113, kAffinity = 123,
+  kMunmap = 215, kMmap = 222,
+};
+long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  register long x8 __asm__("x8") = number;
+  register long x0 __asm__("x0") = a;
+  register long x1 __asm__("x1") = b;
+  register long x2 __asm__("x2") = c;
+  register long x3 __asm__("x3") = d;
+  register long x4 __asm__("x4") = e;
+  register long x5 __asm__("x5") = f;
+  __asm__ volatile("svc 0"
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                   : "memory");
+  return x0;
+}
+#else
+#error "system calls of this processor are missing"
+#endif
+
+void* allocate(void*, size_t bytes) {
+  void* memory = nullptr;
+  if (!posix_memalign || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0)
+    return nullptr;
+  return memory;
+}
+
+void release(void*, void* memory, size_t) { free(memory); }
+
+constexpr long kFutexPrivate = 128, kFutexWait = 0, kFutexWake = 1;
+
+}  // namespace
+
+Allocator default_allocator() { return {nullptr, allocate, release}; }
+
+uint32_t processors() {
+  uint64_t mask[16] = {};
+  long bytes = call(kAffinity, 0, sizeof(mask), reinterpret_cast<long>(mask));
+  uint32_t n = 0;
+  for (long i = 0; i < bytes / 8; ++i) n += static_cast<uint32_t>(__builtin_popcountll(mask[i]));
+  return n ? n : 1;
+}
+
+bool start_thread(void (*entry)(void*), void* argument) {
+  if (!pthread_create) return false;
+  struct Start {
+    void (*entry)(void*);
+    void* argument;
+  };
+  Start* start = static_cast<Start*>(allocate(nullptr, sizeof(Start)));
+  if (!start) return false;
+  *start = {entry, argument};
+  unsigned long thread = 0;
+  auto trampoline = [](void* memory) -> void* {
+    Start copy = *static_cast<Start*>(memory);
+    release(nullptr, memory, sizeof(Start));
+    copy.entry(copy.argument);
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, trampoline, start) != 0) {
+    release(nullptr, start, sizeof(Start));
+    return false;
+  }
+  if (pthread_detach) pthread_detach(thread);
+  return true;
+}
+
+void on_fork(void (*handler)()) {
+  if (pthread_atfork) pthread_atfork(nullptr, nullptr, handler);
+}
+
+void wait(const uint32_t* address, uint32_t value) {
+  call(kFutex, reinterpret_cast<long>(address), kFutexWait | kFutexPrivate, value);
+}
+
+void wake_all(const uint32_t* address) {
+  call(kFutex, reinterpret_cast<long>(address), kFutexWake | kFutexPrivate, 0x7fffffff);
+}
+
+uint64_t nanoseconds() {
+  int64_t time[2] = {};
+  call(kClock, 1, reinterpret_cast<long>(time));
+  return static_cast<uint64_t>(time[0]) * 1000000000u + static_cast<uint64_t>(time[1]);
+}
+
+bool map_file(const char* path, Mapping* mapping, int* reason) {
+  constexpr long kHere = -100, kCloseOnExec = 02000000, kRead = 1, kPrivate = 2, kEnd = 2;
+  long file = call(kOpenat, kHere, reinterpret_cast<long>(path), kCloseOnExec);
+  if (file < 0) {
+    *reason = static_cast<int>(-file);
+    return false;
+  }
+  long size = call(kLseek, file, 0, kEnd);
+  long memory = size > 0 ? call(kMmap, 0, size, kRead, kPrivate, file, 0) : size;
+  call(kClose, file);
+  if (size == 0) {
+    *mapping = {};
+    return true;
+  }
+  if (memory < 0 && memory > -4096) {
+    *reason = static_cast<int>(-memory);
+    return false;
+  }
+  *mapping = {reinterpret_cast<const uint8_t*>(memory), static_cast<size_t>(size)};
+  return true;
+}
+
+void unmap_file(const Mapping& mapping) {
+  if (mapping.data)
+    call(kMunmap, reinterpret_cast<long>(mapping.data), static_cast<long>(mapping.size));
+}
+
+#if defined(__x86_64__)
+namespace {
+void cpuid(uint32_t leaf, uint32_t (&r)[4]) {
+  __asm__ volatile("cpuid"
+                   : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
+                   : "a"(leaf), "c"(0));
+}
+bool bit(uint32_t word, int i) { return word >> i & 1; }
+}  // namespace
+
+uint8_t instruction_set_level() {
+  uint32_t r[4];
+  cpuid(0, r);
+  if (r[0] < 7) return 0;
+  cpuid(1, r);
+  bool fma = bit(r[2], 12), saves = bit(r[2], 27), avx = bit(r[2], 28);
+  if (!fma || !saves || !avx) return 0;
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  cpuid(7, r);
+  // x86_64_v3 also has BMI1, BMI2; v4: AVX-512 F, BW, CD, DQ, VL, and its registers saved.
+  if ((low & 6) != 6 || !bit(r[1], 5) || !bit(r[1], 3) || !bit(r[1], 8)) return 0;
+  bool wide = (low & 0xe6) == 0xe6 && bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 28) &&
+              bit(r[1], 30) && bit(r[1], 31);
+  return wide ? 2 : 1;
+}
+
+const char* instruction_set_name(uint8_t level) {
+  return level >= 2 ? "avx512" : level == 1 ? "avx2" : "sse2";
+}
+
+uint32_t flush_denormals() {
+  uint32_t state, flushed;
+  __asm__ volatile("stmxcsr %0" : "=m"(state));
+  flushed = state | 0x8040;  // flush-to-zero, denormals-are-zero
+  __asm__ volatile("ldmxcsr %0" : : "m"(flushed));
+  return state;
+}
+void restore_denormals(uint32_t state) { __asm__ volatile("ldmxcsr %0" : : "m"(state)); }
+#elif defined(__aarch64__)
+uint8_t instruction_set_level() { return 0; }
+const char* instruction_set_name(uint8_t) { return "neon"; }
+uint32_t flush_denormals() {
+  uint64_t state;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(state));
+  __asm__ volatile("msr fpcr, %0" : : "r"(state | 1u << 24));
+  return static_cast<uint32_t>(state);
+}
+void restore_denormals(uint32_t state) {
+  __asm__ volatile("msr fpcr, %0" : : "r"(static_cast<uint64_t>(state)));
+}
+#endif
+
+}  // namespace ortolan::platform

@@ -1,0 +1,1 @@
+"""Registry generation, targets, compilation: from the catalog to a library."""

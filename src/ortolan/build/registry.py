@@ -1,0 +1,279 @@
+"""Writes the runtime's operator registry from the catalog.
+
+Input: the catalog's families and the instruction sets of a target, best last. Output: C++ sources,
+one ``<isa>/<family>.inc`` with the thunks of each family and instruction set, and ``registry.cc``
+with the two-level table and the one switch that calls kernels by number. What the selection leaves
+out is neither compiled nor linked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ortolan.catalog.operator import Family, Operator, Parameter, type_mask, types_by_width
+from ortolan.catalog.types import DataType, TypeSet
+
+PORTABLE = "portable"
+"""Pseudo instruction set of families that are compiled once, with the baseline's flags."""
+
+_NO_VARIABLE, _FREE_VARIABLE = 255, 254
+_LAYOUTS = {
+    "plain": "kPlain", "elementwise": "kElementwise", "spatial": "kSpatial", "axis": "kAxis",
+    "transpose": "kTranspose",
+}  # fmt: skip
+_CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
+_FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
+_TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3}
+_WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
+
+Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
+"""Whether an instance (its operator, the types of its two keys) is wanted."""
+
+
+def operator_hash(domain: str, name: str) -> int:
+    """``operator_hash`` of ``core/registry.h``."""
+    value = 2166136261
+    for byte in f"{domain}:{name}".encode():
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return value ^ value >> 15
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instance:
+    """One compiled ``run``: its template arguments and the types that it serves."""
+
+    arguments: tuple[str, ...]
+    types_a: TypeSet
+    types_b: TypeSet
+
+
+def _instances(operator: Operator) -> list[_Instance]:
+    """The ways in which ``run`` is compiled for an operator."""
+    key = operator.types.get(operator.keys[0], frozenset()) if operator.keys else frozenset()
+    second: TypeSet = operator.types[operator.keys[1]] if len(operator.keys) > 1 else frozenset()
+    if operator.instances == "once" or not operator.keys:
+        return [_Instance((), key, second)]
+    if operator.instances == "type":
+        return [_Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(key)]
+    widths = types_by_width(key)
+    if operator.instances == "width":
+        return [_Instance((_WORDS[w],), types, second) for w, types in widths.items()]
+    if operator.instances == "pair_width":
+        return [
+            _Instance((_WORDS[w], t.cpp_name), types, frozenset({t}))
+            for w, types in widths.items()
+            for t in sorted(second)
+        ]
+    if operator.instances == "pair":
+        return _pairs(operator, key, second)
+    raise ValueError(f"{operator.name}: unknown instances {operator.instances!r}")
+
+
+def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[_Instance]:
+    if operator.keys[0] == operator.keys[1]:  # both operands have the one type
+        return [_Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
+    return [
+        _Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
+        for a in sorted(key)
+        for b in sorted(second)
+    ]
+
+
+class _Functions:
+    """Numbers the thunks and remembers in which file each one goes."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}  # qualified name -> number, from 1
+        self.thunks: dict[tuple[str, str], dict[str, str]] = {}  # (isa, family) -> name -> body
+
+    def add(self, isa: str, family: str, name: str, body: str) -> int:
+        self.thunks.setdefault((isa, family), {})[name] = body
+        return self.number(f"{isa}::{name}")
+
+    def number(self, qualified: str) -> int:
+        return self.numbers.setdefault(qualified, len(self.numbers) + 1)
+
+
+def _infer(functions: _Functions, isa: str, family: Family, operator: Operator) -> int:
+    if operator.infer.startswith("infer_"):
+        return functions.number(f"{PORTABLE}::{operator.infer}")
+    method = f"{operator.kernel}::infer" if operator.infer == "own" else operator.infer
+    name = method.replace("::", "_")
+    return functions.add(isa, family.name, name, f"return {method}(c);")
+
+
+def _prepare(
+    functions: _Functions, isa: str, family: Family, operator: Operator, instance: _Instance
+) -> int:
+    if operator.prepare == "none":
+        return 0
+    typed = operator.prepare == "typed"
+    suffix = "_" + "_".join(instance.arguments) if typed else ""
+    arguments = f"<{', '.join(instance.arguments)}>" if typed else ""
+    name = f"{operator.kernel}_prepare{suffix}"
+    return functions.add(isa, family.name, name, f"return {operator.kernel}::prepare{arguments}(c);")
+
+
+def _run(
+    functions: _Functions, isa: str, family: Family, operator: Operator, instance: _Instance
+) -> int:
+    suffix = "".join("_" + a for a in instance.arguments)
+    arguments = f"<{', '.join(instance.arguments)}>" if instance.arguments else ""
+    name = f"{operator.kernel}_run{suffix}"
+    return functions.add(isa, family.name, name, f"return {operator.kernel}::run{arguments}(c);")
+
+
+def _bits(indexes: Iterable[int]) -> int:
+    return sum(1 << i for i in indexes)
+
+
+@dataclasses.dataclass
+class _Tables:
+    """The rows as they grow; kernels and signatures are stored once each."""
+
+    rows: dict[tuple[str, str], list[str]] = dataclasses.field(default_factory=dict)
+    kernels: dict[str, int] = dataclasses.field(default_factory=dict)
+    signatures: dict[bytes, int] = dataclasses.field(default_factory=dict)
+    signature_bytes: int = 0
+
+    def signature(self, operator: Operator) -> int:
+        encoded = _signature(operator)
+        if encoded not in self.signatures:
+            self.signatures[encoded] = self.signature_bytes
+            self.signature_bytes += len(encoded)
+        return self.signatures[encoded]
+
+
+def _variables(operator: Operator) -> list[str]:
+    used = [p.variable for p in operator.inputs + operator.outputs if p.variable != "Any"]
+    return list(dict.fromkeys(used))
+
+
+def _signature(operator: Operator) -> bytes:
+    variables = _variables(operator)
+    masks = b"".join(
+        type_mask(operator.types.get(v, frozenset(DataType) - {DataType.UNDEFINED})).to_bytes(
+            4, "little"
+        )
+        for v in variables
+    )
+
+    def number(parameter: Parameter) -> int:
+        return (
+            _FREE_VARIABLE if parameter.variable == "Any" else variables.index(parameter.variable)
+        )
+
+    keys = [variables.index(k) for k in operator.keys]
+    keys += [_NO_VARIABLE] * (2 - len(keys))
+    variadic = int(bool(operator.inputs and operator.inputs[-1].variadic))
+    variadic |= int(bool(operator.outputs and operator.outputs[-1].variadic)) << 1
+    header = bytes(
+        [
+            operator.min_inputs, len(operator.inputs), variadic, len(operator.outputs),
+            keys[0], keys[1], _TYPE_ATTRIBUTES[operator.type_attribute], len(variables),
+        ]
+    )  # fmt: skip
+    return header + masks + bytes(number(p) for p in operator.inputs + operator.outputs)
+
+
+def _add_operator(
+    tables: _Tables, functions: _Functions, family: Family, operator: Operator,
+    isas: Sequence[str], wanted: Selector,
+) -> None:  # fmt: skip
+    levels = list(enumerate(isas)) if family.simd else [(0, PORTABLE)]
+    for level, isa in reversed(levels):
+        for instance in _instances(operator):
+            if not wanted(operator, (instance.types_a, instance.types_b)):
+                continue
+            numbers = (0, 0, 0)
+            if operator.kernel:
+                numbers = (
+                    _prepare(functions, isa, family, operator, instance),
+                    _infer(functions, isa, family, operator),
+                    _run(functions, isa, family, operator, instance),
+                )
+            kernel = (
+                f"{{{numbers[0]}, {numbers[1]}, {numbers[2]},"
+                f" LayoutClass::{_LAYOUTS[operator.layout]},"
+                f" Control::{_CONTROLS[operator.control]}, {_bits(operator.value_inputs)},"
+                f" {_bits(operator.in_place)}, {sum(_FLAGS[f] for f in operator.flags)}}}"
+            )
+            index = tables.kernels.setdefault(kernel, len(tables.kernels))
+            masks = [type_mask(types) for types in (instance.types_a, instance.types_b)]
+            tables.rows.setdefault((operator.domain, operator.name), []).append(
+                f"{{{operator.since}, {operator.until}, {level}, 0, {masks[0]:#x}, {masks[1]:#x},"
+                f" {index}, {tables.signature(operator)}}}"
+            )
+
+
+def _registry_source(tables: _Tables, functions: _Functions) -> str:
+    operators, rows = [], []
+    hashes: dict[int, tuple[str, str]] = {}
+    for key in sorted(tables.rows, key=lambda k: operator_hash(*k)):
+        value = operator_hash(*key)
+        if value in hashes:
+            raise ValueError(f"operators {key} and {hashes[value]} have the same hash")
+        hashes[value] = key
+        operators.append(
+            f"    {{{value:#010x}u, {len(rows)}, {len(tables.rows[key])}}},"
+            f"  // {key[0]}:{key[1]}"
+        )
+        rows += [f"    {row}," for row in tables.rows[key]]
+    declarations: dict[str, list[str]] = {}
+    for qualified in functions.numbers:
+        isa, _, name = qualified.partition("::")
+        declarations.setdefault(isa, []).append(f"Status {name}(Context& c);")
+    signatures = b"".join(tables.signatures)
+    lines = [
+        "// Made by ortolan.build.registry from the catalog. Do not edit.",
+        '#include "core/registry.h"',
+        "namespace ortolan {",
+        *(
+            f"namespace {isa} {{\n" + "\n".join(names) + "\n}"
+            for isa, names in declarations.items()
+        ),
+        "extern const Operator kOperators[] = {", *operators, "    {0, 0, 0}};",
+        f"extern const uint32_t kOperatorCount = {len(operators)};",
+        "extern const Row kRows[] = {", *rows, "    {}};",
+        "extern const KernelInfo kKernels[] = {", *(f"    {k}," for k in tables.kernels), "    {}};",
+        "extern const uint8_t kSignatures[] = {"
+        + ", ".join(map(str, signatures or b"\0")) + "};",
+        "Status invoke(uint16_t function, Context& c) {", "  switch (function) {",
+        *(f"    case {number}: return {name}(c);" for name, number in functions.numbers.items()),
+        "  }", "  return Status::kOk;", "}", "}  // namespace ortolan", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _thunks_source(isa: str, bodies: Mapping[str, str]) -> str:
+    lines = ["// Made by ortolan.build.registry from the catalog. Do not edit."]
+    lines += [f"namespace ortolan::{isa} {{"]
+    lines += [f"Status {name}(Context& c) {{ {body} }}" for name, body in sorted(bodies.items())]
+    return "\n".join([*lines, "}", ""])
+
+
+def generate(
+    families: Iterable[Family], isas: Sequence[str], wanted: Selector | None = None
+) -> dict[str, str]:
+    """The generated sources by relative path.
+
+    Args:
+        families: the catalog, or a part of it.
+        isas: instruction sets of the target from the baseline up, e.g. ("sse2", "avx2", "avx512").
+        wanted: selection of instances for reduced builds; None takes all.
+
+    Raises:
+        ValueError: two operators have the same hash, or an entry is malformed.
+    """
+    tables, functions = _Tables(), _Functions()
+    select = wanted or (lambda operator, types: True)
+    for family in families:
+        for operator in family.operators:
+            _add_operator(tables, functions, family, operator, isas, select)
+    files = {
+        f"{isa}/{family}.inc": _thunks_source(isa, bodies)
+        for (isa, family), bodies in functions.thunks.items()
+    }
+    files["registry.cc"] = _registry_source(tables, functions)
+    return files

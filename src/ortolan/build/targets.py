@@ -1,0 +1,84 @@
+"""What a build can be for: compiler target, instruction sets and link options of each platform."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+
+COMMON_FLAGS = (
+    "-std=c++20", "-O2", "-g0", "-fPIC", "-ffreestanding", "-fno-exceptions", "-fno-rtti",
+    "-fno-threadsafe-statics", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables",
+    "-fno-stack-protector", "-fno-sanitize=all", "-fvisibility=hidden", "-ffunction-sections",
+    "-fdata-sections", "-ffp-contract=fast", "-fno-math-errno", "-fno-builtin-sqrtf",
+    "-Wall", "-Wextra", "-Werror",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructionSet:
+    """A set of compiler flags under a name that is also a C++ namespace."""
+
+    name: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One artefact: where it runs and how it is linked. Instruction sets from the baseline up."""
+
+    name: str
+    triple: str
+    instruction_sets: tuple[InstructionSet, ...]
+    platform_sources: tuple[str, ...]
+    output: str
+    flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
+
+
+_ELF_LINK = (
+    "-shared", "-nostdlib", "-s", "-Wl,-z,defs", "-Wl,--gc-sections",
+    "-Wl,-z,max-page-size=16384", "-Wl,-soname,libortolan.so", "-lcompiler_rt",
+)  # fmt: skip
+_SSE2 = InstructionSet("sse2")
+_AVX2 = InstructionSet("avx2", ("-mcpu=x86_64_v3",))
+_AVX512 = InstructionSet("avx512", ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"))
+_WASM_LINK = (
+    "-nostdlib", "-Wl,--no-entry", "-Wl,--gc-sections", "-Wl,-s", "-Wl,-z,stack-size=65536",
+    "-Wl,--stack-first", "-Wl,--max-memory=4294967296", "-lcompiler_rt",
+)  # fmt: skip
+_WASM_FLAGS = ("-mbulk-memory", "-msimd128")
+
+LINUX_X64 = Target(
+    "linux-x64", "x86_64-linux-gnu.2.17", (_SSE2, _AVX2, _AVX512), ("linux.cc",),
+    "libortolan.so", link_flags=_ELF_LINK,
+)  # fmt: skip
+LINUX_ARM64 = Target(
+    "linux-arm64", "aarch64-linux-gnu.2.17", (InstructionSet("neon"),), ("linux.cc",),
+    "libortolan.so", link_flags=_ELF_LINK,
+)  # fmt: skip
+WEB = Target(
+    "web", "wasm32-freestanding", (InstructionSet("wasm"),), ("wasm.cc",),
+    "ortolan.wasm", flags=_WASM_FLAGS, link_flags=_WASM_LINK,
+)  # fmt: skip
+WEB_RELAXED = Target(
+    "web-relaxed", "wasm32-freestanding",
+    (InstructionSet("wasm_relaxed", ("-mrelaxed-simd",)),), ("wasm.cc",), "ortolan.relaxed.wasm",
+    flags=_WASM_FLAGS, link_flags=_WASM_LINK,
+)  # fmt: skip
+
+TARGETS = {t.name: t for t in (LINUX_X64, LINUX_ARM64, WEB, WEB_RELAXED)}
+
+
+def host_target() -> Target:
+    """The target of this machine.
+
+    Raises:
+        LookupError: there is none yet.
+    """
+    machine = platform.machine().lower()
+    name = {"x86_64": "linux-x64", "amd64": "linux-x64", "aarch64": "linux-arm64"}.get(machine)
+    if not sys.platform.startswith("linux") or name is None:
+        known = ", ".join(TARGETS)
+        raise LookupError(f"no target for {sys.platform} on {machine}; there are: {known}")
+    return TARGETS[name]

@@ -1,0 +1,20 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from ortolan.catalog.operator import Family, op
+from ortolan.catalog.types import FLOATS, type_set
+
+_WITH_INTEGERS = FLOATS | type_set("int32", "int64", "uint32", "uint64")
+_GEMM = "alpha:float=1.0 beta:float=1.0 transA:int=0 transB:int=0"
+
+FAMILY = Family(
+    "matrix",
+    simd=True,
+    operators=(
+        op("MatMul", "1-8", "A:T B:T", "Y:T", types={"T": FLOATS}, prepare="typed"),
+        op("MatMul", "9-", "A:T B:T", "Y:T", types={"T": _WITH_INTEGERS}, prepare="typed"),
+        op("Gemm", "7-10", "A:T B:T C:T", "Y:T", _GEMM, types={"T": FLOATS}, prepare="typed"),
+        op("Gemm", "11-", "A:T B:T C?:T", "Y:T", _GEMM, types={"T": FLOATS}, prepare="typed"),
+    ),
+)

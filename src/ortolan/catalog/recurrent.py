@@ -1,0 +1,35 @@
+"""Recurrent networks."""
+
+from __future__ import annotations
+
+from ortolan.catalog.operator import Family, op
+from ortolan.catalog.types import FLOAT, type_set
+
+_TYPES = {"T": FLOAT, "T1": type_set("int32")}
+_INPUTS = "X:T W:T R:T B?:T sequence_lens?:T1 initial_h?:T"
+_OUTPUTS = "Y?:T Y_h?:T"
+_LSTM_INPUTS = _INPUTS + " initial_c?:T P?:T"
+_LSTM_OUTPUTS = _OUTPUTS + " Y_c?:T"
+_COMMON = (
+    "activation_alpha:floats activation_beta:floats activations:strings clip:float"
+    " direction:string=forward hidden_size:int"
+)
+_LSTM = _COMMON + " input_forget:int=0"
+_GRU = _COMMON + " linear_before_reset:int=0"
+_LAYOUT = " layout:int=0"
+
+FAMILY = Family(
+    "recurrent",
+    simd=True,
+    operators=(
+        op("LSTM", "7", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM, types=_TYPES, prepare="plain"),
+        op(
+            "LSTM", "14-", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM + _LAYOUT, types=_TYPES,
+            prepare="plain",
+        ),
+        op("GRU", "7", _INPUTS, _OUTPUTS, _GRU, types=_TYPES, prepare="plain"),
+        op("GRU", "14-", _INPUTS, _OUTPUTS, _GRU + _LAYOUT, types=_TYPES, prepare="plain"),
+        op("RNN", "7", _INPUTS, _OUTPUTS, _COMMON, types=_TYPES, prepare="plain"),
+        op("RNN", "14-", _INPUTS, _OUTPUTS, _COMMON + _LAYOUT, types=_TYPES, prepare="plain"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,103 @@
+"""Element types: ONNX's numbers, their names in ONNX, C++ and onnxruntime's reduced-build config."""
+
+from __future__ import annotations
+
+import enum
+
+
+class DataType(enum.IntEnum):
+    """``TensorProto.DataType`` of ONNX."""
+
+    UNDEFINED = 0
+    FLOAT = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    STRING = 8
+    BOOL = 9
+    FLOAT16 = 10
+    DOUBLE = 11
+    UINT32 = 12
+    UINT64 = 13
+    COMPLEX64 = 14
+    COMPLEX128 = 15
+    BFLOAT16 = 16
+    FLOAT8E4M3FN = 17
+    FLOAT8E4M3FNUZ = 18
+    FLOAT8E5M2 = 19
+    FLOAT8E5M2FNUZ = 20
+
+    @property
+    def onnx_name(self) -> str:
+        """As in ``tensor(float)``."""
+        return self.name.lower()
+
+    @property
+    def cpp_name(self) -> str:
+        """C++ element type in kernels."""
+        return _CPP[self]
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element, 0 for strings."""
+        return _SIZES[self]
+
+
+_CPP = {
+    DataType.FLOAT: "float",
+    DataType.UINT8: "uint8_t",
+    DataType.INT8: "int8_t",
+    DataType.UINT16: "uint16_t",
+    DataType.INT16: "int16_t",
+    DataType.INT32: "int32_t",
+    DataType.INT64: "int64_t",
+    DataType.BOOL: "bool",
+    DataType.DOUBLE: "double",
+    DataType.UINT32: "uint32_t",
+    DataType.UINT64: "uint64_t",
+}
+_SIZES = {
+    DataType.FLOAT: 4,
+    DataType.UINT8: 1,
+    DataType.INT8: 1,
+    DataType.UINT16: 2,
+    DataType.INT16: 2,
+    DataType.INT32: 4,
+    DataType.INT64: 8,
+    DataType.STRING: 0,
+    DataType.BOOL: 1,
+    DataType.FLOAT16: 2,
+    DataType.DOUBLE: 8,
+    DataType.UINT32: 4,
+    DataType.UINT64: 8,
+    DataType.COMPLEX64: 8,
+    DataType.COMPLEX128: 16,
+    DataType.BFLOAT16: 2,
+    DataType.FLOAT8E4M3FN: 1,
+    DataType.FLOAT8E4M3FNUZ: 1,
+    DataType.FLOAT8E5M2: 1,
+    DataType.FLOAT8E5M2FNUZ: 1,
+}
+
+TypeSet = frozenset[DataType]
+
+
+def type_set(*names: str) -> TypeSet:
+    """``type_set("float", "int64")``."""
+    return frozenset(DataType[name.upper()] for name in names)
+
+
+FLOAT = type_set("float")
+FLOATS = type_set("float", "double")
+SIGNED = type_set("int8", "int16", "int32", "int64")
+UNSIGNED = type_set("uint8", "uint16", "uint32", "uint64")
+INTS = SIGNED | UNSIGNED
+NUMBERS = INTS | FLOATS
+BOOL = type_set("bool")
+INDEX = type_set("int32", "int64")
+INT64 = type_set("int64")
+# Everything whose elements are plain bytes of 1, 2, 4 or 8.
+FIXED = frozenset(t for t in DataType if _SIZES.get(t, 0) in (1, 2, 4, 8))

@@ -1,0 +1,116 @@
+"""The exceptions of the package: one class per error code, named as onnxruntime names them."""
+
+from __future__ import annotations
+
+from ortolan.catalog.errors import Code
+
+__all__ = [
+    "Cancelled",
+    "Fail",
+    "InvalidArgument",
+    "InvalidFormat",
+    "InvalidGraph",
+    "LimitExceeded",
+    "NoModel",
+    "NoSuchFile",
+    "NotImplemented",
+    "OrtolanError",
+    "OutOfMemory",
+    "from_code",
+]
+
+
+class OrtolanError(Exception):
+    """Anything that Ortolan refuses; the text says what is wrong, where, and what to do.
+
+    Attributes:
+        code: the error code, the same in every language.
+    """
+
+    code: Code = Code.FAIL
+
+
+class Fail(OrtolanError):
+    """The system refused something."""
+
+
+class InvalidArgument(OrtolanError):
+    """A feed, an option, a shape or an attribute is wrong."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class NoSuchFile(OrtolanError):
+    """A file does not exist or cannot be read."""
+
+    code = Code.NO_SUCHFILE
+
+
+class NoModel(OrtolanError):
+    """The bytes are no model."""
+
+    code = Code.NO_MODEL
+
+
+class NotImplemented(OrtolanError):  # noqa: A001 - onnxruntime's name for it
+    """An operator, version or type is not in this build."""
+
+    code = Code.NOT_IMPLEMENTED
+
+
+class InvalidGraph(OrtolanError):
+    """The graph contradicts itself."""
+
+    code = Code.INVALID_GRAPH
+
+
+class OutOfMemory(OrtolanError):
+    """Memory is out."""
+
+    code = Code.OUT_OF_MEMORY
+
+
+class LimitExceeded(OrtolanError):
+    """A limit set by the caller, or that of a format, was reached."""
+
+    code = Code.LIMIT_EXCEEDED
+
+
+class Cancelled(OrtolanError):
+    """The run was cancelled."""
+
+    code = Code.CANCELLED
+
+
+class InvalidFormat(OrtolanError):
+    """The file is damaged or no ORT format file."""
+
+    code = Code.INVALID_FORMAT
+
+
+_BY_CODE: dict[Code, type[OrtolanError]] = {
+    cls.code: cls
+    for cls in (
+        Fail,
+        InvalidArgument,
+        NoSuchFile,
+        NoModel,
+        NotImplemented,
+        InvalidGraph,
+        OutOfMemory,
+        LimitExceeded,
+        Cancelled,
+        InvalidFormat,
+    )
+}
+
+
+def from_code(code: int, message: str) -> OrtolanError:
+    """Returns the exception for an error code of the runtime; an unknown code gives `Fail`.
+
+    Args:
+        code: a value of `ortolan.catalog.errors.Code`.
+        message: the text.
+    """
+    known = Code(code) if code in Code._value2member_map_ else Code.FAIL
+    return _BY_CODE.get(known, Fail)(message)

@@ -1,0 +1,182 @@
+"""Replaces calls of functions by their bodies: those of the model, and those of the standard.
+
+A function's nodes keep the versions of the function's own opset imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from ortolan import catalog
+from ortolan.errors import InvalidGraph, NotImplemented
+from ortolan.importing.constants import constant_tensor
+from ortolan.importing.mending import mend_function
+from ortolan.importing.naming import make_names_unique
+from ortolan.importing.versions import schema_of, set_versions, since_version
+
+__all__ = ["inline_model_functions", "inline_standard_functions"]
+
+# A domain that no model uses: each call gets a function of its own in it for a moment.
+_TEMPORARY = "ai.ortolan.inline"
+
+
+def inline_model_functions(model: ir.Model) -> None:
+    """Inlines the functions that the model itself defines.
+
+    Raises:
+        InvalidGraph: functions call each other in a circle, or a call does not fit.
+        NotImplemented: a function takes a graph as attribute.
+    """
+    if not model.functions:
+        return
+    for function in model.functions.values():
+        set_versions(function.all_nodes(), function.opset_imports)
+    _inline(model)
+
+
+def inline_standard_functions(model: ir.Model) -> bool:
+    """Inlines operators without catalog entry whose bodies the standard gives, once.
+
+    A body is taken where all that it needs is in the catalog. Every value that a node uses
+    must have a type, because some bodies depend on it.
+
+    Returns:
+        Whether something was inlined; new nodes have no types yet.
+    """
+    calls = 0
+    for node in model.graph.all_nodes():
+        proto = _standard_body(node)
+        if proto is None:
+            continue
+        mend_function(proto)
+        function = ir.from_proto(proto)
+        set_versions(function.all_nodes(), function.opset_imports)
+        function.domain, function.name, function.overload = _TEMPORARY, f"f{calls}", ""
+        model.functions[function.identifier()] = function
+        _fill_defaults(node)
+        node.domain, node.op_type, node.overload = function.identifier()
+        calls += 1
+    if calls:
+        _inline(model)
+    return calls > 0
+
+
+def _inline(model: ir.Model) -> None:
+    for function in model.functions.values():
+        # The nodes have their versions: imports that differ from the model's say no more.
+        function.opset_imports.clear()
+    for node in _calls(model):
+        function = model.functions[node.op_identifier()]
+        if len(node.outputs) < len(function.outputs):
+            node.resize_outputs(len(function.outputs))
+        for output in node.outputs:
+            if not output.name:
+                output.name = None
+    try:
+        InlinePass()(model)
+    except ir.passes.PreconditionError as error:
+        raise InvalidGraph(f"functions of the model call each other: {error}") from error
+    except ir.passes.PassError as error:
+        raise _refusal(error) from error
+    model.functions.clear()
+    make_names_unique(model)
+    _lift_constants(model)
+
+
+def _calls(model: ir.Model) -> Iterator[ir.Node]:
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    for graph in graphs:
+        for node in graph.all_nodes():
+            if node.op_identifier() in model.functions:
+                yield node
+
+
+def _refusal(error: BaseException) -> InvalidGraph | NotImplemented:
+    """Says in one line why a call was not inlined; the cause is the innermost error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    kind = NotImplemented if "graph attribute" in str(error) else InvalidGraph
+    return kind(f"a function of the model cannot be inlined: {error}")
+
+
+def _standard_body(node: ir.Node) -> onnx.FunctionProto | None:
+    """Returns the body of an operator that needs one, the newest that the catalog can run."""
+    version = node.version or 1
+    if catalog.find(node.domain, node.op_type, version) is not None:
+        return None
+    schema = schema_of(node.domain, node.op_type, version)
+    if schema is None or schema.since_version != version:
+        return None
+    return next((body for body in _bodies(schema, node) if _is_runnable(body)), None)
+
+
+def _bodies(schema: onnx.defs.OpSchema, node: ir.Node) -> Iterator[onnx.FunctionProto]:
+    """Yields an operator's bodies, the newest first; those that depend on types need them all."""
+    for version in sorted(schema.function_opset_versions, reverse=True):
+        yield _parse(schema.get_function_with_opset_version(version))
+    types = [_type_proto(value) for value in node.inputs]
+    if None in types:
+        return
+    for version in sorted(schema.context_dependent_function_opset_versions, reverse=True):
+        content = schema.get_context_dependent_function_with_opset_version(
+            version, ir.to_proto(node).SerializeToString(), types
+        )
+        if content:
+            yield _parse(content)
+
+
+def _parse(content: bytes) -> onnx.FunctionProto:
+    proto = onnx.FunctionProto()
+    proto.ParseFromString(content)
+    return proto
+
+
+def _type_proto(value: ir.Value | None) -> bytes | None:
+    """Returns the type that a builder of bodies is told; empty for an input left out."""
+    if value is None:
+        return b""
+    if value.type is None:
+        return None
+    return ir.to_proto(value).type.SerializeToString()
+
+
+def _is_runnable(function: onnx.FunctionProto) -> bool:
+    """Whether the catalog has all operators of a body, or the standard a body for them."""
+    imports = {item.domain: item.version for item in function.opset_import}
+    for node in function.node:
+        version = since_version(node.domain, node.op_type, imports.get(node.domain))
+        if node.op_type == "Constant" or catalog.find(node.domain, node.op_type, version):
+            continue
+        schema = schema_of(node.domain, node.op_type, version)
+        if schema is None or not (schema.has_function or schema.has_context_dependent_function):
+            return False
+    return True
+
+
+def _fill_defaults(node: ir.Node) -> None:
+    """Writes out default attributes: a body refers to them, but does not know their values."""
+    schema = schema_of(node.domain, node.op_type, node.version or 1)
+    for name, attribute in schema.attributes.items() if schema is not None else ():
+        default = attribute.default_value
+        if name not in node.attributes and default.type != onnx.AttributeProto.UNDEFINED:
+            node.attributes.add(ir.from_proto(default))
+
+
+def _lift_constants(model: ir.Model) -> None:
+    """Makes the Constant nodes of inlined bodies initializers."""
+    for node in list(model.graph.all_nodes()):
+        if (node.domain, node.op_type) != ("", "Constant") or node.graph is None:
+            continue
+        graph, (output,) = node.graph, node.outputs
+        tensor = ir.from_proto(constant_tensor(ir.to_proto(node)))
+        value = ir.Value(
+            name=output.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape,
+            const_value=tensor,
+        )  # fmt: skip
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        graph.initializers.add(value)

@@ -1,0 +1,127 @@
+"""Reads a model from a path, bytes or a protobuf message, and finds its external data.
+
+In: what the user has. Out: a message of our own to change, in which the location of external
+data is an absolute path that was checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ortolan.errors import InvalidGraph, NoModel, NoSuchFile
+
+__all__ = ["Source", "read_model"]
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto
+
+
+def read_model(source: Source) -> onnx.ModelProto:
+    """Returns the model as a message that the caller may change.
+
+    Args:
+        source: path of an ONNX file, its content, or a message, which is left as it is.
+
+    Raises:
+        NoSuchFile: the file, or one with external data, cannot be read.
+        NoModel: the bytes are no ONNX model.
+        InvalidGraph: external data lies outside the model's folder, or there is no folder.
+    """
+    folder: Path | None = None
+    if isinstance(source, onnx.ModelProto):
+        model = onnx.ModelProto()
+        model.CopyFrom(source)
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        folder = path.parent
+        model = _parse(_content(path), str(path))
+    else:
+        model = _parse(bytes(source), "the given bytes")
+    if not model.HasField("graph"):
+        raise NoModel("the model has no graph: the file is empty or no ONNX model")
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _locate(tensor, folder)
+    return model
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NoSuchFile(f"{path}: cannot be read ({reason})") from error
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    if data[4:8] == b"ORTM":
+        raise NoModel(f"{name}: this is an ORT format file already, there is nothing to convert")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise NoModel(f"{name}: not an ONNX model (no valid protobuf)") from error
+    return model
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yields all tensors of a model, those of sparse ones included."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        if attribute.HasField("sparse_tensor"):
+            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+        if attribute.HasField("g"):
+            yield from _graph_tensors(attribute.g)
+        yield from attribute.tensors
+        for graph in attribute.graphs:
+            yield from _graph_tensors(graph)
+
+
+def _locate(tensor: onnx.TensorProto, folder: Path | None) -> None:
+    """Replaces the location of external data by its absolute path.
+
+    A model may come from anywhere: it must not make us read files that are not its own.
+    """
+    what = f'the external data of "{tensor.name}"'
+    if folder is None:
+        raise InvalidGraph(f"{what} is in another file: give the path of the model, not its bytes")
+    entry = next((item for item in tensor.external_data if item.key == "location"), None)
+    if entry is None or not entry.value:
+        raise InvalidGraph(f"{what} has no location")
+    path = (folder / entry.value).resolve()
+    if Path(entry.value).is_absolute() or not path.is_relative_to(folder.resolve()):
+        raise InvalidGraph(
+            f'{what} ("{entry.value}") lies outside the model\'s folder: put it beside the model'
+        )
+    numbers = {item.key: item.value for item in tensor.external_data}
+    try:
+        size = path.stat().st_size
+        end = int(numbers.get("offset") or 0) + int(numbers.get("length") or 0)
+    except OSError as error:
+        raise NoSuchFile(f"{path}: cannot be read, and it holds {what}") from error
+    except ValueError as error:
+        raise InvalidGraph(f"{what} has an offset or length that is no number") from error
+    if not path.is_file() or end > size or int(numbers.get("offset") or 0) < 0:
+        raise InvalidGraph(f"{what} reaches beyond the end of {path} ({size} bytes)")
+    entry.value = str(path)

@@ -1,0 +1,81 @@
+"""Gives every node its since_version: the version of the operator that its opset import means."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+
+import onnx.defs
+import onnx_ir as ir
+
+from ortolan.errors import NotImplemented
+
+__all__ = ["schema_of", "set_versions", "since_version"]
+
+_MICROSOFT = "com.microsoft"
+
+# Domains of the standard: what they do not import gets the newest version, as in onnxruntime.
+_STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
+
+
+def set_versions(nodes: Iterable[ir.Node], imports: Mapping[str, int]) -> None:
+    """Sets `version` of nodes that have none to the since_version of their operator.
+
+    Args:
+        nodes: the nodes, those of subgraphs included.
+        imports: opset version by domain, "" for ai.onnx.
+
+    Raises:
+        NotImplemented: a version is newer than any that is known.
+    """
+    for domain, version in imports.items():
+        newest = _newest(domain)
+        if newest and version > newest:
+            raise NotImplemented(
+                f'the model imports version {version} of "{domain or "ai.onnx"}", but {newest} '
+                "is the newest one known: export it for that version, or update Ortolan"
+            )
+    for node in nodes:
+        if node.version is None:
+            node.version = since_version(node.domain, node.op_type, imports.get(node.domain))
+
+
+@functools.lru_cache(maxsize=4096)
+def since_version(domain: str, name: str, opset: int | None) -> int:
+    """Returns the version in which the operator of an opset was introduced.
+
+    Operators of com.microsoft have version 1 only. Those that left the standard without
+    a trace, as ImageScaler and Crop did, keep the 1 that onnxruntime gives them.
+
+    Args:
+        domain: "" is ai.onnx.
+        name: the operator.
+        opset: version of the import; None where the domain is not imported.
+    """
+    if domain == _MICROSOFT:
+        return 1
+    version = opset or _newest(domain) or 1
+    schema = schema_of(domain, name, version)
+    if schema is not None:
+        return int(schema.since_version)
+    return 1 if domain in _STANDARD else version
+
+
+@functools.lru_cache(maxsize=4096)
+def schema_of(domain: str, name: str, version: int) -> onnx.defs.OpSchema | None:
+    """Returns the standard's declaration in force at a version; None where there is none."""
+    try:
+        return onnx.defs.get_schema(name, version, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+@functools.cache
+def _newest(domain: str) -> int:
+    """The newest version of a domain of the standard, 0 for other domains."""
+    if domain == "":
+        return int(onnx.defs.onnx_opset_version())
+    if domain not in _STANDARD:
+        return 0
+    schemas = onnx.defs.get_all_schemas()
+    return max((int(s.since_version) for s in schemas if s.domain == domain), default=0)

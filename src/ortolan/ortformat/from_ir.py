@@ -1,0 +1,259 @@
+"""IR -> tables of the ORT format.
+
+In: a verified `onnx_ir.Model` in which every node has its since_version. Out: tables that are
+ready to be written: subgraphs inline, all links and the kernel type strings filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from ortolan.errors import InvalidGraph, LimitExceeded, NotImplemented
+from ortolan.importing.signatures import signature_of
+from ortolan.ortformat import tables
+from ortolan.ortformat.links import (
+    TypeStrings,
+    graphs,
+    input_arg_counts,
+    link_graph,
+    op_ids,
+    resolver,
+    type_strings_from_onnx_defs,
+)
+from ortolan.ortformat.schema import MAX_FILE_SIZE, AttributeType, TensorDataType
+
+__all__ = ["from_ir"]
+
+# onnxruntime keeps this number for a model without a version of its own.
+_NO_MODEL_VERSION = 2**63 - 1
+
+
+def from_ir(model: ir.Model) -> tables.InferenceSession:
+    """Returns a model as tables; large constants stay where they are until they are written.
+
+    Args:
+        model: a verified model; it is not changed.
+
+    Raises:
+        InvalidGraph: a constant's data does not fit its shape.
+        NotImplemented: a type or an attribute has no place in the format.
+        LimitExceeded: the constants exceed the 2 GB of the format.
+    """
+    graph = _graph(model.graph)
+    link_graph(graph)
+    _check_size(graph)
+    result = tables.Model(
+        graph=graph,
+        ir_version=model.ir_version,
+        opset_import=_opsets(model),
+        producer_name=model.producer_name or "",
+        producer_version=model.producer_version or "",
+        domain=model.domain or "",
+        model_version=_NO_MODEL_VERSION if model.model_version is None else model.model_version,
+        doc_string=model.doc_string or "",
+        graph_doc_string=model.graph.doc_string or "",
+        metadata_props=[
+            tables.StringStringEntry(key, value) for key, value in model.metadata_props.items()
+        ],
+    )
+    strings = ((op_id, _type_strings(op_id)) for op_id in op_ids(graph))
+    return tables.InferenceSession(result, kernel_type_str_resolver=resolver(strings))
+
+
+def _opsets(model: ir.Model) -> list[tables.OperatorSetId]:
+    """The imports that nodes use, in the order of the model; ai.onnx if there is no node."""
+    used = {node.domain for node in model.graph.all_nodes()} or {""}
+    versions = {domain: v for domain, v in model.opset_imports.items() if domain in used}
+    for node in model.graph.all_nodes():
+        # A domain that is not imported, or only by a function: what its nodes need.
+        if node.domain not in model.opset_imports:
+            versions[node.domain] = max(versions.get(node.domain, 1), node.version or 1)
+    return [tables.OperatorSetId(domain, version) for domain, version in versions.items()]
+
+
+def _graph(graph: ir.Graph) -> tables.Graph:
+    initializers = list(graph.initializers.values())
+    values = [*graph.inputs, *(v for v in initializers if not v.is_graph_input())]
+    values.extend(value for node in graph for value in node.outputs if value.name)
+    return tables.Graph(
+        initializers=[_constant(value) for value in initializers],
+        node_args=[_value_info(value) for value in values],
+        nodes=[_node(node) for node in graph],
+        inputs=[value.name or "" for value in graph.inputs],
+        outputs=[value.name or "" for value in graph.outputs],
+    )
+
+
+def _constant(value: ir.Value) -> tables.Tensor:
+    if value.const_value is None:
+        raise InvalidGraph(f'the constant "{value.name}" has no data')
+    return _tensor(value.const_value, value.name or "")
+
+
+def _tensor(tensor: ir.TensorProtocol, name: str) -> tables.Tensor:
+    result = tables.Tensor(
+        name=name,
+        doc_string=tensor.doc_string or "",
+        dims=list(tensor.shape.numpy()),
+        data_type=_data_type(tensor.dtype, f'the constant "{name}"'),
+    )
+    if tensor.dtype == ir.DataType.STRING:
+        result.string_data = _strings(tensor)
+        stored, expected = len(result.string_data), result.element_count()
+    else:
+        result.raw_data = _bytes(tensor, name)
+        stored, expected = len(result.raw_data), result.byte_size()
+    if stored != expected:
+        unit = "strings" if tensor.dtype == ir.DataType.STRING else "bytes"
+        raise InvalidGraph(
+            f'the constant "{name}" has {stored} {unit} of data, but its type and shape '
+            f"{result.dims} take {expected}: the file is damaged"
+        )
+    return result
+
+
+def _strings(tensor: ir.TensorProtocol) -> list[bytes]:
+    elements = (
+        tensor.string_data()
+        if isinstance(tensor, ir.StringTensor)
+        else tensor.numpy().reshape(-1).tolist()
+    )
+    return [item.encode() if isinstance(item, str) else bytes(item) for item in elements]
+
+
+def _bytes(tensor: ir.TensorProtocol, name: str) -> bytes | memoryview:
+    """Returns a tensor's data, little endian; a view where the tensor is an array or a file."""
+    try:
+        if isinstance(tensor, ir.Tensor | ir.ExternalTensor) and tensor.dtype.bitwidth >= 8:
+            array = tensor.numpy()
+            if array.dtype.byteorder not in (">", "=") or np.little_endian:
+                return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        return tensor.tobytes()
+    except (ValueError, TypeError, AssertionError, OSError) as error:
+        raise InvalidGraph(f'the data of the constant "{name}" is damaged: {error}') from error
+
+
+def _data_type(dtype: ir.DataType, what: str) -> TensorDataType:
+    if int(dtype) not in TensorDataType._value2member_map_ or dtype == ir.DataType.UNDEFINED:
+        raise NotImplemented(f"{what}: the ORT format has no element type {dtype.name.lower()}")
+    return TensorDataType(int(dtype))
+
+
+def _value_info(value: ir.Value) -> tables.ValueInfo:
+    name = value.name or ""
+    if value.type is None:
+        raise InvalidGraph(f'the value "{name}" has no type')
+    return tables.ValueInfo(name, value.doc_string or "", _type(value.type, value.shape, name))
+
+
+def _type(type_: ir.TypeProtocol, shape: ir.Shape | None, name: str) -> tables.TypeInfo:
+    what = f'the value "{name}"'
+    if isinstance(type_, ir.SequenceType):
+        element = _type(type_.elem_type, shape, name)
+        return tables.TypeInfo(type_.denotation or "", tables.SequenceType(element))
+    if not isinstance(type_, ir.TensorType):
+        kind = type(type_).__name__
+        raise NotImplemented(f"{what}: the ORT format cannot hold a value of kind {kind}")
+    tensor = tables.TensorTypeAndShape(_data_type(type_.dtype, what), _shape(shape))
+    return tables.TypeInfo(type_.denotation or "", tensor)
+
+
+def _shape(shape: ir.Shape | None) -> tables.Shape | None:
+    if shape is None:
+        return None
+    dims = []
+    for axis, size in enumerate(shape):
+        dimension = tables.Dimension.of(size if isinstance(size, int) else size.value)
+        dimension.denotation = shape.get_denotation(axis) or ""
+        dims.append(dimension)
+    return tables.Shape(dims)
+
+
+def _node(node: ir.Node) -> tables.Node:
+    inputs = [value.name or "" if value is not None else "" for value in node.inputs]
+    return tables.Node(
+        name=node.name or "",
+        doc_string=node.doc_string or "",
+        domain=node.domain,
+        since_version=node.version or 1,
+        op_type=node.op_type,
+        inputs=inputs,
+        outputs=[value.name or "" for value in node.outputs],
+        attributes=list(_attributes(node)),
+        input_arg_counts=_input_arg_counts(node),
+    )
+
+
+def _input_arg_counts(node: ir.Node) -> list[int]:
+    """How many inputs belong to each formal one; one each where nobody declares them."""
+    signature = signature_of(node.domain, node.op_type, node.version or 1)
+    if signature is None:
+        return [1] * len(node.inputs)
+    formal = signature.inputs
+    variadic = bool(formal) and formal[-1].variadic
+    return input_arg_counts(len(node.inputs), len(formal), variadic=variadic)
+
+
+def _attributes(node: ir.Node) -> Iterator[tables.Attribute]:
+    for name, attribute in node.attributes.items():
+        result = tables.Attribute(name, attribute.doc_string or "")
+        if attribute.type.name not in AttributeType.__members__ or attribute.is_ref():
+            raise NotImplemented(
+                f'[{node.op_type}] node "{node.name}": the ORT format cannot hold its attribute '
+                f"{name} of type {attribute.type.name}"
+            )
+        result.type = AttributeType[attribute.type.name]
+        _set_value(result, attribute)
+        yield result
+
+
+def _set_value(result: tables.Attribute, attribute: ir.Attr) -> None:
+    value = attribute.value
+    match result.type:
+        case AttributeType.FLOAT:
+            result.f = value
+        case AttributeType.INT:
+            result.i = value
+        case AttributeType.STRING:
+            result.s = value.encode()
+        case AttributeType.TENSOR:
+            result.t = _tensor(value, value.name or "")
+        case AttributeType.GRAPH:
+            result.g = _graph(value)
+        case AttributeType.FLOATS:
+            result.floats = list(value)
+        case AttributeType.INTS:
+            result.ints = list(value)
+        case AttributeType.STRINGS:
+            result.strings = [item.encode() for item in value]
+        case AttributeType.TENSORS:
+            result.tensors = [_tensor(item, item.name or "") for item in value]
+        case AttributeType.GRAPHS:
+            result.graphs = [_graph(item) for item in value]
+
+
+def _check_size(graph: tables.Graph) -> None:
+    total = sum(len(t.raw_data) for part in graphs(graph) for t in part.initializers)
+    if total > MAX_FILE_SIZE:
+        raise LimitExceeded(
+            f"the model's constants take {total:,} bytes, but an ORT format file ends at 2 GB: "
+            "make them smaller, for example by quantization"
+        )
+
+
+def _type_strings(op_id: str) -> TypeStrings:
+    """The type strings by which onnxruntime finds a kernel, from the standard or the catalog."""
+    try:
+        return type_strings_from_onnx_defs(op_id)
+    except LookupError:
+        domain, name, version = op_id.split(":")
+    signature = signature_of(domain, name, int(version))
+    strings: dict[str, list[tuple[bool, int]]] = {}
+    if signature is not None:
+        for is_output, parameters in ((False, signature.inputs), (True, signature.outputs)):
+            for index, parameter in enumerate(parameters):
+                strings.setdefault(parameter.variable, []).append((is_output, index))
+    return list(strings.items())
