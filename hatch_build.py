@@ -12,7 +12,6 @@ import platform
 import shutil
 import sys
 import sysconfig
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,12 @@ class HostLibraryHook(BuildHookInterface[Any]):
 
 
 def load_build_host(source: Path) -> Callable[[Path], list[Path]]:
-    """Imports `build_host` from the checkout under an empty parent package.
+    """Imports `build_host` from the checkout.
 
-    The build environment holds hatchling and the compiler only, while the package's own
-    `__init__` imports what running a model needs.
+    The build environment holds only what pyproject.toml's build-system asks for, so the modules
+    that building uses must import without the package's other dependencies.
     """
-    package = types.ModuleType("ortolan")
-    package.__path__ = [str(source / "ortolan")]
-    sys.modules["ortolan"] = package
+    sys.path.insert(0, str(source))
     build_host: Callable[[Path], list[Path]] = importlib.import_module(
         "ortolan.build.host"
     ).build_host

@@ -6,6 +6,7 @@ CONTRIBUTING.md tells the rules; each test here has a twin that shows that it ca
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -137,9 +138,8 @@ def test_imported_packages_are_declared() -> None:
     """What is installed for the tests must not hide what a user would miss."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["build"]
-    names = {re.split(r"[^\w-]", entry)[0].replace("-", "_") for entry in declared}
-    assert {"numpy", "onnx_ir"} <= names
-    known = {"google" if name == "protobuf" else name for name in names}
+    known = package_names(declared)
+    assert {"numpy", "onnx_ir"} <= known
     found = {
         f"{module_name(path, PACKAGE)}: {top}"
         for path in PACKAGE.rglob("*.py")
@@ -147,6 +147,27 @@ def test_imported_packages_are_declared() -> None:
         if (top := name.split(".")[0]) not in known | sys.stdlib_module_names | {"ortolan"}
     }
     assert found == set()
+
+
+def package_names(requirements: list[str]) -> set[str]:
+    """The modules that requirements like `onnx-ir>=1.0` bring."""
+    names = {re.split(r"[^\w-]", entry)[0].replace("-", "_") for entry in requirements}
+    return {"google" if name == "protobuf" else name for name in names}
+
+
+def test_the_build_imports_what_it_asks_for_only(tmp_path: Path) -> None:
+    """A wheel is built in an environment without the package's other dependencies."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    for name in package_names(content["build-system"]["requires"]) - {"hatchling"}:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.submodule_search_locations
+        (tmp_path / name).symlink_to(spec.submodule_search_locations[0])
+    code = "import ortolan.build.host as host; print(host.build_host.__name__)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(tmp_path)])}
+    # -S: without the installed packages
+    command = [sys.executable, "-S", "-c", code]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (output.stdout, output.stderr) == ("build_host\n", "")
 
 
 def cpp_files() -> list[Path]:

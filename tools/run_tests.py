@@ -123,7 +123,10 @@ def run_pytest(quick: bool, seconds: float) -> Outcome:
         command += ["-m", "not slow"]
     JUNIT.parent.mkdir(parents=True, exist_ok=True)
     JUNIT.unlink(missing_ok=True)
-    finished = run(command, seconds, {"ORTOLAN_NODE_MODULES": str(NODE_MODULES)})
+    # Tests that look for Node on the PATH are to find the one of the set-up first.
+    path = os.pathsep.join([str(NODE_MODULES / ".bin"), os.environ.get("PATH", os.defpath)])
+    environment = {"ORTOLAN_NODE_MODULES": str(NODE_MODULES), "PATH": path}
+    finished = run(command, seconds, environment)
     outcome = read_junit(JUNIT) if JUNIT.exists() else Outcome()
     if finished.status == 0 or (finished.status == 1 and outcome.failed):
         return outcome

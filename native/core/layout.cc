@@ -101,7 +101,9 @@ Status Loader::choose_layouts(GraphBuilder& b) {
                    : 0;
     for (size_t i = 0; i < node.inputs.size; ++i) {
       if (node.inputs[i] == kNoValue || kind == LayoutClass::kTranspose) continue;
-      bool last = kind == LayoutClass::kSpatial ? i == 0
+      // Input 3 of a fused convolution is an image that is added; other kernels read its value.
+      bool image = i == 0 || (i == 3 && !(node.kernel->value_inputs >> i & 1));
+      bool last = kind == LayoutClass::kSpatial ? image
                                                 : rank && !neutral(b.values[node.inputs[i]], rank);
       if (kind == LayoutClass::kAxis && i > 0 && b.values[node.inputs[i]].rank_hint == 1)
         last = false;

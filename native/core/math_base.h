@@ -207,7 +207,7 @@ ORTOLAN_NOINLINE inline T remainder_of_sizes(T x, T y) {
     left -= step;
   }
   constexpr int kBias = kIsDouble<T> ? 1023 : 127;
-  return scale_by_power(static_cast<T>(rest), static_cast<IntLike<T>>(y_place - kBias - kBits));
+  return scale_by_power(static_cast<T>(static_cast<int64_t>(rest)), static_cast<IntLike<T>>(y_place - kBias - kBits));
 }
 
 // As C's fmod: exact, with the sign of x.

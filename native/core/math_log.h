@@ -137,23 +137,23 @@ struct Pair {
 };
 
 // log2(x) of a positive finite double to about 2^-65 of its size, as a short head and a tail. With
-// s = f / (2 + f): ln(1 + f) = 2/3 s (3 + s^2 + 3/2 s^4 rest). Every product that must be exact
+// s = f / (2 + f): ln(1 + f) = 2/3 s (3 + s^2 + s^4 rest). Every product that must be exact
 // is one of halves, so that contraction cannot change it.
 template <class V>
 ORTOLAN_INLINE Pair<V> log2_pair(V x) {
   constexpr double kScale = 0x1.ec709dc3a03fdp-1;  // 2 / (3 ln 2)
   constexpr double kScaleHigh = 0x1.ec709d8p-1;
   constexpr double kScaleLow = 0x1.0e80ff5d27f05p-27;
-  constexpr double kRest[] = {0.39999999999999974, 0.2857142857144698,  0.22222222217100696,
-                              0.18181818921888748, 0.15384553463244674, 0.13336448859426522,
-                              0.11672296031244239, 0.12009551455518302};  // 2^-73.3
+  constexpr double kRest[] = {0.5999999999999996,  0.42857142857168945, 0.3333333332597191,
+                              0.2727272834815724,  0.2307683230407125,  0.20004594209941537,
+                              0.17509791252090207, 0.18004065518379142};  // 2^-73.3
   auto [k, f] = reduce_log(x);
   V divisor = 2 + f;
   V s = f / divisor, s_high = upper_half(s), d_high = upper_half(divisor);
   V d_low = f - (d_high - 2);
   V s_low = ((f - s_high * d_high) - s_high * d_low) / divisor;
-  V z = s * s;
-  V rest = mul_add(z * z, 1.5 * polynomial(z, kRest), s_low * (s + s_high));
+  V z_low = s_low * (s + s_high), z = mul_add(s_high, s_high, z_low);
+  V rest = mul_add(z * z, polynomial(z, kRest), z_low);
   V w_high = upper_half(3 + s_high * s_high + rest);
   V w_low = rest - ((w_high - 3) - s_high * s_high);
   V u = s_high * w_high;

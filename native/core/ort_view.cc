@@ -16,7 +16,7 @@ struct Pending {
 class Verifier {
  public:
   Verifier(const uint8_t* data, size_t size, const Allocator& allocator, ErrorText& error)
-      : data_(data), size_(size), error_(error), pending_(allocator), budget_(size / 4) {}
+      : data_(data), size_(size), error_(error), pending_(allocator), budget_(size) {}
 
   Status run(uint32_t root) {
     ORTOLAN_TRY(enqueue(root, static_cast<uint8_t>(schema::kRootTable), 0));
@@ -31,8 +31,8 @@ class Verifier {
   bool inside(size_t at, size_t bytes) const { return at <= size_ && bytes <= size_ - at; }
   uint32_t word(size_t at) const { return read<uint32_t>(data_ + at); }
 
-  // Every table and string of an honest file has bytes of its own; one that is counted more often
-  // than its file has words shares tables to blow up.
+  // Equal tables may be written once and shared, but visiting more of them than the file has bytes
+  // means that it shares them to blow up. Keeps the walk linear in the file.
   bool spend(size_t n) {
     if (n > budget_) return false;
     budget_ -= n;

@@ -63,6 +63,7 @@ struct ConvPlan {
   bool is_product;  // 1x1: the input is the matrix A
   bool is_merged;   // a segment is a kernel row, else one tap
   size_t segments;
+  size_t pixels;  // of a run
   size_t run;
   size_t panels;    // of one group
   size_t block;     // rows of a work unit
@@ -90,7 +91,8 @@ ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
   p.is_product = is_unit;
   p.is_merged = s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 &&
                 s.channels <= kMergedChannels;
-  p.run = p.is_merged ? w.kernel[2] * s.channels : s.group_channels();
+  p.pixels = p.is_merged ? w.kernel[2] : 1;
+  p.run = p.pixels * s.group_channels();
   p.segments = p.is_merged ? w.kernel[0] * w.kernel[1] : w.taps();
   p.panels = panel_count(s.group_outputs());
   const size_t limit = min(kBlockRows, kPointers / max<size_t>(p.segments, 1));
@@ -163,47 +165,36 @@ class PointerBuilder {
         const bool inside = iz < w.in[0] && iy < w.in[1];  // negative wraps to large
         const float* from =
             inside ? args_.x + ((n * w.in[0] + iz) * w.in[1] + iy) * row_floats : nullptr;
-        if (plan_.is_merged) {
-          add_merged(from, x, out, count);
-          out += plan_.block;
-        } else {
-          for (size_t kx = 0; kx < w.kernel[2]; ++kx, out += plan_.block)
-            add_taps(from, x + kx * w.dilation[2], out, count);
-        }
+        const size_t runs = plan_.is_merged ? 1 : w.kernel[2];
+        for (size_t kx = 0; kx < runs; ++kx, out += plan_.block)
+          add_runs(from, x + kx * w.dilation[2], out, count);
       }
   }
 
-  void add_taps(const float* row, ptrdiff_t x, const float** out, size_t count) {
+  // Pointers to `count` runs of pixels of an input row (null: outside), the first at pixel x.
+  void add_runs(const float* row, ptrdiff_t x, const float** out, size_t count) {
     const Window& w = args_.shape.window;
-    const size_t width = row ? w.in[2] : 0;
-    for (size_t i = 0; i < count; ++i, x += w.stride[2])
-      out[i] = static_cast<size_t>(x) < width ? row + x * args_.shape.channels : zeros_;
+    const ptrdiff_t step = w.stride[2], slack = w.in[2] - plan_.pixels - x;
+    const size_t begin = min<size_t>(count, x < 0 ? (step - 1 - x) / step : 0);
+    const size_t end = max(begin, min<size_t>(count, slack < 0 ? 0 : slack / step + 1));
+    size_t i = 0;
+    for (; i < (row ? begin : count); ++i, x += step) out[i] = border_run(row, x);
+    const float* inside = row + x * static_cast<ptrdiff_t>(args_.shape.channels);
+    for (; i < end; ++i, x += step, inside += step * args_.shape.channels) out[i] = inside;
+    for (; i < count; ++i, x += step) out[i] = border_run(row, x);
   }
 
-  void add_merged(const float* row, ptrdiff_t x, const float** out, size_t count) {
-    const Window& w = args_.shape.window;
-    const ptrdiff_t width = w.in[2], kernel = w.kernel[2];
-    for (size_t i = 0; i < count; ++i, x += w.stride[2]) {
-      if (!row || x + kernel <= 0 || x >= width)
-        out[i] = zeros_;
-      else if (x >= 0 && x + kernel <= width)
-        out[i] = row + x * args_.shape.channels;
-      else
-        out[i] = add_patch(row, x);
-    }
-  }
-
-  // A copy of a kernel row that is partly outside.
-  const float* add_patch(const float* row, ptrdiff_t x) {
-    const Window& w = args_.shape.window;
-    const size_t channels = args_.shape.channels;
+  // A run that is not inside: zeros, or a copy of what is inside among zeros.
+  const float* border_run(const float* row, ptrdiff_t x) {
+    const ptrdiff_t width = args_.shape.window.in[2], pixels = plan_.pixels;
+    if (!row || x + pixels <= 0 || x >= width) return zeros_;
     float* patch = patch_;
     patch_ += plan_.run;
-    for (size_t kx = 0; kx < w.kernel[2]; ++kx) {
-      const size_t ix = x + kx;
-      for (size_t c = 0; c < channels; ++c)
-        patch[kx * channels + c] = ix < w.in[2] ? row[ix * channels + c] : 0;
-    }
+    const size_t channels = args_.shape.channels;
+    const ptrdiff_t first = x < 0 ? -x : 0, last = min(pixels, width - x);
+    fill_zero(patch, plan_.run * sizeof(float));
+    copy(patch + first * channels, row + (x + first) * channels,
+         (last - first) * channels * sizeof(float));
     return patch;
   }
 

@@ -24,6 +24,11 @@ ORTOLAN_NOINLINE inline void pack_depthwise_weights(const ConvShape& s, const fl
   }
 }
 
+#ifndef KCH
+#define KCH 8
+#endif
+constexpr size_t kDepthwiseChannels = KCH * kLanes;
+
 // A kernel row that meets the input.
 struct DepthwiseRow {
   const float* x;    // input row, at column 0
@@ -35,6 +40,7 @@ struct DepthwiseTile {
   const DepthwiseRow* rows;
   size_t row_count;
   size_t channels;
+  size_t first, last;  // channels to compute; first is a multiple of kLanes
   size_t taps;         // of the whole kernel
   size_t kx0, kx1;     // taps of a kernel row that meet the input
   ptrdiff_t x;         // from a row's column 0 to tap 0 of the first output column
@@ -89,10 +95,10 @@ ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const fl
 template <int T, int S, int KW, bool kNarrow = false>
 ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& t) {
   const F low = splat<F>(t.bounds.low), high = splat<F>(t.bounds.high);
-  const float* weights = t.weights;
-  const size_t last = kNarrow ? 0 : t.channels - kLanes;
-  for (size_t next = 0; next < t.channels; next += kLanes, weights += t.taps * kLanes) {
-    const size_t c = min(next, last);
+  const float* weights = t.weights + t.first * t.taps;
+  const size_t ragged = kNarrow ? 0 : t.channels - kLanes;
+  for (size_t next = t.first; next < t.last; next += kLanes, weights += t.taps * kLanes) {
+    const size_t c = min(next, ragged);
     const F bias = t.bias ? load_channels<kNarrow>(t.bias + c, t.channels) : splat<F>(0);
     F acc[T];
 #pragma unroll
@@ -123,6 +129,7 @@ class DepthwiseLine {
     tile_.rows = rows;
     tile_.row_count = row_count;
     tile_.channels = C;
+    tile_.last = C;
     tile_.taps = window_.taps();
     tile_.column_step = window_.stride[2] * C;
     tile_.tap_step = window_.dilation[2] * C;
@@ -168,19 +175,25 @@ class DepthwiseLine {
     }
   }
 
-  // T columns at once; the last ones again where fewer are left.
+  // T columns at once; the last ones again where fewer are left. Some vectors of channels pass
+  // over all columns, so that their weights and the shared input columns stay in the cache.
   template <int T, int S, int KW>
-  void columns(size_t x, size_t end) {
-    const size_t begin = x;
-    for (; x < end; x += T) {
-      if (x + T > end) {
-        if (end - begin < T) break;
-        x = end - T;
-      }
-      place(x, 0, window_.kernel[2]);
-      depthwise_tile<T, S, KW>(tile_);
+  void columns(size_t begin, size_t end) {
+    const size_t C = args_.shape.channels;
+    if (end - begin < T) {
+      for (size_t x = begin; x < end; ++x) one(x);
+      return;
     }
-    for (; x < end; ++x) one(x);
+    for (size_t c = 0; c < C; c += kDepthwiseChannels) {
+      tile_.first = c;
+      tile_.last = min(C, c + kDepthwiseChannels);
+      for (size_t x = begin; x < end; x += T) {
+        place(min(x, end - T), 0, window_.kernel[2]);
+        depthwise_tile<T, S, KW>(tile_);
+      }
+    }
+    tile_.first = 0;
+    tile_.last = C;
   }
 
   void one(size_t x) {

@@ -47,6 +47,7 @@ ORTOLAN_SMALL static Status fold(Context& c, RowFunction step, RowFunction last,
   const Slot& output = c.output(0);
   const size_t count = element_count(output.shape), inputs = c.input_count();
   const uint8_t size = static_cast<uint8_t>(element_size(output.type));
+  if (inputs == 0) return c.invalid("there are no inputs");
   for (size_t k = 0; k < inputs; ++k)
     if (!c.has_input(k)) return c.invalid("input ", k, " is missing");
   if (inputs == 1 && count > 0 && c.input(0).data != output.data)

@@ -422,6 +422,7 @@ ORTOLAN_NOINLINE inline void run_narrow_tile(const TileShape& shape, const TileI
 ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue& e, float* c,
                                             size_t ldc, size_t row, size_t rows, size_t first,
                                             size_t N, size_t panel) {
+  constexpr size_t kSlice = kTileColumns < 16 ? kTileColumns : 16;  // a cache line
   const size_t K = in.k * in.segments;
   for_each_part(N, panel, [&](const Part& part) {
     const size_t width = part.vectors * kLanes;
@@ -433,9 +434,9 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
         tile_in.rows = in.rows + r;
       else
         tile_in.a = in.a + r * in.lda;
-      tile_in.ahead = tile_in.b + (width + min(slice, width - 16)) * K;
-      tile_in.ahead_step = slice < width ? 16 : 0;
-      slice += 16;
+      tile_in.ahead = tile_in.b + (width + slice) * K;
+      tile_in.ahead_step = slice < width ? kSlice : 0;
+      if (slice < width) slice += kSlice;
       const TileOutput out = tile_output(e, c, ldc, row + r, first + part.column, part.last);
       if (N < kLanes)
         run_narrow_tile(shape, tile_in, out, N);

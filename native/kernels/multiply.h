@@ -4,7 +4,7 @@
 #pragma once
 
 #include "core/context.h"
-#include "kernels/few_rows.h"
+#include "kernels/gemm.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -176,7 +176,7 @@ ORTOLAN_INLINE void multiply_packed(const Context& c, const Product& p, const Ge
     part.packed_b = packed + p.b_matrix(batch) * packed_size(p.N, p.K);
     Region r = {0, p.M, panel_column(p.N, first), panel_column(p.N, last)};
     if (by_rows) r = {first * kRows, min(p.M, last * kRows), 0, p.N};
-    multiply_rows_panels(part, r.row0, r.row1, by_rows ? 0 : first, by_rows ? panels : last);
+    gemm_rows_panels(part, r.row0, r.row1, by_rows ? 0 : first, by_rows ? panels : last);
     ready(r);
   });
 }
@@ -194,7 +194,7 @@ ORTOLAN_INLINE void multiply_packing(const Context& c, const Product& p, const G
     part.c += batch * p.M * p.N;
     part.packed_b = packed;
     const Region r = {first * kRows, min(p.M, last * kRows), 0, p.N};
-    multiply_rows_panels(part, r.row0, r.row1, 0, panel_count(p.N));
+    gemm_rows_panels(part, r.row0, r.row1, 0, panel_count(p.N));
     ready(r);
   });
 }

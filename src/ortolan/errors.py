@@ -1,5 +1,7 @@
 """The exceptions of the package: one class per error code, named as onnxruntime names them."""
 
+# ruff: noqa: N818 - programs catch onnxruntime's names, which do not end in Error
+
 from __future__ import annotations
 
 from ortolan.catalog.errors import Code
@@ -52,7 +54,7 @@ class NoModel(OrtolanError):
     code = Code.NO_MODEL
 
 
-class NotImplemented(OrtolanError):  # noqa: A001 - onnxruntime's name for it
+class NotImplemented(OrtolanError):  # noqa: A001 - as above: use it as errors.NotImplemented
     """An operator, version or type is not in this build."""
 
     code = Code.NOT_IMPLEMENTED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from ortolan.errors import InvalidGraph, NotImplemented
+from ortolan import errors
 from ortolan.importing.attributes import check_attributes
 from ortolan.importing.element_types import infer_types, label
 from ortolan.importing.functions import inline_model_functions, inline_standard_functions
@@ -71,7 +71,7 @@ def _deserialize(proto: onnx.ModelProto) -> ir.Model:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise InvalidGraph(f"the model cannot be read: {cause}") from error
+        raise errors.InvalidGraph(f"the model cannot be read: {cause}") from error
 
 
 def _type(model: ir.Model) -> None:
@@ -79,7 +79,7 @@ def _type(model: ir.Model) -> None:
     hints = infer_hints(model)
     untyped = infer_types(model, {value: type_ for value, (type_, _) in hints.items()})
     if untyped:
-        raise NotImplemented(
+        raise errors.NotImplemented(
             f"Ortolan has no kernel for {list_operators(missing_operators(model))}. The types "
             f"of what {label(untyped[0])} computes are not known either: declare them in the "
             "model's value_info to write the file anyway"

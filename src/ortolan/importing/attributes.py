@@ -49,7 +49,7 @@ def _declared(domain: str, name: str, version: int) -> dict[str, tuple[str, bool
     schema = schema_of(domain, name, version)
     if schema is not None and schema.since_version == version and not schema.deprecated:
         return {
-            attribute.name: (attribute.type.name.upper(), attribute.required)
+            attribute.name: (ir.AttributeType(attribute.type.value).name, attribute.required)
             for attribute in schema.attributes.values()
         }
     operator = catalog.find(domain, name, version)

@@ -54,9 +54,7 @@ def _simple(attribute: onnx.AttributeProto, name: str) -> TensorProto:
         case "value_ints":
             return numpy_helper.from_array(np.array(attribute.ints, np.int64), name)
         case "value_string":
-            return TensorProto(
-                name=name, data_type=TensorProto.STRING, string_data=[attribute.s]
-            )
+            return TensorProto(name=name, data_type=TensorProto.STRING, string_data=[attribute.s])
         case "value_strings":
             return TensorProto(
                 name=name,

@@ -85,7 +85,7 @@ def _settle_constant(value: ir.Value) -> None:
         raise InvalidGraph(f'the constant "{value.name}" has no data')
     type_ = ir.TensorType(tensor.dtype)
     if not value.is_graph_input():
-        value.shape = ir.Shape(tensor.shape)
+        value.shape = ir.Shape(tensor.shape.numpy())
     elif value.type is not None and not same_type(value.type, type_):
         raise InvalidGraph(
             f'the input "{value.name}" is declared as {type_text(value.type)}, '
@@ -236,6 +236,4 @@ def _set_inputs(node: ir.Node, body: ir.Graph, types: Sequence[Type | None]) -> 
         if type_ is not None:
             value.type = _copy(type_)
         elif value.type is None:
-            raise InvalidGraph(
-                f'{label(node)}: the input "{value.name}" of its body has no type'
-            )
+            raise InvalidGraph(f'{label(node)}: the input "{value.name}" of its body has no type')

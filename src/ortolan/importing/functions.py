@@ -11,12 +11,11 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from ortolan import catalog
-from ortolan.errors import InvalidGraph, NotImplemented
+from ortolan import catalog, errors
 from ortolan.importing.constants import constant_tensor
 from ortolan.importing.mending import mend_function
 from ortolan.importing.naming import make_names_unique
-from ortolan.importing.versions import schema_of, set_versions, since_version
+from ortolan.importing.versions import Schema, schema_of, set_versions, since_version
 
 __all__ = ["inline_model_functions", "inline_standard_functions"]
 
@@ -53,7 +52,7 @@ def inline_standard_functions(model: ir.Model) -> bool:
         if proto is None:
             continue
         mend_function(proto)
-        function = ir.from_proto(proto)
+        function = ir.serde.deserialize_function(proto)
         set_versions(function.all_nodes(), function.opset_imports)
         function.domain, function.name, function.overload = _TEMPORARY, f"f{calls}", ""
         model.functions[function.identifier()] = function
@@ -79,7 +78,7 @@ def _inline(model: ir.Model) -> None:
     try:
         InlinePass()(model)
     except ir.passes.PreconditionError as error:
-        raise InvalidGraph(f"functions of the model call each other: {error}") from error
+        raise errors.InvalidGraph(f"functions of the model call each other: {error}") from error
     except ir.passes.PassError as error:
         raise _refusal(error) from error
     model.functions.clear()
@@ -95,12 +94,14 @@ def _calls(model: ir.Model) -> Iterator[ir.Node]:
                 yield node
 
 
-def _refusal(error: BaseException) -> InvalidGraph | NotImplemented:
+def _refusal(error: BaseException) -> errors.OrtolanError:
     """Says in one line why a call was not inlined; the cause is the innermost error."""
     while error.__cause__ is not None:
         error = error.__cause__
-    kind = NotImplemented if "graph attribute" in str(error) else InvalidGraph
-    return kind(f"a function of the model cannot be inlined: {error}")
+    text = f"a function of the model cannot be inlined: {error}"
+    if "graph attribute" in str(error):
+        return errors.NotImplemented(text)
+    return errors.InvalidGraph(text)
 
 
 def _standard_body(node: ir.Node) -> onnx.FunctionProto | None:
@@ -114,7 +115,7 @@ def _standard_body(node: ir.Node) -> onnx.FunctionProto | None:
     return next((body for body in _bodies(schema, node) if _is_runnable(body)), None)
 
 
-def _bodies(schema: onnx.defs.OpSchema, node: ir.Node) -> Iterator[onnx.FunctionProto]:
+def _bodies(schema: Schema, node: ir.Node) -> Iterator[onnx.FunctionProto]:
     """Yields an operator's bodies, the newest first; those that depend on types need them all."""
     for version in sorted(schema.function_opset_versions, reverse=True):
         yield _parse(schema.get_function_with_opset_version(version))
@@ -141,7 +142,7 @@ def _type_proto(value: ir.Value | None) -> bytes | None:
         return b""
     if value.type is None:
         return None
-    return ir.to_proto(value).type.SerializeToString()
+    return bytes(ir.to_proto(value).type.SerializeToString())
 
 
 def _is_runnable(function: onnx.FunctionProto) -> bool:
@@ -163,7 +164,7 @@ def _fill_defaults(node: ir.Node) -> None:
     for name, attribute in schema.attributes.items() if schema is not None else ():
         default = attribute.default_value
         if name not in node.attributes and default.type != onnx.AttributeProto.UNDEFINED:
-            node.attributes.add(ir.from_proto(default))
+            node.attributes.add(ir.serde.deserialize_attribute(default))
 
 
 def _lift_constants(model: ir.Model) -> None:
@@ -172,10 +173,10 @@ def _lift_constants(model: ir.Model) -> None:
         if (node.domain, node.op_type) != ("", "Constant") or node.graph is None:
             continue
         graph, (output,) = node.graph, node.outputs
-        tensor = ir.from_proto(constant_tensor(ir.to_proto(node)))
+        tensor = ir.serde.deserialize_tensor(constant_tensor(ir.to_proto(node)))
+        shape = ir.Shape(tensor.shape.numpy())
         value = ir.Value(
-            name=output.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape,
-            const_value=tensor,
+            name=output.name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor
         )  # fmt: skip
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         graph.remove(node, safe=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, MutableSequence
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
-from ortolan.errors import InvalidGraph, NotImplemented
+from ortolan import errors
+from ortolan.errors import InvalidGraph
 from ortolan.importing.constants import constant_tensor, densify
 from ortolan.importing.ordering import sort_nodes
 from ortolan.importing.value_types import mend_value_infos
@@ -128,7 +129,7 @@ def _mend_attribute(node: NodeProto, attribute: AttributeProto) -> None:
             if len(value) if field in _REPEATED else attribute.HasField(field):
                 attribute.type = kind
     if attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS):
-        raise NotImplemented(
+        raise errors.NotImplemented(
             f"{node_label(node)}: the attribute {attribute.name} is a sparse tensor, "
             "which the ORT format cannot hold"
         )
@@ -136,7 +137,7 @@ def _mend_attribute(node: NodeProto, attribute: AttributeProto) -> None:
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise NotImplemented(
+            raise errors.NotImplemented(
                 f"{node_label(node)}: the attribute {attribute.name} is no UTF-8 text"
             ) from error
 

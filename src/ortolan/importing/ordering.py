@@ -26,9 +26,7 @@ def sort_nodes(nodes: MutableSequence[NodeProto], where: str) -> None:
         InvalidGraph: nodes need each other in a circle.
     """
     producers = {name: k for k, node in enumerate(nodes) for name in node.output if name}
-    needs = [
-        {producers[name] for name in _uses(node) if name in producers} for node in nodes
-    ]
+    needs = [{producers[name] for name in _uses(node) if name in producers} for node in nodes]
     if all(source < k for k, sources in enumerate(needs) for source in sources):
         return
     order = _order(needs)

@@ -15,7 +15,7 @@ from ortolan.importing.naming import graph_values, subgraphs
 from ortolan.importing.signatures import Type, same_type
 from ortolan.importing.versions import since_version
 
-__all__ = ["Hint", "apply_shapes", "infer_hints"]
+__all__ = ["Hint", "apply_shapes", "infer_hints", "refine_shapes"]
 
 # Larger constants are told by type and shape only: inference reads those that hold shapes.
 _SMALL_BYTES = 1024
@@ -34,11 +34,12 @@ def infer_hints(model: ir.Model) -> dict[ir.Value, Hint]:
     proto = onnx.ModelProto(ir_version=model.ir_version, graph=_light_graph(model.graph, model))
     for domain, version in model.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
+    # Whatever goes wrong there, the model may be fine.
     try:
         inferred = onnx.shape_inference.infer_shapes(
             proto, check_type=False, strict_mode=False, data_prop=True
         )
-    except Exception:  # noqa: BLE001 - whatever goes wrong there, the model may be fine
+    except Exception:
         return {}
     hints: dict[ir.Value, Hint] = {}
     _collect(model.graph, inferred.graph, hints)
@@ -87,8 +88,8 @@ def _light_node(node: ir.Node, model: ir.Model) -> onnx.NodeProto:
         name=node.name,
         op_type=node.op_type if _is_standard(node, model) else f"{node.op_type}_{node.version}",
         domain=node.domain,
-        input=[value.name if value is not None else "" for value in node.inputs],
-        output=[value.name for value in node.outputs],
+        input=[value.name or "" if value is not None else "" for value in node.inputs],
+        output=[value.name or "" for value in node.outputs],
     )
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
@@ -105,9 +106,9 @@ def _collect(graph: ir.Graph, proto: onnx.GraphProto, hints: dict[ir.Value, Hint
     found = {info.name: info.type for info in (*proto.value_info, *proto.output)}
     for node, node_proto in zip(graph, proto.node, strict=True):
         for value in node.outputs:
-            type_proto = found.get(value.name or "")
-            type_ = _type(type_proto) if value.name and type_proto is not None else None
-            if type_ is not None:
+            type_proto = found.get(value.name) if value.name else None
+            type_ = None if type_proto is None else _type(type_proto)
+            if type_proto is not None and type_ is not None:
                 hints[value] = (type_, ir.serde.deserialize_type_proto_for_shape(type_proto))
         bodies = [item.g for item in node_proto.attribute if item.HasField("g")]
         for subgraph, body in zip(subgraphs(node), bodies, strict=False):
@@ -129,7 +130,9 @@ def _declared_names(graph: ir.Graph) -> set[str]:
     names: set[str] = set()
     for part in (graph, *graph.subgraphs()):
         for value in graph_values(part):
-            names.update(dim.value for dim in value.shape or () if isinstance(dim, ir.SymbolicDim))
+            for dim in value.shape or ():
+                if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                    names.add(dim.value)
     return names
 
 
@@ -137,9 +140,7 @@ def _known(shape: ir.Shape | None, names: set[str]) -> ir.Shape | None:
     """Replaces the names that inference made up by unknown sizes."""
     if shape is None:
         return None
-    return ir.Shape(
-        [dim if isinstance(dim, int) or dim.value in names else None for dim in shape]
-    )
+    return ir.Shape([dim if isinstance(dim, int) or dim.value in names else None for dim in shape])
 
 
 def _merge(found: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
@@ -161,3 +162,13 @@ def _merge_size(
     if isinstance(declared, int) or declared.value is not None:
         return declared
     return found
+
+
+def refine_shapes(model: ir.Model) -> bool:
+    """Infers shapes anew, after passes have made more values constant; types stay.
+
+    Returns:
+        True: shapes may have changed.
+    """
+    apply_shapes(model, infer_hints(model))
+    return True

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ortolan import catalog
 from ortolan.catalog.operator import Operator
-from ortolan.importing.versions import schema_of
+from ortolan.importing.versions import Schema, schema_of
 
 __all__ = ["ANY", "Parameter", "Signature", "Type", "parse_type", "same_type", "signature_of"]
 
@@ -98,7 +98,7 @@ def _from_catalog(operator: Operator) -> Signature:
     return Signature(inputs, outputs, single, attribute, in_catalog=True)
 
 
-def _from_schema(schema: onnx.defs.OpSchema) -> Signature:
+def _from_schema(schema: Schema) -> Signature:
     allowed = {c.type_param_str: list(c.allowed_type_strs) for c in schema.type_constraints}
     single: dict[str, Type] = {}
     for variable, texts in allowed.items():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import onnx.defs
 import onnx_ir as ir
 
-from ortolan.errors import NotImplemented
+from ortolan import errors
 
-__all__ = ["schema_of", "set_versions", "since_version"]
+__all__ = ["Schema", "schema_of", "set_versions", "since_version"]
+
+Schema: TypeAlias = Any
+"""An `onnx.defs.OpSchema`, which has members that its annotations lack."""
 
 _MICROSOFT = "com.microsoft"
 
@@ -31,7 +35,7 @@ def set_versions(nodes: Iterable[ir.Node], imports: Mapping[str, int]) -> None:
     for domain, version in imports.items():
         newest = _newest(domain)
         if newest and version > newest:
-            raise NotImplemented(
+            raise errors.NotImplemented(
                 f'the model imports version {version} of "{domain or "ai.onnx"}", but {newest} '
                 "is the newest one known: export it for that version, or update Ortolan"
             )
@@ -62,7 +66,7 @@ def since_version(domain: str, name: str, opset: int | None) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def schema_of(domain: str, name: str, version: int) -> onnx.defs.OpSchema | None:
+def schema_of(domain: str, name: str, version: int) -> Schema | None:
     """Returns the standard's declaration in force at a version; None where there is none."""
     try:
         return onnx.defs.get_schema(name, version, domain)

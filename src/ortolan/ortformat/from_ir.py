@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from ortolan.errors import InvalidGraph, LimitExceeded, NotImplemented
+from ortolan import errors
+from ortolan.errors import InvalidGraph, LimitExceeded
 from ortolan.importing.signatures import signature_of
 from ortolan.ortformat import tables
 from ortolan.ortformat.links import (
@@ -138,7 +139,9 @@ def _bytes(tensor: ir.TensorProtocol, name: str) -> bytes | memoryview:
 
 def _data_type(dtype: ir.DataType, what: str) -> TensorDataType:
     if int(dtype) not in TensorDataType._value2member_map_ or dtype == ir.DataType.UNDEFINED:
-        raise NotImplemented(f"{what}: the ORT format has no element type {dtype.name.lower()}")
+        raise errors.NotImplemented(
+            f"{what}: the ORT format has no element type {dtype.name.lower()}"
+        )
     return TensorDataType(int(dtype))
 
 
@@ -156,7 +159,7 @@ def _type(type_: ir.TypeProtocol, shape: ir.Shape | None, name: str) -> tables.T
         return tables.TypeInfo(type_.denotation or "", tables.SequenceType(element))
     if not isinstance(type_, ir.TensorType):
         kind = type(type_).__name__
-        raise NotImplemented(f"{what}: the ORT format cannot hold a value of kind {kind}")
+        raise errors.NotImplemented(f"{what}: the ORT format cannot hold a value of kind {kind}")
     tensor = tables.TensorTypeAndShape(_data_type(type_.dtype, what), _shape(shape))
     return tables.TypeInfo(type_.denotation or "", tensor)
 
@@ -201,7 +204,7 @@ def _attributes(node: ir.Node) -> Iterator[tables.Attribute]:
     for name, attribute in node.attributes.items():
         result = tables.Attribute(name, attribute.doc_string or "")
         if attribute.type.name not in AttributeType.__members__ or attribute.is_ref():
-            raise NotImplemented(
+            raise errors.NotImplemented(
                 f'[{node.op_type}] node "{node.name}": the ORT format cannot hold its attribute '
                 f"{name} of type {attribute.type.name}"
             )

@@ -17,7 +17,7 @@ DequantizeLinear is faster on the small weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,26 +61,38 @@ def fold_constants(model: ir.Model, evaluate: Evaluate | None = None) -> bool:
     Returns:
         Whether the model was changed.
     """
+    run = evaluate or _run
     refused: set[ir.Node] = set()
-    while True:
-        nodes = _foldable(model.graph, refused)
-        results = _compute(model, nodes, evaluate or _run, refused)
-        if results is None:
-            continue
-        too_large = {
-            node
-            for value, array in results.items()
-            if (node := value.producer()) is not None and array.nbytes > _limit(node, nodes)
-        }
-        if not too_large:
-            break
-        refused |= too_large
-    for value, array in results.items():
+    while nodes := _foldable(model.graph, refused):
+        wrong = _fold(model, nodes, run)
+        if not wrong:
+            return True
+        refused |= wrong
+    return False
+
+
+def _fold(model: ir.Model, nodes: list[ir.Node], evaluate: Evaluate) -> set[ir.Node]:
+    """Folds nodes, or changes nothing and returns those that must not be folded."""
+    wanted = _wanted(nodes)
+    try:
+        arrays = evaluate(_program(model, nodes, wanted))
+    except OrtolanError:
+        failing = {node for node in nodes if not _runs_alone(model, node, nodes, evaluate)}
+        return failing or set(nodes)
+    known = set(nodes)
+    too_large = {
+        value.producer()
+        for value, array in zip(wanted, arrays, strict=True)
+        if not _is_worth(array.nbytes, value.producer(), known)
+    }
+    if too_large:
+        return {node for node in too_large if node is not None}
+    for value, array in zip(wanted, arrays, strict=True):
         _replace(value, array)
     for node in reversed(nodes):
         if isinstance(node.graph, ir.Graph):
             node.graph.remove(node, safe=True)
-    return bool(nodes)
+    return set()
 
 
 def _run(model: bytes) -> list[Array]:
@@ -107,7 +119,7 @@ def _collect(graph: ir.Graph, nodes: dict[ir.Node, None], refused: set[ir.Node])
             _collect(subgraph, nodes, refused)
 
 
-def _is_foldable(node: ir.Node, nodes: dict[ir.Node, None]) -> bool:
+def _is_foldable(node: ir.Node, nodes: Container[ir.Node | None]) -> bool:
     operator = catalog.find(node.domain, node.op_type, node.version or 1)
     if operator is None or not operator.kernel or "volatile" in operator.flags:
         return False
@@ -119,7 +131,7 @@ def _is_foldable(node: ir.Node, nodes: dict[ir.Node, None]) -> bool:
     outputs = [value for value in node.outputs if value.name != ""]
     if any(value.dtype not in _TYPES for value in (*inputs, *outputs)):
         return False
-    return sum(map(_hinted_bytes, outputs)) <= _limit(node, nodes)
+    return _is_worth(sum(map(_hinted_bytes, outputs)), node, nodes)
 
 
 def _is_constant(value: ir.Value) -> bool:
@@ -134,9 +146,13 @@ def _hinted_bytes(value: ir.Value) -> int:
     return math.ceil(math.prod(value.shape.numpy()) * value.dtype.itemsize)
 
 
-def _limit(node: ir.Node, nodes: Iterable[ir.Node]) -> int:
-    """The largest size of a result: that of the constants it comes from, if that is larger."""
-    known = set(nodes)
+def _is_worth(size: int, node: ir.Node | None, nodes: Container[ir.Node | None]) -> bool:
+    """Whether a result of some bytes is small, or smaller than the constants it comes from."""
+    return size <= MAX_BYTES or (node is not None and size <= _constant_bytes(node, nodes))
+
+
+def _constant_bytes(node: ir.Node, nodes: Container[ir.Node | None]) -> int:
+    """The size of all constants behind a node's inputs."""
     seen: set[ir.Value] = set()
     pending = [value for value in node.inputs if value is not None]
     total = 0
@@ -146,8 +162,88 @@ def _limit(node: ir.Node, nodes: Iterable[ir.Node]) -> int:
             continue
         seen.add(value)
         producer = value.producer()
-        if producer in known:
+        if producer is not None and producer in nodes:
             pending.extend(v for v in producer.inputs if v is not None)
         elif value.const_value is not None:
             total += value.const_value.nbytes
-    return max(MAX_BYTES, total)
+    return total
+
+
+def _wanted(nodes: list[ir.Node]) -> list[ir.Value]:
+    """Returns the results of foldable nodes that others use, or a graph returns."""
+    known = set(nodes)
+    return [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value.is_graph_output() or any(use.node not in known for use in value.uses())
+    ]
+
+
+def _program(model: ir.Model, nodes: list[ir.Node], wanted: list[ir.Value]) -> bytes:
+    """Returns an ORT file without inputs that computes the wanted values."""
+    copies: dict[ir.Value, ir.Value] = {}
+    constants: list[ir.Value] = []
+    clones: list[ir.Node] = []
+    for node in nodes:
+        inputs: list[ir.Value | None] = []
+        for value in node.inputs:
+            if value is not None and value not in copies:
+                copies[value] = ir.Value(
+                    name=f"c{len(copies)}", type=value.type, shape=value.shape,
+                    const_value=value.const_value,
+                )  # fmt: skip
+                constants.append(copies[value])
+            inputs.append(None if value is None else copies[value])
+        clone = ir.Node(
+            node.domain, node.op_type, inputs, node.attributes, num_outputs=len(node.outputs),
+            version=node.version, name=node.name,
+        )  # fmt: skip
+        for value, copy in zip(node.outputs, clone.outputs, strict=True):
+            copy.name = f"r{len(copies)}" if value.name else ""
+            copy.type = value.type
+            copies[value] = copy
+        clones.append(clone)
+    outputs = [copies[value] for value in wanted]
+    graph = ir.Graph(
+        [], outputs, nodes=clones, initializers=constants, opset_imports=model.opset_imports
+    )
+    return write(from_ir(ir.Model(graph, ir_version=model.ir_version)))
+
+
+def _runs_alone(model: ir.Model, node: ir.Node, nodes: list[ir.Node], evaluate: Evaluate) -> bool:
+    """Whether a node computes its results; those before it in `nodes` that it needs run too."""
+    needed = _with_sources(node, nodes)
+    try:
+        evaluate(_program(model, needed, [value for value in node.outputs if value.name]))
+    except OrtolanError:
+        return False
+    return True
+
+
+def _with_sources(node: ir.Node, nodes: list[ir.Node]) -> list[ir.Node]:
+    known = set(nodes)
+    needed = {node}
+    pending = [node]
+    while pending:
+        for value in pending.pop().inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None and producer in known and producer not in needed:
+                needed.add(producer)
+                pending.append(producer)
+    return [item for item in nodes if item in needed]
+
+
+def _replace(value: ir.Value, array: Array) -> None:
+    """Puts a constant in the place of a value; its graph and its name stay."""
+    producer = value.producer()
+    graph = producer.graph if producer is not None else None
+    if not isinstance(graph, ir.Graph) or value.dtype is None:
+        raise ValueError(f"{value.name!r} is no result of a node in a graph")
+    tensor = ir.Tensor(np.ascontiguousarray(array), dtype=value.dtype, name=value.name)
+    constant = ir.Value(
+        name=value.name, type=ir.TensorType(value.dtype), shape=ir.Shape(array.shape),
+        const_value=tensor,
+    )  # fmt: skip
+    value.replace_all_uses_with(constant, replace_graph_outputs=True)
+    graph.initializers.add(constant)

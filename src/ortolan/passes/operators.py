@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from ortolan import catalog
+from ortolan import catalog, errors
 from ortolan.catalog.operator import Operator
 from ortolan.catalog.types import DataType
-from ortolan.errors import NotImplemented
 
 __all__ = ["check_operators", "list_operators", "missing_operators"]
 
@@ -23,7 +22,7 @@ def check_operators(model: ir.Model) -> None:
     """
     missing = missing_operators(model)
     if missing:
-        raise NotImplemented(
+        raise errors.NotImplemented(
             f"Ortolan has no kernel for {list_operators(missing)}. Export the model without "
             "them, or allow unknown operators to write the file anyway"
         )

@@ -53,9 +53,9 @@ def _verify_graph(graph: ir.Graph, outer: set[ir.Value], outer_names: set[str]) 
     for node in graph:
         if node.version is None:
             raise InvalidGraph(f"{label(node)} has no version")
-        for value in node.inputs:
-            if value is not None and value not in visible:
-                raise InvalidGraph(f'{label(node)} uses "{value.name}", which nothing defines')
+        for used in node.inputs:
+            if used is not None and used not in visible:
+                raise InvalidGraph(f'{label(node)} uses "{used.name}", which nothing defines')
         for value in node.outputs:
             if value.name != "":
                 _define(value, visible, names, f"an output of {label(node)}")

@@ -1,0 +1,400 @@
+// Conv, pooling and BatchNormalization over channels_last tensors.
+#include "kernels/depthwise.h"
+#include "kernels/pool_channels_last.h"
+#include "kernels/window.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+namespace {
+
+// Multiply-adds that are worth waking a thread for.
+constexpr size_t kWorthwhile = 1 << 18;
+
+size_t grain(size_t work, size_t units) {
+  size_t each = max<size_t>(work / max<size_t>(units, 1), 1);
+  return (kWorthwhile + each - 1) / each;
+}
+
+struct ConvState {
+  WindowAttributes window;
+  int64_t groups = 1;
+  Activation activation = Activation::kNone;
+  float alpha = 0, beta = 0;
+  const float* packed = nullptr;  // when the weights are constant
+};
+
+// com.microsoft:FusedConv names its activation like the operator, with its attributes in a list.
+Status read_activation(Context& c, ConvState* s) {
+  String name = c.attribute_string("activation", "");
+  if (name.size == 0) return Status::kOk;
+  struct Known {
+    String name;
+    Activation activation;
+    float alpha, beta;
+  };
+  const Known known[] = {
+      {"Relu", Activation::kRelu, 0, 0},       {"Clip", Activation::kClip, 0, 0},
+      {"LeakyRelu", Activation::kLeakyRelu, 0.01f, 0},
+      {"Sigmoid", Activation::kSigmoid, 0, 0}, {"Tanh", Activation::kTanh, 0, 0},
+      {"HardSigmoid", Activation::kHardSigmoid, 0.2f, 0.5f},
+      {"HardSwish", Activation::kHardSwish, 0, 0},
+  };
+  for (const Known& k : known) {
+    if (!(k.name == name)) continue;
+    s->activation = k.activation;
+    s->alpha = k.alpha;
+    s->beta = k.beta;
+    const Attribute* a = c.attribute("activation_params");
+    if (a && a->floats.size > 0) s->alpha = a->floats[0];
+    if (a && a->floats.size > 1) s->beta = a->floats[1];
+    if (k.activation == Activation::kClip && (!a || a->floats.size < 2))
+      return c.invalid("activation Clip needs two activation_params");
+    return Status::kOk;
+  }
+  return c.fail(Status::kNotImplemented, "activation \"", name, "\" is not supported");
+}
+
+bool is_depthwise(const ConvShape& s) {
+  return s.groups > 1 && s.groups == s.channels && s.groups == s.outputs;
+}
+
+// Shape of the weights and what follows from it alone.
+Status weights_shape(Context& c, const ConvState& s, const Shape& w, ConvShape* shape) {
+  if (w.rank != s.window.rank + 2)
+    return c.invalid("the weights of shape ", w.span(), " need ", s.window.rank + 2,
+                     " dimensions");
+  if (s.groups > w[0] || w[0] % s.groups != 0)
+    return c.invalid("group ", s.groups, " does not divide output channels ", w[0]);
+  shape->groups = static_cast<size_t>(s.groups);
+  shape->outputs = static_cast<size_t>(w[0]);
+  shape->channels = static_cast<size_t>(w[1] * s.groups);
+  for (uint32_t i = 0; i < s.window.rank; ++i) {
+    if (w[2 + i] != s.window.kernel[i])
+      return c.invalid("the weights of shape ", w.span(), " do not fit kernel_shape ",
+                       Span<const int64_t>{s.window.kernel, s.window.rank});
+    shape->window.kernel[3 - s.window.rank + i] = static_cast<size_t>(w[2 + i]);
+  }
+  return Status::kOk;
+}
+
+size_t packed_bytes(const ConvShape& s) {
+  return sizeof(float) * (is_depthwise(s) ? packed_depthwise_size(s) : packed_conv_size(s));
+}
+
+void pack(const ConvShape& s, const float* weights, float* out) {
+  if (is_depthwise(s))
+    pack_depthwise_weights(s, weights, out);
+  else
+    pack_conv_weights(s, weights, out);
+}
+
+}  // namespace
+
+struct Conv {
+  template <class T>
+  static Status prepare(Context& c) {
+    auto* s = c.make_state<ConvState>();
+    if (!s) return c.out_of_memory();
+    s->groups = c.attribute_int("group", 1);
+    if (s->groups < 1) return c.invalid("group ", s->groups, " is not positive");
+    const Slot* weights = c.constant_input(1);
+    Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
+    if (kernel.empty() && weights && weights->shape.rank > 2)
+      kernel = {weights->shape.dims + 2, weights->shape.rank - 2};
+    if (kernel.empty())
+      return c.fail(Status::kNotImplemented, "without kernel_shape the weights must be constant");
+    if (kernel.size > 3)
+      return c.fail(Status::kNotImplemented, "more than 3 spatial dimensions are not supported");
+    s->window.rank = static_cast<uint32_t>(kernel.size);
+    for (size_t i = 0; i < kernel.size; ++i) s->window.kernel[i] = kernel[i];
+    ORTOLAN_TRY(read_window(c, &s->window));
+    ORTOLAN_TRY(read_activation(c, s));
+    if (!weights) return Status::kOk;
+    ConvShape shape;
+    ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &shape));
+    auto* packed = static_cast<float*>(c.model_memory(packed_bytes(shape)));
+    if (!packed) return c.out_of_memory();
+    pack(shape, static_cast<const float*>(weights->data), packed);
+    s->packed = packed;
+    return Status::kOk;
+  }
+
+  static Status infer(Context& c) {
+    const ConvState& s = c.state<ConvState>();
+    const Shape& in = c.input_shape(0);
+    ConvShape shape;
+    ptrdiff_t after[3];
+    ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &shape));
+    Shape out = in;
+    ORTOLAN_TRY(place_window(c, s.window, in, &out, &shape.window, after));
+    if (in[1] != static_cast<int64_t>(shape.channels))
+      return c.invalid("input 0 has ", in[1], " channels, the weights are for ", shape.channels,
+                       " in ", s.groups, " groups");
+    if (c.has_input(2) && c.input_shape(2).count() != shape.outputs)
+      return c.invalid("the bias has ", c.input_shape(2).count(), " elements, ", shape.outputs,
+                       " are needed");
+    shape.batch = static_cast<size_t>(in[0]);
+    out[1] = static_cast<int64_t>(shape.outputs);
+    ORTOLAN_TRY(c.set_output(0, out));
+    if (c.has_input(3) && !(c.input_shape(3) == out))
+      return c.invalid("input 3 has shape ", c.input_shape(3).span(), ", the output ",
+                       out.span());
+    size_t own = is_depthwise(shape) ? depthwise_scratch_size(shape) : conv_scratch_size(shape);
+    c.request_scratch(s.packed ? 0 : packed_bytes(shape), own);
+    return Status::kOk;
+  }
+
+  template <class T>
+  static Status run(Context& c) {
+    const ConvState& s = c.state<ConvState>();
+    ConvArgs args;
+    Shape out = c.output_shape(0);
+    ptrdiff_t after[3];
+    ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &args.shape));
+    ORTOLAN_TRY(place_window(c, s.window, c.input_shape(0), &out, &args.shape.window, after));
+    if (out.count() == 0) return Status::kOk;
+    args.shape.batch = static_cast<size_t>(out[0]);
+    args.x = c.input_data<float>(0);
+    args.y = c.output_data<float>(0);
+    args.weights = s.packed;
+    if (!s.packed) {
+      auto* packed = static_cast<float*>(c.scratch());
+      pack(args.shape, c.input_data<float>(1), packed);
+      args.weights = packed;
+    }
+    args.epilogue.bias = c.has_input(2) ? c.input_data<float>(2) : nullptr;
+    args.epilogue.residual = c.has_input(3) ? c.input_data<float>(3) : nullptr;
+    args.epilogue.ld_residual = args.shape.outputs;
+    args.epilogue.activation = s.activation;
+    args.epilogue.alpha = s.alpha;
+    args.epilogue.beta = s.beta;
+    bool deep = is_depthwise(args.shape);
+    size_t work = out.count() * args.shape.window.taps() * args.shape.group_channels();
+    size_t units = deep ? depthwise_units(args.shape) : conv_units(args.shape);
+    c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
+      if (deep)
+        depthwise_run_units(args, begin, end, c.thread_scratch(thread));
+      else
+        conv_run_units(args, begin, end, c.thread_scratch(thread));
+    });
+    return Status::kOk;
+  }
+};
+
+namespace {
+
+struct PoolState {
+  WindowAttributes window;
+  bool count_include_pad = false;
+  bool column_major = false;
+};
+
+Status prepare_pool(Context& c) {
+  auto* s = c.make_state<PoolState>();
+  if (!s) return c.out_of_memory();
+  Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
+  if (kernel.empty() || kernel.size > 3)
+    return c.fail(Status::kNotImplemented, "kernel_shape must have 1 to 3 entries, not ",
+                  kernel.size);
+  s->window.rank = static_cast<uint32_t>(kernel.size);
+  for (size_t i = 0; i < kernel.size; ++i) s->window.kernel[i] = kernel[i];
+  s->window.ceil_mode = c.attribute_int("ceil_mode", 0) != 0;
+  s->count_include_pad = c.attribute_int("count_include_pad", 0) != 0;
+  s->column_major = c.attribute_int("storage_order", 0) != 0;
+  return read_window(c, &s->window);
+}
+
+Status infer_pool(Context& c) {
+  Window window;
+  ptrdiff_t after[3];
+  Shape out = c.input_shape(0);
+  ORTOLAN_TRY(place_window(c, c.state<PoolState>().window, c.input_shape(0), &out, &window,
+                           after));
+  ORTOLAN_TRY(c.set_output(0, out));
+  return c.set_output(1, out);
+}
+
+Status fill_pool(Context& c, PoolKind kind, PoolArgs* args) {
+  const PoolState& s = c.state<PoolState>();
+  Shape out = c.input_shape(0);
+  ORTOLAN_TRY(place_window(c, s.window, c.input_shape(0), &out, &args->window, args->pad_after));
+  args->kind = kind;
+  args->count_include_pad = s.count_include_pad;
+  args->batch = static_cast<size_t>(out[0]);
+  args->channels = static_cast<size_t>(out[1]);
+  args->x = c.input_data<float>(0);
+  args->y = c.output_data<float>(0);
+  return Status::kOk;
+}
+
+void run_pool(Context& c, const PoolArgs& args) {
+  if (c.output_shape(0).count() == 0) return;
+  size_t units = pool_units(args), work = c.output_shape(0).count() * args.window.taps();
+  c.parallel(units, grain(work, units),
+             [&](size_t begin, size_t end, size_t) { pool_run_units(args, begin, end); });
+}
+
+// Where each maximum of MaxPool was found: an index into the whole plain input tensor.
+void find_maxima(const PoolArgs& a, bool column_major, int64_t* indices) {
+  const Window& w = a.window;
+  size_t in_pixels = w.in_pixels(), out_pixels = w.out_pixels();
+  for (size_t p = 0; p < a.batch * out_pixels; ++p) {
+    size_t n = p / out_pixels, rest = p % out_pixels;
+    size_t position[3] = {rest / (w.out[1] * w.out[2]), rest / w.out[2] % w.out[1],
+                          rest % w.out[2]};
+    TapRange t[3];
+    for (int i = 0; i < 3; ++i) t[i] = tap_range(w, i, position[i]);
+    for (size_t ch = 0; ch < a.channels; ++ch) {
+      float best = -kInfinity;
+      size_t found = 0;
+      bool any = false;
+      for (size_t kz = t[0].begin; kz < t[0].end; ++kz)
+        for (size_t ky = t[1].begin; ky < t[1].end; ++ky)
+          for (size_t kx = t[2].begin; kx < t[2].end; ++kx) {
+            size_t z = t[0].start + kz * w.dilation[0], y = t[1].start + ky * w.dilation[1];
+            size_t x = t[2].start + kx * w.dilation[2];
+            float v = a.x[((n * in_pixels) + (z * w.in[1] + y) * w.in[2] + x) * a.channels + ch];
+            if (any && !(v > best)) continue;
+            any = true;
+            best = v;
+            found = column_major ? (x * w.in[1] + y) * w.in[0] + z
+                                 : (z * w.in[1] + y) * w.in[2] + x;
+          }
+      indices[(n * a.channels + ch) * out_pixels + rest] =
+          static_cast<int64_t>((n * a.channels + ch) * in_pixels + found);
+    }
+  }
+}
+
+}  // namespace
+
+struct MaxPool {
+  static Status prepare(Context& c) { return prepare_pool(c); }
+  static Status infer(Context& c) { return infer_pool(c); }
+  template <class T>
+  static Status run(Context& c) {
+    PoolArgs args;
+    ORTOLAN_TRY(fill_pool(c, PoolKind::kMax, &args));
+    run_pool(c, args);
+    if (c.has_output(1))
+      find_maxima(args, c.state<PoolState>().column_major, c.output_data<int64_t>(1));
+    return Status::kOk;
+  }
+};
+
+struct AveragePool {
+  static Status prepare(Context& c) { return prepare_pool(c); }
+  static Status infer(Context& c) { return infer_pool(c); }
+  template <class T>
+  static Status run(Context& c) {
+    PoolArgs args;
+    ORTOLAN_TRY(fill_pool(c, PoolKind::kAverage, &args));
+    run_pool(c, args);
+    return Status::kOk;
+  }
+};
+
+namespace {
+
+Status infer_global_pool(Context& c) {
+  Shape out = c.input_shape(0);
+  if (out.rank < 3)
+    return c.invalid("input 0 of shape ", out.span(), " has no spatial dimensions");
+  for (uint32_t i = 2; i < out.rank; ++i) out[i] = 1;
+  return c.set_output(0, out);
+}
+
+}  // namespace
+
+struct GlobalAveragePool {
+  static Status infer(Context& c) { return infer_global_pool(c); }
+  template <class T>
+  static Status run(Context& c) {
+    const Shape& in = c.input_shape(0);
+    size_t batch = static_cast<size_t>(in[0]), channels = static_cast<size_t>(in[1]);
+    size_t pixels = in.product(2, in.rank), units = global_average_units(batch, channels);
+    c.parallel(units, grain(in.count(), units), [&](size_t begin, size_t end, size_t) {
+      global_average_run_units(c.input_data<float>(0), pixels, channels, c.output_data<float>(0),
+                               begin, end);
+    });
+    return Status::kOk;
+  }
+};
+
+struct GlobalMaxPool {
+  static Status infer(Context& c) { return infer_global_pool(c); }
+  template <class T>
+  static Status run(Context& c) {
+    const Shape& in = c.input_shape(0);
+    PoolArgs args;
+    args.batch = static_cast<size_t>(in[0]);
+    args.channels = static_cast<size_t>(in[1]);
+    args.window.in[2] = args.window.kernel[2] = in.product(2, in.rank);
+    args.x = c.input_data<float>(0);
+    args.y = c.output_data<float>(0);
+    run_pool(c, args);
+    return Status::kOk;
+  }
+};
+
+// y = x * factor + term with one factor and term per channel.
+struct BatchNormalization {
+  struct State {
+    float epsilon;
+  };
+  static Status prepare(Context& c) {
+    auto* s = c.make_state<State>();
+    if (!s) return c.out_of_memory();
+    s->epsilon = c.attribute_float("epsilon", 1e-5f);
+    if (c.attribute_int("training_mode", 0) != 0)
+      return c.fail(Status::kNotImplemented, "training_mode is not supported");
+    if (c.since_version() < 9 && c.attribute_int("spatial", 1) == 0)
+      return c.fail(Status::kNotImplemented, "spatial 0 is not supported");
+    for (size_t i = 1; i < c.output_count(); ++i)
+      if (c.has_output(i))
+        return c.fail(Status::kNotImplemented, "output ", i, " exists in training only");
+    return Status::kOk;
+  }
+  static Status infer(Context& c) {
+    const Shape& in = c.input_shape(0);
+    if (in.rank < 1) return c.invalid("input 0 has no dimensions");
+    size_t channels = in.rank > 1 ? static_cast<size_t>(in[1]) : 1;
+    for (size_t i = 1; i < 5; ++i)
+      if (c.input_shape(i).count() != channels)
+        return c.invalid("input ", i, " has shape ", c.input_shape(i).span(), ", but there are ",
+                         channels, " channels");
+    c.request_scratch(2 * channels * sizeof(float));
+    return c.set_output(0, in);
+  }
+  template <class T>
+  static Status run(Context& c) {
+    Shape in = c.input_shape(0);
+    size_t channels = in.rank > 1 ? static_cast<size_t>(in[1]) : 1;
+    auto* factor = static_cast<float*>(c.scratch());
+    float* term = factor + channels;
+    for (size_t i = 0; i < channels; ++i) {
+      float deviation = __builtin_sqrtf(c.input_data<float>(4)[i] + c.state<State>().epsilon);
+      factor[i] = c.input_data<float>(1)[i] / deviation;
+      term[i] = c.input_data<float>(2)[i] - c.input_data<float>(3)[i] * factor[i];
+    }
+    const float* x = c.input_data<float>(0);
+    float* y = c.output_data<float>(0);
+    if (c.input_layout(0) == Layout::kChannelsLast) {
+      size_t pixels = channels ? in.count() / channels : 0;
+      for (size_t p = 0; p < pixels; ++p, x += channels, y += channels)
+        for (size_t i = 0; i < channels; ++i) y[i] = x[i] * factor[i] + term[i];
+      return Status::kOk;
+    }
+    size_t inner = in.rank > 2 ? in.product(2, in.rank) : 1;
+    size_t planes = inner ? in.count() / inner : 0;
+    for (size_t p = 0; p < planes; ++p, x += inner, y += inner) {
+      size_t ch = p % channels;
+      for (size_t i = 0; i < inner; ++i) y[i] = x[i] * factor[ch] + term[ch];
+    }
+    return Status::kOk;
+  }
+};
+
+}  // namespace ortolan::ORTOLAN_ISA
+
+#include "convolution.inc"
