@@ -3,15 +3,11 @@
 // code serves every operator and element type; what is left of a row goes through padded groups.
 #pragma once
 
-#include "core/context.h"
-#include "kernels/simd.h"
+#include "kernels/elements.h"
+#include "kernels/memory_order.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
-// For code that runs once per call or less: size matters and loops are short.
-#define ORTOLAN_SMALL [[gnu::noinline, clang::minsize]]
-
-constexpr size_t kVectorBytes = kLanes * sizeof(float);
 constexpr uint32_t kMaxOperands = 3;
 constexpr size_t kGroupBytes = 2 * kVectorBytes;  // the most that one operand has in a group
 constexpr size_t kBlock = 256;                    // elements that are gathered at once
@@ -70,25 +66,6 @@ struct Loop {
 
   size_t row() const { return dims[rank - 1]; }
 };
-
-ORTOLAN_SMALL static size_t element_count(const Shape& shape) {
-  size_t n = 1;
-  for (uint32_t i = 0; i < shape.rank; ++i) n *= static_cast<size_t>(shape[i]);
-  return n;
-}
-
-// Where dimension i of a shape lies in memory order.
-ORTOLAN_INLINE uint32_t memory_position(uint32_t i, uint32_t rank, Layout layout) {
-  if (layout == Layout::kPlain || rank < 3 || i == 0) return i;
-  return i == 1 ? rank - 1 : i - 1;
-}
-
-ORTOLAN_SMALL static Shape in_memory_order(const Slot& slot) {
-  Shape dims = slot.shape;
-  for (uint32_t i = 0; i < dims.rank; ++i)
-    dims[memory_position(i, dims.rank, slot.layout)] = slot.shape[i];
-  return dims;
-}
 
 ORTOLAN_SMALL static void set_strides(Operand& operand, const Slot& slot, const Slot& out) {
   const uint32_t rank = slot.shape.rank;

@@ -1,37 +1,9 @@
-// Conversion of elements. Out of range, floats become integers as on x86 and in onnxruntime there,
-// on every machine: what int32 (int64 for the wide types) cannot hold, and NaN, becomes its least
-// value, and narrower types take the low bits.
+// Cast between all types of numbers.
 #pragma once
 
 #include "kernels/elementwise.h"
 
 namespace ortolan::ORTOLAN_ISA {
-
-// x truncated to int32 or int64.
-template <class To, class V>
-ORTOLAN_INLINE VecLike<To, V> to_signed(V x) {
-  constexpr Element<V> kEnd = sizeof(To) == 4 ? 0x1p31f : 0x1p63f;
-  const V end = splat<V>(kEnd);
-  const V low = select<V>(x >= -end, x, -end);
-  return convert<To>(select<V>(low < end, low, -end));
-}
-
-template <class To, class V>
-ORTOLAN_INLINE VecLike<To, V> to_integer(V x) {
-  if constexpr (sizeof(To) <= 2) {
-    return convert<To>(to_signed<int32_t>(x));
-  } else if constexpr (is_same<To, uint32_t>) {
-    return convert<To>(to_signed<int64_t>(x));
-  } else if constexpr (is_same<To, uint64_t>) {
-    using U = VecLike<uint64_t, V>;
-    const V half = splat<V>(0x1p63f);
-    const auto large = x >= half;
-    const U low = convert<uint64_t>(to_signed<int64_t>(select<V>(large, x - half, x)));
-    return convert<int64_t>(large) ? low ^ splat<U>(uint64_t{1} << 63) : low;
-  } else {
-    return to_signed<To>(x);
-  }
-}
 
 template <class To>
 struct Convert {

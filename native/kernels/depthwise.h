@@ -25,7 +25,8 @@ ORTOLAN_NOINLINE inline void pack_depthwise_weights(const ConvShape& s, const fl
 }
 
 #ifndef KCH
-#define KCH 8
+#define KCH 1000
+#define TT 4
 #endif
 constexpr size_t kDepthwiseChannels = KCH * kLanes;
 
@@ -43,6 +44,7 @@ struct DepthwiseTile {
   size_t first, last;  // channels to compute; first is a multiple of kLanes
   size_t taps;         // of the whole kernel
   size_t kx0, kx1;     // taps of a kernel row that meet the input
+  int column0, column1;  // input columns that exist, from tap 0 of the first output column
   ptrdiff_t x;         // from a row's column 0 to tap 0 of the first output column
   size_t column_step;  // in the input, from one output column to the next
   size_t tap_step;
@@ -81,6 +83,7 @@ ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const fl
     for (int kx = 0; kx < KW; ++kx) weight[kx] = load<F>(w + kx * kLanes);
 #pragma unroll
     for (int column = 0; column < (T - 1) * S + KW; ++column) {
+      if (column < t.column0 || column >= t.column1) continue;
       F in = load<F>(x + column * t.channels);
       pin(in);
 #pragma unroll
@@ -93,7 +96,8 @@ ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const fl
 }
 
 template <int T, int S, int KW, bool kNarrow = false>
-ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& t) {
+ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& tile) {
+  const DepthwiseTile t = tile;  // a copy that stores cannot alias
   const F low = splat<F>(t.bounds.low), high = splat<F>(t.bounds.high);
   const float* weights = t.weights + t.first * t.taps;
   const size_t ragged = kNarrow ? 0 : t.channels - kLanes;
@@ -140,11 +144,21 @@ class DepthwiseLine {
   }
 
   void run(size_t begin, size_t end) {
-    const size_t inner = min(end, max(begin, first_inner()));
-    const size_t outer = max(inner, min(end, last_inner()));
-    for (size_t x = begin; x < inner; ++x) one(x);
-    run_inner(inner, outer);
-    for (size_t x = outer; x < end; ++x) one(x);
+    const size_t stride = window_.stride[2], kernel = window_.kernel[2];
+    const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
+    if (args_.shape.channels < kLanes) {
+      single(begin, end);
+    } else if (dense && kernel == 3) {
+      stride == 1 ? columns<TT, 1, 3>(begin, end) : columns<2, 2, 3>(begin, end);
+    } else if (dense && kernel == 5) {
+      stride == 1 ? columns<4, 1, 5>(begin, end) : columns<2, 2, 5>(begin, end);
+    } else {
+      const size_t inner = min(end, max(begin, first_inner()));
+      const size_t outer = max(inner, min(end, last_inner()));
+      single(begin, inner);
+      columns<4, 0, 0>(inner, outer);
+      single(outer, end);
+    }
     const size_t C = args_.shape.channels;
     activation_pass(args_.epilogue, args_.y + (line_ + begin) * C, C, end - begin, C);
   }
@@ -161,18 +175,8 @@ class DepthwiseLine {
     return slack < 0 ? 0 : slack / window_.stride[2] + 1;
   }
 
-  void run_inner(size_t x, size_t end) {
-    const size_t stride = window_.stride[2], kernel = window_.kernel[2];
-    const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
-    if (args_.shape.channels < kLanes) {
-      for (; x < end; ++x) one(x);
-    } else if (dense && kernel == 3) {
-      stride == 1 ? columns<4, 1, 3>(x, end) : columns<2, 2, 3>(x, end);
-    } else if (dense && kernel == 5) {
-      stride == 1 ? columns<4, 1, 5>(x, end) : columns<2, 2, 5>(x, end);
-    } else {
-      columns<4, 0, 0>(x, end);
-    }
+  void single(size_t begin, size_t end) {
+    for (size_t x = begin; x < end; ++x) one(x);
   }
 
   // T columns at once; the last ones again where fewer are left. Some vectors of channels pass
@@ -180,10 +184,7 @@ class DepthwiseLine {
   template <int T, int S, int KW>
   void columns(size_t begin, size_t end) {
     const size_t C = args_.shape.channels;
-    if (end - begin < T) {
-      for (size_t x = begin; x < end; ++x) one(x);
-      return;
-    }
+    if (end - begin < T) return single(begin, end);
     for (size_t c = 0; c < C; c += kDepthwiseChannels) {
       tile_.first = c;
       tile_.last = min(C, c + kDepthwiseChannels);
@@ -211,6 +212,9 @@ class DepthwiseLine {
     tile_.kx1 = kx1;
     tile_.x = (static_cast<ptrdiff_t>(x * window_.stride[2]) - window_.pad[2]) *
               static_cast<ptrdiff_t>(C);
+    const ptrdiff_t column = x * window_.stride[2] - window_.pad[2];
+    tile_.column0 = static_cast<int>(min<ptrdiff_t>(64, max<ptrdiff_t>(0, -column)));
+    tile_.column1 = static_cast<int>(max<ptrdiff_t>(-1, min<ptrdiff_t>(64, window_.in[2] - column)));
     tile_.y = args_.y + (line_ + x) * C;
     const float* residual = args_.epilogue.residual;
     tile_.residual = residual ? residual + (line_ + x) * tile_.ld_residual : nullptr;

@@ -12,7 +12,9 @@ namespace ortolan::ORTOLAN_ISA::elementary {
 using HalfF = Vec<float, kDoubleLanes>;
 
 #define ORTOLAN_ONE_COPY(function) \
-  ORTOLAN_NOINLINE static D function##_of_doubles(D x) { return math::function(x); }
+  [[maybe_unused]] ORTOLAN_NOINLINE static D function##_of_doubles(D x) { \
+    return math::function(x);                                             \
+  }
 
 // Inlined for floats.
 #define ORTOLAN_COMMON(function)             \
@@ -21,6 +23,8 @@ using HalfF = Vec<float, kDoubleLanes>;
   ORTOLAN_INLINE V function(V x) {           \
     if constexpr (is_same<V, D>)             \
       return function##_of_doubles(x);       \
+    else if constexpr (is_same<V, double>)   \
+      return function##_of_doubles((D)x)[0]; \
     else                                     \
       return math::function(x);              \
   }
@@ -56,7 +60,7 @@ ORTOLAN_RARE(atanh)
 #undef ORTOLAN_COMMON
 #undef ORTOLAN_ONE_COPY
 
-ORTOLAN_NOINLINE static D pow_of_doubles(D x, D y) { return math::pow(x, y); }
+[[maybe_unused]] ORTOLAN_NOINLINE static D pow_of_doubles(D x, D y) { return math::pow(x, y); }
 ORTOLAN_INLINE D pow(D x, D y) { return pow_of_doubles(x, y); }
 ORTOLAN_INLINE HalfF pow(HalfF x, HalfF y) { return math::pow(x, y); }
 

@@ -504,14 +504,7 @@ struct Clip {
   template <class T>
   static Status run(Context& c) {
     const Clip& state = c.state<Clip>();
-    ClipTo<T> clip;
-    if constexpr (is_float<T>) {
-      clip = {-static_cast<T>(__builtin_inff()), static_cast<T>(__builtin_inff())};
-    } else {
-      constexpr T kTop = static_cast<T>(Wrapped<T>{1} << (8 * sizeof(T) - 1));
-      clip.low = is_signed<T> ? kTop : 0;
-      clip.high = static_cast<T>(~clip.low);
-    }
+    ClipTo<T> clip = {lowest<T>(), highest<T>()};
     if (state.by_attributes) {
       if constexpr (is_float<T>) clip = {state.low, state.high};
     } else {

@@ -7,50 +7,6 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
-template <class T>
-using Lanes = Vec<T, static_cast<int>(kVectorBytes / sizeof(T))>;
-
-// The type that elements are computed in. Bool tensors are bytes, and a stranger's file may hold
-// other bytes than 0 and 1.
-template <class T>
-struct StoredOf {
-  using Type = T;
-};
-template <>
-struct StoredOf<bool> {
-  using Type = uint8_t;
-};
-template <class T>
-using Stored = typename StoredOf<T>::Type;
-
-// Unsigned where only the width matters: such arithmetic wraps, and types of a width share code.
-template <class T>
-struct WrappedOf {
-  using Type = typename IntOfSize<sizeof(T)>::Unsigned;
-};
-template <>
-struct WrappedOf<float> {
-  using Type = float;
-};
-template <>
-struct WrappedOf<double> {
-  using Type = double;
-};
-template <class T>
-using Wrapped = typename WrappedOf<T>::Type;
-
-template <bool condition, class Yes, class No>
-struct If {
-  using Type = Yes;
-};
-template <class Yes, class No>
-struct If<false, Yes, No> {
-  using Type = No;
-};
-
-template <class T>
-constexpr bool is_signed = static_cast<T>(-1) < static_cast<T>(0);
-
 template <class Op>
 ORTOLAN_INLINE Op functor(const Row& row) {
   if constexpr (__is_empty(Op))

@@ -4,9 +4,9 @@
 // the last rounding; the order depends on shapes and the instruction set, never on threads.
 #pragma once
 
-#include "core/context.h"
-#include "kernels/cast.h"
 #include "kernels/elementary.h"
+#include "kernels/elements.h"
+#include "kernels/memory_order.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -161,7 +161,8 @@ ORTOLAN_INLINE Element<V> combine_lanes(V v) {
 }
 
 // The row functions of an operation: Op::Accumulator<T> is what sums are kept in, Op::start their
-// first value, Op::add(sum, x, shift) takes elements in, Op::join(a, b) puts two sums together.
+// first value, Op::add(sum, x, shift) takes elements in, Op::join(a, b) puts two sums together, and
+// Op::kChains (at most 4) sums hide the latency of add.
 template <class Op, class T>
 struct ReduceRows {
   using A = typename Op::template Accumulator<T>;
@@ -180,14 +181,15 @@ struct ReduceRows {
     A* sum = static_cast<A*>(state);
     const T shift = shift_at ? *static_cast<const T*>(shift_at) : T(0);
     const V shifts = splat<V>(shift);
-    constexpr int kChains = 4;
     if (n >= kWidth) {
-      AV sums[kChains];
+      AV sums[4];
       for (AV& s : sums) s = splat<AV>(Op::template start<A>());
-      for (; n >= kChains * kWidth; n -= kChains * kWidth, x += kChains * kStep)
+      constexpr size_t kChains = Op::kChains;
+      if constexpr (kChains > 1)
+        for (; n >= kChains * kWidth; n -= kChains * kWidth, x += kChains * kStep)
 #pragma unroll
-        for (int i = 0; i < kChains; ++i)
-          sums[i] = Op::add(sums[i], load<V>(x + i * kStep), shifts);
+          for (size_t i = 0; i < kChains; ++i)
+            sums[i] = Op::add(sums[i], load<V>(x + i * kStep), shifts);
 #pragma clang loop unroll(disable)
       for (; n >= kWidth; n -= kWidth, x += kStep) sums[0] = Op::add(sums[0], load<V>(x), shifts);
       const AV all = Op::join(Op::join(sums[0], sums[1]), Op::join(sums[2], sums[3]));
@@ -220,7 +222,6 @@ struct ReduceRows {
                       const void* shift_at) {
     A* sums = static_cast<A*>(state);
     const T* shift = static_cast<const T*>(shift_at);
-    constexpr int kChains = 4;
     size_t done = 0;
     auto walk = [&]<class U, int chains>() {
       constexpr size_t kCount = static_cast<size_t>(chains) * kLanesOf<U>;
@@ -229,7 +230,7 @@ struct ReduceRows {
         strip<U, chains>(x + done * sizeof(T), n, stride, sums + done,
                          shift ? shift + done : nullptr);
     };
-    walk.template operator()<V, kChains>();
+    if constexpr (Op::kChains > 1) walk.template operator()<V, Op::kChains>();
     walk.template operator()<V, 1>();
     walk.template operator()<T, 1>();
   }
@@ -239,6 +240,7 @@ struct ReduceRows {
 
 // Sums and products: of floats in double, of integers in 64 bits, where they wrap.
 struct WideAccumulator {
+  static constexpr int kChains = 4;
   template <class T>
   using Accumulator = typename If<is_float<T>, double, uint64_t>::Type;
   template <class A>
@@ -284,6 +286,7 @@ struct SumOfSizes : WideAccumulator {
 
 // exp(x - shift)
 struct SumOfExponentials : WideAccumulator {
+  static constexpr int kChains = 1;
   template <class A, class V>
   ORTOLAN_INLINE static A add(A sum, V x, V shift) {
     return sum + widen<A>(elementary::exp(x - shift));
@@ -305,25 +308,8 @@ struct ProductOf : WideAccumulator {
   }
 };
 
-// The least value of T, and its greatest.
-template <class T>
-constexpr T lowest() {
-  if constexpr (is_float<T>)
-    return -static_cast<T>(__builtin_inff());
-  else if constexpr (is_signed<T>)
-    return static_cast<T>(Wrapped<T>{1} << (8 * sizeof(T) - 1));
-  else
-    return 0;
-}
-template <class T>
-constexpr T highest() {
-  if constexpr (is_float<T>)
-    return static_cast<T>(__builtin_inff());
-  else
-    return static_cast<T>(~lowest<T>());
-}
-
 struct MaxOf {
+  static constexpr int kChains = 4;
   template <class T>
   using Accumulator = T;
   template <class A>
@@ -341,6 +327,7 @@ struct MaxOf {
 };
 
 struct MinOf {
+  static constexpr int kChains = 4;
   template <class T>
   using Accumulator = T;
   template <class A>

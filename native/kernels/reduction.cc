@@ -21,7 +21,7 @@ static void finish_sums(Finish how, const void* state, size_t columns, size_t co
     double value = sums[i] / divisor;
     if (how == Finish::kRoot) value = math::sqrt(value);
     if (how == Finish::kLogarithm) {
-      value = elementary::log(splat<D>(value))[0];
+      value = elementary::log(value);
       if (shift) value += static_cast<const T*>(shift)[i];
     }
     store(out, static_cast<T>(value));

@@ -41,13 +41,11 @@ struct DoubleSum {
   }
 };
 
-// Calls body(i, lanes) for whole vectors of n elements, then for what is left.
+// Calls body(i, lanes) for n elements, a vector at a time.
 template <class V, class Body>
 ORTOLAN_INLINE void by_vectors(size_t n, const Body& body) {
-  size_t i = 0;
 #pragma clang loop unroll(disable)
-  for (; n - i >= kLanesOf<V>; i += kLanesOf<V>) body(i, size_t{kLanesOf<V>});
-  if (i < n) body(i, n - i);
+  for (size_t i = 0; i < n; i += kLanesOf<V>) body(i, min<size_t>(n - i, kLanesOf<V>));
 }
 
 template <class V>
@@ -82,7 +80,7 @@ static void softmax_row(const T* x, T* y, size_t n, bool logarithm) {
     if (!logarithm) store_lanes(y + i, e, lanes);
   });
   if (logarithm) {
-    const V all = splat<V>(static_cast<T>(elementary::log(splat<D>(sum.total()))[0]));
+    const V all = splat<V>(static_cast<T>(elementary::log(sum.total())));
     by_vectors<V>(n, [&](size_t i, size_t lanes) {
       store_lanes(y + i, load_lanes<V>(x + i, lanes, kNothing) - shift - all, lanes);
     });

@@ -65,13 +65,17 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
 
 
 def _opsets(model: ir.Model) -> list[tables.OperatorSetId]:
-    """The imports that nodes use, in the order of the model; ai.onnx if there is no node."""
-    used = {node.domain for node in model.graph.all_nodes()} or {""}
-    versions = {domain: v for domain, v in model.opset_imports.items() if domain in used}
+    """The imports that nodes use, in the order of the model; ai.onnx if there is no node.
+
+    Nodes of an inlined function may be newer than the model's import: it must cover them.
+    """
+    needed: dict[str, int] = {}
     for node in model.graph.all_nodes():
-        # A domain that is not imported, or only by a function: what its nodes need.
-        if node.domain not in model.opset_imports:
-            versions[node.domain] = max(versions.get(node.domain, 1), node.version or 1)
+        needed[node.domain] = max(needed.get(node.domain, 1), node.version or 1)
+    needed = needed or {"": 1}
+    imports = model.opset_imports
+    versions = {d: max(v, needed[d]) for d, v in imports.items() if d in needed}
+    versions.update((d, v) for d, v in needed.items() if d not in imports)
     return [tables.OperatorSetId(domain, version) for domain, version in versions.items()]
 
 
