@@ -391,10 +391,69 @@ Status Loader::prepare(Graph& graph) {
   context.error_ = &error_;
   context.zone_ = &model_.zone;
   context.threads_ = model_.threads;
+  context.tensor_limit_ = model_.options.max_tensor_bytes;
   for (Node& node : graph.nodes) {
-    if (!node.kernel->prepare) continue;
     context.node_ = &node;
-    ORTOLAN_TRY(invoke(node.kernel->prepare, context));
+    if (node.kernel->prepare) ORTOLAN_TRY(invoke(node.kernel->prepare, context));
+    if (!is_constant_node(node, slots)) continue;
+    // A node that fails may stand in a branch that is never taken: it fails when it is run.
+    Status status = fold(graph, node, context, slots);
+    if (status == Status::kOutOfMemory) return status;
+    error_.clear();
+  }
+  return Status::kOk;
+}
+
+bool Loader::is_constant_node(const Node& node, const List<Slot>& slots) const {
+  if (node.kernel->control != Control::kNone || node.inputs.size == 0) return false;
+  if (node.kernel->flags & (KernelInfo::kDataDependent | KernelInfo::kVolatile)) return false;
+  for (uint32_t v : node.inputs)
+    if (v != kNoValue && !slots[v].known) return false;
+  return true;
+}
+
+// Results of constants become constants, so that weights which a file reshapes or transposes are
+// packed once, unless they are much larger than their operands.
+Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slots) {
+  constexpr size_t kSmall = 64 * 1024;
+  size_t before = 0, after = 0;
+  auto bytes_of = [&](const Slot& s) { return s.shape.count() * element_size(s.type); };
+  for (uint32_t v : node.inputs)
+    if (v != kNoValue) before += bytes_of(slots[v]);
+  context.scratch_shared_ = context.scratch_per_thread_ = 0;
+  if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context));
+  for (uint32_t v : node.outputs) {
+    if (v == kNoValue) continue;
+    if (slots[v].state == Slot::kEmpty) return Status::kFail;
+    if (slots[v].alias_of == kNoValue) after += bytes_of(slots[v]);
+  }
+  if (after > max(kSmall, 2 * before)) return Status::kLimitExceeded;
+  for (uint32_t v : node.outputs) {
+    if (v == kNoValue) continue;
+    Slot& slot = slots[v];
+    if (slot.alias_of != kNoValue)
+      slot.data = static_cast<char*>(slots[slot.alias_of].data) + slot.alias_offset;
+    else
+      slot.data = model_.zone.allocate(max<size_t>(bytes_of(slot), 1), kAlignment);
+    if (!slot.data) return out_of_memory();
+  }
+  const Allocator& allocator = model_.options.allocator;
+  size_t scratch = context.scratch_shared_ + context.scratch_per_thread_ * context.threads_;
+  if (after && node.kernel->run) {
+    context.scratch_ = scratch ? allocator.get(scratch) : nullptr;
+    if (scratch && !context.scratch_) return out_of_memory();
+    Status status = invoke(node.kernel->run, context);
+    allocator.put(context.scratch_, scratch);
+    ORTOLAN_TRY(status);
+  }
+  for (uint32_t v : node.outputs) {
+    if (v == kNoValue) continue;
+    slots[v].state = Slot::kReady;
+    slots[v].known = true;
+    Value& value = graph.values[v];
+    value.is_constant = true;
+    value.shape = slots[v].shape;
+    value.data = slots[v].data;
   }
   return Status::kOk;
 }

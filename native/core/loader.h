@@ -80,6 +80,8 @@ class Loader {
   GraphBuilder* builder_of(const Graph* graph) { return builders_[graph->index]; }
   Status finish(GraphBuilder& b);
   Status prepare(Graph& graph);
+  bool is_constant_node(const Node& node, const List<Slot>& slots) const;
+  Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
   template <class... Parts>
   Status node_error(const Node& node, Status code, const Parts&... parts);
 

@@ -64,6 +64,17 @@ void Planner::reset_slots() {
   for (uint32_t v : graph.captures) f_.input_shapes[i++] = f_.slots[v].shape;
 }
 
+// Whether loading has made constants of all results.
+bool Planner::is_folded(const Node& node) const {
+  bool any = false;
+  for (uint32_t v : node.outputs) {
+    if (v == kNoValue) continue;
+    if (!f_.graph->values[v].is_constant) return false;
+    any = true;
+  }
+  return any;
+}
+
 // Whether shapes of results are known only when the node runs.
 bool Planner::must_wait(const Node& node) const {
   if (node.kernel->control != Control::kNone) return true;
@@ -79,6 +90,7 @@ bool Planner::must_wait(const Node& node) const {
 
 Status Planner::plan_node(uint32_t index) {
   Node& node = f_.graph->nodes[index];
+  if (is_folded(node)) return Status::kOk;
   Step step{index, must_wait(node), 0, 0, 0, 0, 0};
   if (step.dynamic) {
     for (uint32_t v : node.outputs)

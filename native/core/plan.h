@@ -29,6 +29,7 @@ class Planner {
   void reset_slots();
   Status plan_node(uint32_t index);
   bool must_wait(const Node& node) const;
+  bool is_folded(const Node& node) const;
   Status check_layout(const Node& node);
   Status check_outputs(const Node& node);
   bool can_compute(const Node& node) const;

@@ -84,6 +84,7 @@ ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
   // Copying the border pixels costs more than the longer runs gain for more channels than these.
   constexpr size_t kMergedChannels = 16;
   constexpr size_t kPointers = 4096;
+  constexpr size_t kUnits = 16;  // at least, so that threads get equal shares
   const Window& w = s.window;
   ConvPlan p = {};
   bool is_unit = s.groups == 1 && w.taps() == 1;
@@ -96,7 +97,8 @@ ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
   p.segments = p.is_merged ? w.kernel[0] * w.kernel[1] : w.taps();
   p.panels = panel_count(s.group_outputs());
   const size_t limit = min(kBlockRows, kPointers / max<size_t>(p.segments, 1));
-  p.block = rows_per_block(s.rows(), p.panels * s.groups, max<size_t>(limit, 1));
+  const size_t panels = max<size_t>(p.panels * s.groups, 1);
+  p.block = rows_per_block(s.rows(), max<size_t>(limit, 1), (kUnits + panels - 1) / panels);
   p.blocks = (s.rows() + p.block - 1) / p.block;
   if (p.is_product) return p;
   p.zeros = max(p.run, s.channels);

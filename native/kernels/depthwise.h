@@ -8,7 +8,7 @@
 namespace ortolan::ORTOLAN_ISA {
 
 // Floats of packed weights: [channels / kLanes][taps][kLanes]. The last block overlaps the one
-// before it, or is padded where there is less than one.
+// before it. Less than one block is repeated: lane l holds channel l % channels.
 ORTOLAN_INLINE size_t packed_depthwise_size(const ConvShape& s) {
   return vectors_of(s.channels) * s.window.taps() * kLanes;
 }
@@ -19,16 +19,9 @@ ORTOLAN_NOINLINE inline void pack_depthwise_weights(const ConvShape& s, const fl
   for (size_t block = 0; block < s.channels; block += kLanes) {
     const size_t first = s.channels < kLanes ? 0 : min(block, s.channels - kLanes);
     for (size_t tap = 0; tap < taps; ++tap)
-      for (size_t c = first; c < first + kLanes; ++c)
-        *out++ = c < s.channels ? weights[c * taps + tap] : 0;
+      for (size_t c = first; c < first + kLanes; ++c) *out++ = weights[c % s.channels * taps + tap];
   }
 }
-
-#ifndef KCH
-#define KCH 1000
-#define TT 4
-#endif
-constexpr size_t kDepthwiseChannels = KCH * kLanes;
 
 // A kernel row that meets the input.
 struct DepthwiseRow {
@@ -41,12 +34,11 @@ struct DepthwiseTile {
   const DepthwiseRow* rows;
   size_t row_count;
   size_t channels;
-  size_t first, last;  // channels to compute; first is a multiple of kLanes
-  size_t taps;         // of the whole kernel
-  size_t kx0, kx1;     // taps of a kernel row that meet the input
-  int column0, column1;  // input columns that exist, from tap 0 of the first output column
-  ptrdiff_t x;         // from a row's column 0 to tap 0 of the first output column
-  size_t column_step;  // in the input, from one output column to the next
+  size_t taps;               // of the whole kernel
+  size_t kx0, kx1;           // taps of a kernel row that meet the input, for the first column
+  ptrdiff_t inside0, inside1;  // input columns that exist, counted from the first column's tap 0
+  ptrdiff_t x;               // from a row's column 0 to that tap
+  size_t column_step;        // in the input, from one output column to the next
   size_t tap_step;
   const float* weights;
   float* y;  // [columns][channels]
@@ -56,26 +48,17 @@ struct DepthwiseTile {
   Bounds bounds;
 };
 
-// Loads and stores of one vector of channels, of which `count` exist.
-template <bool kNarrow>
-ORTOLAN_INLINE F load_channels(const float* p, size_t count) {
-  if constexpr (kNarrow) return load_part<F>(p, count);
-  return load<F>(p);
-}
-
-// Adds one kernel row to T columns. A known width KW with undilated taps and stride S loads each
-// input only once; otherwise (KW == 0) any taps [kx0, kx1).
-template <int T, int S, int KW, bool kNarrow>
+// Adds one kernel row to T columns. A kernel of KW undilated taps and stride S loads each input
+// once for all of them; KW == 0 is any kernel, of which all columns use the taps [kx0, kx1).
+template <int T, int S, int KW>
 ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const float* x,
                                    const float* w) {
   if constexpr (KW == 0) {
     for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
       const F weight = load<F>(w + kx * kLanes);
 #pragma unroll
-      for (int i = 0; i < T; ++i) {
-        const float* p = x + kx * t.tap_step + i * t.column_step;
-        acc[i] = fma(load_channels<kNarrow>(p, t.channels), weight, acc[i]);
-      }
+      for (int i = 0; i < T; ++i)
+        acc[i] = fma(load<F>(x + kx * t.tap_step + i * t.column_step), weight, acc[i]);
     }
   } else {
     F weight[KW];
@@ -83,7 +66,7 @@ ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const fl
     for (int kx = 0; kx < KW; ++kx) weight[kx] = load<F>(w + kx * kLanes);
 #pragma unroll
     for (int column = 0; column < (T - 1) * S + KW; ++column) {
-      if (column < t.column0 || column >= t.column1) continue;
+      if (column < t.inside0 || column >= t.inside1) continue;
       F in = load<F>(x + column * t.channels);
       pin(in);
 #pragma unroll
@@ -95,33 +78,60 @@ ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const fl
   }
 }
 
-template <int T, int S, int KW, bool kNarrow = false>
+// T columns of all channels.
+template <int T, int S, int KW>
 ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& tile) {
   const DepthwiseTile t = tile;  // a copy that stores cannot alias
   const F low = splat<F>(t.bounds.low), high = splat<F>(t.bounds.high);
-  const float* weights = t.weights + t.first * t.taps;
-  const size_t ragged = kNarrow ? 0 : t.channels - kLanes;
-  for (size_t next = t.first; next < t.last; next += kLanes, weights += t.taps * kLanes) {
-    const size_t c = min(next, ragged);
-    const F bias = t.bias ? load_channels<kNarrow>(t.bias + c, t.channels) : splat<F>(0);
+  DepthwiseRow three[3] = {};
+  const bool is_three = KW == 3 && t.row_count == 3;  // unrolled, with its pointers in registers
+  if (is_three)
+    for (int r = 0; r < 3; ++r) three[r] = {t.rows[r].x + t.x, t.rows[r].first_tap * kLanes};
+  const float* weights = t.weights;
+  for (size_t next = 0; next < t.channels; next += kLanes, weights += t.taps * kLanes) {
+    const size_t c = min(next, t.channels - kLanes);
+    const F bias = t.bias ? load<F>(t.bias + c) : splat<F>(0);
     F acc[T];
 #pragma unroll
     for (int i = 0; i < T; ++i) acc[i] = bias;
-    for (size_t r = 0; r < t.row_count; ++r)
-      add_kernel_row<T, S, KW, kNarrow>(acc, t, t.rows[r].x + t.x + c,
-                                        weights + t.rows[r].first_tap * kLanes);
+    if (is_three) {
 #pragma unroll
-    for (int i = 0; i < T; ++i) {
-      F v = acc[i];
-      if (t.residual) v += load_channels<kNarrow>(t.residual + i * t.ld_residual + c, t.channels);
-      v = clamp_sums(v, low, high);
-      float* y = t.y + i * t.channels + c;
-      if constexpr (kNarrow)
-        store_part(y, v, t.channels);
-      else
-        store(y, v);
+      for (int r = 0; r < 3; ++r)
+        add_kernel_row<T, S, KW>(acc, t, three[r].x + c, weights + three[r].first_tap);
+    } else {
+      for (size_t r = 0; r < t.row_count; ++r)
+        add_kernel_row<T, S, KW>(acc, t, t.rows[r].x + t.x + c,
+                                 weights + t.rows[r].first_tap * kLanes);
     }
+    if (t.residual)
+#pragma unroll
+      for (int i = 0; i < T; ++i) acc[i] += load<F>(t.residual + i * t.ld_residual + c);
+#pragma unroll
+    for (int i = 0; i < T; ++i)
+      store(t.y + i * t.channels + c, clamp_sums(acc[i], low, high));
   }
+}
+
+// Some neighbouring columns of less channels than a vector has, as one vector of `count` floats.
+// Full vectors are read before x_end and written before y_end: what is written too much belongs to
+// columns that follow.
+ORTOLAN_NOINLINE inline void depthwise_narrow(const DepthwiseTile& t, size_t count,
+                                              const float* x_end, float* y_end) {
+  float bias[kLanes];
+  for (size_t i = 0; i < kLanes; ++i) bias[i] = t.bias ? t.bias[i % t.channels] : 0;
+  F acc = load<F>(bias);
+  for (size_t r = 0; r < t.row_count; ++r)
+    for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
+      const float* x = t.rows[r].x + t.x + kx * t.tap_step;
+      const F in = x_end - x >= kLanes ? load<F>(x) : load_part<F>(x, count);
+      acc = fma(in, load<F>(t.weights + (t.rows[r].first_tap + kx) * kLanes), acc);
+    }
+  if (t.residual) acc += load_part<F>(t.residual, count);
+  acc = clamp_sums(acc, splat<F>(t.bounds.low), splat<F>(t.bounds.high));
+  if (y_end - t.y >= kLanes)
+    store(t.y, acc);
+  else
+    store_part(t.y, acc, count);
 }
 
 // Computes the output columns [begin, end) of one row; `rows` holds the kernel rows inside.
@@ -133,7 +143,6 @@ class DepthwiseLine {
     tile_.rows = rows;
     tile_.row_count = row_count;
     tile_.channels = C;
-    tile_.last = C;
     tile_.taps = window_.taps();
     tile_.column_step = window_.stride[2] * C;
     tile_.tap_step = window_.dilation[2] * C;
@@ -146,24 +155,61 @@ class DepthwiseLine {
   void run(size_t begin, size_t end) {
     const size_t stride = window_.stride[2], kernel = window_.kernel[2];
     const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
-    if (args_.shape.channels < kLanes) {
-      single(begin, end);
-    } else if (dense && kernel == 3) {
-      stride == 1 ? columns<TT, 1, 3>(begin, end) : columns<2, 2, 3>(begin, end);
-    } else if (dense && kernel == 5) {
+    if (args_.shape.channels < kLanes)
+      narrow(begin, end);
+    else if (dense && kernel == 3)
+      stride == 1 ? columns<4, 1, 3>(begin, end) : columns<2, 2, 3>(begin, end);
+    else if (dense && kernel == 5)
       stride == 1 ? columns<4, 1, 5>(begin, end) : columns<2, 2, 5>(begin, end);
-    } else {
-      const size_t inner = min(end, max(begin, first_inner()));
-      const size_t outer = max(inner, min(end, last_inner()));
-      single(begin, inner);
-      columns<4, 0, 0>(inner, outer);
-      single(outer, end);
-    }
+    else
+      any_kernel(begin, end);
     const size_t C = args_.shape.channels;
     activation_pass(args_.epilogue, args_.y + (line_ + begin) * C, C, end - begin, C);
   }
 
  private:
+  // T columns at once; the last ones again where fewer are left.
+  template <int T, int S, int KW>
+  void columns(size_t begin, size_t end) {
+    if (end - begin < T) {
+      single(begin, end);
+      return;
+    }
+    for (size_t x = begin; x < end; x += T) {
+      place(min(x, end - T));
+      depthwise_tile<T, S, KW>(tile_);
+    }
+  }
+
+  void single(size_t begin, size_t end) {
+    for (size_t x = begin; x < end; ++x) {
+      place(x);
+      depthwise_tile<1, 0, 0>(tile_);
+    }
+  }
+
+  void any_kernel(size_t begin, size_t end) {
+    const size_t inner = min(end, max(begin, first_inner()));
+    const size_t outer = max(inner, min(end, last_inner()));
+    single(begin, inner);
+    columns<4, 0, 0>(inner, outer);
+    single(outer, end);
+  }
+
+  // With stride 1, neighbouring columns are neighbours in the input, too.
+  void narrow(size_t begin, size_t end) {
+    const size_t C = args_.shape.channels;
+    const bool dense = window_.stride[2] == 1 && (!args_.epilogue.residual || tile_.ld_residual == C);
+    const size_t inner = first_inner(), outer = last_inner();
+    const float* x_end = args_.x + args_.shape.batch * window_.in_pixels() * C;
+    for (size_t x = begin, count; x < end; x += count) {
+      const bool together = dense && x >= inner && x < outer;
+      count = together ? min<size_t>(kLanes / C, min(end, outer) - x) : 1;
+      place(x);
+      depthwise_narrow(tile_, count * C, x_end, args_.y + (line_ + end) * C);
+    }
+  }
+
   // Columns of which all taps of a kernel row meet the input.
   size_t first_inner() const {
     const ptrdiff_t pad = window_.pad[2], stride = window_.stride[2];
@@ -175,46 +221,15 @@ class DepthwiseLine {
     return slack < 0 ? 0 : slack / window_.stride[2] + 1;
   }
 
-  void single(size_t begin, size_t end) {
-    for (size_t x = begin; x < end; ++x) one(x);
-  }
-
-  // T columns at once; the last ones again where fewer are left. Some vectors of channels pass
-  // over all columns, so that their weights and the shared input columns stay in the cache.
-  template <int T, int S, int KW>
-  void columns(size_t begin, size_t end) {
+  // Moves the tile to output column x.
+  void place(size_t x) {
     const size_t C = args_.shape.channels;
-    if (end - begin < T) return single(begin, end);
-    for (size_t c = 0; c < C; c += kDepthwiseChannels) {
-      tile_.first = c;
-      tile_.last = min(C, c + kDepthwiseChannels);
-      for (size_t x = begin; x < end; x += T) {
-        place(min(x, end - T), 0, window_.kernel[2]);
-        depthwise_tile<T, S, KW>(tile_);
-      }
-    }
-    tile_.first = 0;
-    tile_.last = C;
-  }
-
-  void one(size_t x) {
     const TapRange taps = tap_range(window_, 2, x);
-    place(x, taps.begin, taps.end);
-    if (args_.shape.channels < kLanes)
-      depthwise_tile<1, 0, 0, true>(tile_);
-    else
-      depthwise_tile<1, 0, 0>(tile_);
-  }
-
-  void place(size_t x, size_t kx0, size_t kx1) {
-    const size_t C = args_.shape.channels;
-    tile_.kx0 = kx0;
-    tile_.kx1 = kx1;
-    tile_.x = (static_cast<ptrdiff_t>(x * window_.stride[2]) - window_.pad[2]) *
-              static_cast<ptrdiff_t>(C);
-    const ptrdiff_t column = x * window_.stride[2] - window_.pad[2];
-    tile_.column0 = static_cast<int>(min<ptrdiff_t>(64, max<ptrdiff_t>(0, -column)));
-    tile_.column1 = static_cast<int>(max<ptrdiff_t>(-1, min<ptrdiff_t>(64, window_.in[2] - column)));
+    tile_.kx0 = taps.begin;
+    tile_.kx1 = taps.end;
+    tile_.inside0 = -taps.start;
+    tile_.inside1 = static_cast<ptrdiff_t>(window_.in[2]) - taps.start;
+    tile_.x = taps.start * static_cast<ptrdiff_t>(C);
     tile_.y = args_.y + (line_ + x) * C;
     const float* residual = args_.epilogue.residual;
     tile_.residual = residual ? residual + (line_ + x) * tile_.ld_residual : nullptr;

@@ -28,7 +28,7 @@ constexpr int kTileRows[] = {0, 8, 4, 3, 2};
 #elif defined(__i386__)
 constexpr int kTileRows[] = {0, 4};
 #else
-constexpr int kTileRows[] = {0, 8, 4};
+constexpr int kTileRows[] = {0, 6, 4, 3};
 #endif
 constexpr int kTileVectors = sizeof(kTileRows) / sizeof(int) - 1;
 constexpr size_t kTileColumns = kTileVectors * kLanes;
@@ -373,15 +373,13 @@ constexpr int max_tile_rows() {
   return rows;
 }
 
-// Rows of a block when M rows and some panels are divided into units for threads: of about equal
-// size, whole tiles, at most `limit`, and smaller if there were few units otherwise.
-ORTOLAN_INLINE size_t rows_per_block(size_t M, size_t panels, size_t limit) {
-  constexpr size_t kUnits = 16;
+// Rows of each of the about equal blocks, of whole tiles, into which M rows are divided: nearly
+// `limit`, or less where at least `blocks` are wanted.
+ORTOLAN_INLINE size_t rows_per_block(size_t M, size_t limit, size_t blocks) {
   constexpr size_t kRows = kTileRows[kTileVectors];
-  if (!M || !panels) return kRows;
-  size_t blocks = max((M + limit - 1) / limit, (kUnits + panels - 1) / panels);
-  size_t rows = (M + blocks - 1) / blocks;
-  return (rows + kRows - 1) / kRows * kRows;
+  blocks = max(blocks, max<size_t>(1, (M + limit / 2) / limit));
+  const size_t rows = (M + blocks - 1) / blocks;
+  return max<size_t>(1, (rows + kRows - 1) / kRows) * kRows;
 }
 
 // Columns of a panel of the output, or of all.
@@ -429,7 +427,10 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     TileInput tile_in = in;
     tile_in.b = in.b + part.column * K;
     size_t slice = 0;
-    for_each_tile(tile_shapes(part.vectors, in.rows), rows, [&](size_t r, const TileShape& shape) {
+    const TileShape* shapes = tile_shapes(part.vectors, in.rows);
+    // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
+    if (shapes->rows > 8 && (in.rows ? in.k : in.lda) % 1024 == 0) ++shapes;
+    for_each_tile(shapes, rows, [&](size_t r, const TileShape& shape) {
       if (in.rows)
         tile_in.rows = in.rows + r;
       else
@@ -480,10 +481,11 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
     for (; panel0 + kRowPanels + (has_rest ? 1 : 0) <= whole; panel0 += kRowPanels)
       multiply_few_rows(g, row0, row1, panel0);
   }
-  for (size_t row = row0; row < row1; row += kBlockRows)
+  const size_t block = rows_per_block(row1 - row0, kBlockRows, 1);
+  for (size_t row = row0; row < row1; row += block)
     for (size_t p = panel0; p < panel1; ++p)
-      multiply_panel(direct_input(g, row), g.epilogue, g.c, g.ldc, row,
-                     min(kBlockRows, row1 - row), 0, g.N, p);
+      multiply_panel(direct_input(g, row), g.epilogue, g.c, g.ldc, row, min(block, row1 - row), 0,
+                     g.N, p);
 }
 ORTOLAN_INLINE void gemm(const GemmArgs& g) {
   gemm_rows_panels(g, 0, g.M, 0, panel_count(g.N));

@@ -26,41 +26,45 @@ struct PoolPatch {
   const float* x;
   size_t count[3];
   size_t step[3];
-  float divisor;
+  float divisor;  // of an average
 };
 
-// Visits all vectors of a patch, in the order of memory.
-template <class V, class Visit>
-ORTOLAN_INLINE void for_each_in(const PoolPatch& p, size_t channel, Visit visit) {
-  for (size_t z = 0; z < p.count[0]; ++z)
-    for (size_t y = 0; y < p.count[1]; ++y) {
-      const float* x = p.x + z * p.step[0] + y * p.step[1] + channel;
-      for (size_t n = p.count[2]; n; --n, x += p.step[2]) visit(load<V>(x));
+// NV vectors of channels of one output pixel, from channel c on.
+template <PoolKind kind, class V, int NV = 1>
+ORTOLAN_INLINE void pool_channels(const PoolPatch& p, size_t c, float* y) {
+  constexpr bool kIsMax = kind == PoolKind::kMax;
+  V acc[NV];
+#pragma unroll
+  for (int j = 0; j < NV; ++j) acc[j] = splat<V>(kIsMax ? -kInfinity : 0);
+  for (size_t iz = 0; iz < p.count[0]; ++iz)
+    for (size_t iy = 0; iy < p.count[1]; ++iy) {
+      const float* x = p.x + iz * p.step[0] + iy * p.step[1] + c;
+      for (size_t n = p.count[2]; n; --n, x += p.step[2])
+#pragma unroll
+        for (int j = 0; j < NV; ++j) {
+          const V v = load<V>(x + j * kLanesOf<V>);
+          acc[j] = kIsMax ? maximum(acc[j], v) : acc[j] + v;
+        }
     }
-}
-
-template <class V>
-ORTOLAN_INLINE void pool_vector(PoolKind kind, const PoolPatch& p, size_t channel, float* y) {
-  V v;
-  if (kind == PoolKind::kMax) {
-    v = splat<V>(-kInfinity);
-    for_each_in<V>(p, channel, [&](V x) { v = maximum(v, x); });
-  } else {
-    v = splat<V>(0);
-    for_each_in<V>(p, channel, [&](V x) { v += x; });
-    v = v / splat<V>(p.divisor);
-  }
-  store(y + channel, v);
+#pragma unroll
+  for (int j = 0; j < NV; ++j)
+    store(y + c + j * kLanesOf<V>, kIsMax ? acc[j] : acc[j] / splat<V>(p.divisor));
 }
 
 // One output pixel. A ragged last vector overlaps the one before it.
-ORTOLAN_NOINLINE inline void pool_pixel(PoolKind kind, const PoolPatch& p, size_t channels,
-                                        float* y) {
+template <PoolKind kind>
+ORTOLAN_NOINLINE void pool_pixel(const PoolPatch& p, size_t channels, float* y) {
   size_t c = 0;
-  for (; c + kLanes <= channels; c += kLanes) pool_vector<F>(kind, p, c, y);
-  if (c == channels) return;
-  if (channels >= kLanes) return pool_vector<F>(kind, p, channels - kLanes, y);
-  for (; c < channels; ++c) pool_vector<float>(kind, p, c, y);
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes) pool_channels<kind, F, 4>(p, c, y);
+  if (channels >= kLanes) {
+    for (; c < channels; c += kLanes) pool_channels<kind, F>(p, min(c, channels - kLanes), y);
+    return;
+  }
+  if constexpr (kLanes > 8)
+    for (; c + 8 <= channels; c += 8) pool_channels<kind, Vec<float, 8>>(p, c, y);
+  if constexpr (kLanes > 4)
+    for (; c + 4 <= channels; c += 4) pool_channels<kind, Vec<float, 4>>(p, c, y);
+  for (; c < channels; ++c) pool_channels<kind, float>(p, c, y);
 }
 
 // Elements of one dimension's window that count for an average.
@@ -97,13 +101,17 @@ ORTOLAN_NOINLINE inline void pool_run_units(const PoolArgs& args, size_t begin, 
       patch.step[1] = w.dilation[1] * w.in[2] * C;
       patch.step[0] = w.dilation[0] * w.in[1] * w.in[2] * C;
       patch.x = args.x + at * C;
+      float* y = args.y + (line * w.out[2] + column) * C;
       patch.divisor = max<size_t>(counted, 1);
-      pool_pixel(args.kind, patch, C, args.y + (line * w.out[2] + column) * C);
+      if (args.kind == PoolKind::kMax)
+        pool_pixel<PoolKind::kMax>(patch, C, y);
+      else
+        pool_pixel<PoolKind::kAverage>(patch, C, y);
     }
   }
 }
 
-// Mean over all pixels of `vectors` neighbouring V of channels. Sums of short chunks are summed, so
+// Mean over all pixels of NV neighbouring V of channels. Sums of short chunks are summed, so
 // that the error grows with the square root of the pixels, not with all of them.
 template <class V, int NV>
 ORTOLAN_INLINE void average_pixels(const float* x, size_t pixels, size_t channels, float* y) {

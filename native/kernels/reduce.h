@@ -177,7 +177,7 @@ struct ReduceRows {
     for (size_t i = 0; i < columns; ++i) sums[i] = Op::template start<A>();
   }
 
-  static void row(const char* x, size_t n, void* state, const void* shift_at) {
+  ORTOLAN_NOINLINE static void row(const char* x, size_t n, void* state, const void* shift_at) {
     A* sum = static_cast<A*>(state);
     const T shift = shift_at ? *static_cast<const T*>(shift_at) : T(0);
     const V shifts = splat<V>(shift);

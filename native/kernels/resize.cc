@@ -256,15 +256,14 @@ uint64_t Resize::tap_count(const State& state, float scale) {
 Status Resize::make_plan(Context& c, const Axes& axes, Plan* plan) {
   const State& state = c.state<State>();
   const bool last = c.input_layout(0) == Layout::kChannelsLast && axes.rank >= 3;
-  const bool shifts = state.coordinates == Coordinates::kTfCropAndResize ||
-                      state.coordinates == Coordinates::kTfHalfPixelForNn;
   uint64_t table = 0;
 #pragma clang loop unroll(disable)
   for (uint32_t i = 0; i < axes.rank; ++i) {
     const Axis& axis = axes.axes[!last || i == 0 ? i : i + 1 < axes.rank ? i + 1 : 1];
     plan->in.append(axis.in);
     plan->out.append(axis.out);
-    if (axis.scale == 1 && axis.in == axis.out && !shifts) continue;
+    const bool whole = axis.roi_begin == 0 && axis.roi_end == 1;
+    if (axis.scale == 1 && axis.in == axis.out && whole) continue;
     if (axis.in > INT32_MAX || axis.out > INT32_MAX)
       return c.fail(Status::kLimitExceeded, "an axis of ", max(axis.in, axis.out), " is too long");
     const uint64_t taps = tap_count(state, axis.scale);

@@ -44,8 +44,8 @@ _SSE2 = InstructionSet("sse2")
 _AVX2 = InstructionSet("avx2", ("-mcpu=x86_64_v3",))
 _AVX512 = InstructionSet("avx512", ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"))
 _WASM_LINK = (
-    "-nostdlib", "-Wl,--no-entry", "-Wl,--gc-sections", "-Wl,-s", "-Wl,-z,stack-size=65536",
-    "-Wl,--stack-first", "-Wl,--max-memory=4294967296", "-lcompiler_rt",
+    "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic", "-Wl,--gc-sections", "-Wl,-s",
+    "-Wl,-z,stack-size=65536", "-lcompiler_rt",
 )  # fmt: skip
 _WASM_FLAGS = ("-mbulk-memory", "-msimd128")
 

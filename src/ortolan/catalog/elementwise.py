@@ -11,12 +11,22 @@ _SIGNED_NUMBERS = SIGNED | FLOATS
 
 
 def _unary(
-    name: str, versions: str, types: TypeSet, attributes: str = "", prepare: str = "none"
+    name: str,
+    versions: str,
+    types: TypeSet,
+    attributes: str = "",
+    prepare: str = "none",
+    names: tuple[str, str] = ("X", "Y"),
 ) -> Operator:
     return op(
-        name, versions, "X:T", "Y:T", attributes, types={"T": types}, infer="infer_same",
-        layout="elementwise", in_place=(0,), prepare=prepare,
+        name, versions, f"{names[0]}:T", f"{names[1]}:T", attributes, types={"T": types},
+        infer="infer_same", layout="elementwise", in_place=(0,), prepare=prepare,
     )  # fmt: skip
+
+
+def _function(name: str, versions: str, types: TypeSet = FLOATS) -> Operator:
+    """Those whose operands the standard calls input and output."""
+    return _unary(name, versions, types, names=("input", "output"))
 
 
 def _binary(name: str, versions: str, types: TypeSet) -> Operator:
@@ -35,8 +45,8 @@ def _compare(name: str, versions: str, types: TypeSet) -> Operator:
 
 def _variadic(name: str, versions: str, types: TypeSet) -> Operator:
     return op(
-        name, versions, "data_0*:T", "y:T", types={"T": types}, infer="infer_broadcast",
-        layout="elementwise", in_place=(0,),
+        name, versions, "data_0*:T", f"{name.lower()}:T", types={"T": types},
+        infer="infer_broadcast", layout="elementwise", in_place=(0,),
     )  # fmt: skip
 
 
@@ -54,31 +64,31 @@ FAMILY = Family(
     operators=(
         _unary("Abs", "6-", NUMBERS),
         _unary("Neg", "6-", _SIGNED_NUMBERS),
-        _unary("Sign", "9-", NUMBERS),
+        _function("Sign", "9-", NUMBERS),
         _unary("Floor", "6-", FLOATS),
         _unary("Ceil", "6-", FLOATS),
         _unary("Round", "11-", FLOATS),
         _unary("Reciprocal", "6-", FLOATS),
         _unary("Sqrt", "6-", FLOATS),
-        _unary("Exp", "6-", FLOATS),
-        _unary("Log", "6-", FLOATS),
-        _unary("Erf", "9-", FLOATS),
-        _unary("Sin", "7-", FLOATS),
-        _unary("Cos", "7-", FLOATS),
-        _unary("Tan", "7-", FLOATS),
-        _unary("Asin", "7-", FLOATS),
-        _unary("Acos", "7-", FLOATS),
-        _unary("Atan", "7-", FLOATS),
-        _unary("Sinh", "9-", FLOATS),
-        _unary("Cosh", "9-", FLOATS),
-        _unary("Asinh", "9-", FLOATS),
-        _unary("Acosh", "9-", FLOATS),
-        _unary("Atanh", "9-", FLOATS),
+        _function("Exp", "6-"),
+        _function("Log", "6-"),
+        _function("Erf", "9-"),
+        _function("Sin", "7-"),
+        _function("Cos", "7-"),
+        _function("Tan", "7-"),
+        _function("Asin", "7-"),
+        _function("Acos", "7-"),
+        _function("Atan", "7-"),
+        _function("Sinh", "9-"),
+        _function("Cosh", "9-"),
+        _function("Asinh", "9-"),
+        _function("Acosh", "9-"),
+        _function("Atanh", "9-"),
         _unary("Relu", "6-", _SIGNED_NUMBERS),
         _unary("Sigmoid", "6-", FLOATS),
-        _unary("Tanh", "6-", FLOATS),
+        _function("Tanh", "6-"),
         _unary("Softplus", "1-", FLOATS),
-        _unary("Softsign", "1-", FLOATS),
+        _function("Softsign", "1-"),
         _unary("HardSwish", "14-", FLOATS),
         _unary("Mish", "18-", FLOATS),
         _unary("LeakyRelu", "6-", FLOATS, "alpha:float=0.01", prepare="plain"),
@@ -96,7 +106,7 @@ FAMILY = Family(
         _binary("Mul", "7-", NUMBERS),
         _binary("Div", "7-", NUMBERS),
         op(
-            "Pow", "7-11", "X:T Y:T", "Z:T", types={"T": FLOATS | INDEX}, instances="pair",
+            "Pow", "7-11", "X:T Y:T", "Z:T", types={"T": FLOATS}, instances="pair",
             keys="T T", infer="infer_broadcast", layout="elementwise", in_place=(0,),
         ),
         op(
@@ -109,8 +119,8 @@ FAMILY = Family(
             infer="infer_broadcast", layout="elementwise", in_place=(0, 1),
         ),
         op(
-            "PRelu", "7-", "X:T slope:T", "Y:T", types={"T": FLOATS}, infer="infer_broadcast",
-            layout="elementwise", in_place=(0,),
+            "PRelu", "7-", "X:T slope:T", "Y:T", types={"T": FLOATS}, layout="elementwise",
+            in_place=(0,),
         ),
         _variadic("Max", "8-", NUMBERS),
         _variadic("Min", "8-", NUMBERS),
@@ -136,12 +146,13 @@ FAMILY = Family(
         ),
         op(
             "Where", "9-", "condition:B X:T Y:T", "output:T", types={"B": BOOL, "T": NUMBERS | BOOL},
-            instances="width", infer="infer_broadcast", layout="elementwise",
+            instances="width", keys="T", infer="infer_broadcast", layout="elementwise",
+            in_place=(1, 2),
         ),
         op(
             "Cast", "6-", "input:T1", "output:T2", "to!:int",
             types={"T1": NUMBERS | BOOL, "T2": NUMBERS | BOOL}, instances="pair", keys="T1 T2",
-            infer="infer_same", layout="elementwise", type_attribute="to",
+            layout="elementwise", type_attribute="to",
         ),
         op(
             "IsNaN", "9-", "X:T1", "Y:T2", types={"T1": FLOATS, "T2": BOOL}, keys="T1",
@@ -154,5 +165,3 @@ FAMILY = Family(
         ),
     ),
 )  # fmt: skip
-
-

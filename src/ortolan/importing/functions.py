@@ -33,7 +33,7 @@ def inline_model_functions(model: ir.Model) -> None:
     if not model.functions:
         return
     for function in model.functions.values():
-        set_versions(function.all_nodes(), function.opset_imports)
+        set_versions(function.all_nodes(), function.opset_imports, model.opset_imports)
     _inline(model)
 
 
@@ -53,7 +53,7 @@ def inline_standard_functions(model: ir.Model) -> bool:
             continue
         mend_function(proto)
         function = ir.serde.deserialize_function(proto)
-        set_versions(function.all_nodes(), function.opset_imports)
+        set_versions(function.all_nodes(), function.opset_imports, model.opset_imports)
         function.domain, function.name, function.overload = _TEMPORARY, f"f{calls}", ""
         model.functions[function.identifier()] = function
         _fill_defaults(node)
@@ -70,8 +70,12 @@ def _inline(model: ir.Model) -> None:
         function.opset_imports.clear()
     for node in _calls(model):
         function = model.functions[node.op_identifier()]
-        if len(node.outputs) < len(function.outputs):
-            node.resize_outputs(len(function.outputs))
+        if len(node.outputs) > len(function.outputs):
+            raise errors.InvalidGraph(
+                f'[{node.op_type}] node "{node.name}": it has {len(node.outputs)} outputs, '
+                f"but the function has {len(function.outputs)}"
+            )
+        node.resize_outputs(len(function.outputs))
         for output in node.outputs:
             if not output.name:
                 output.name = None
@@ -79,7 +83,7 @@ def _inline(model: ir.Model) -> None:
         InlinePass()(model)
     except ir.passes.PreconditionError as error:
         raise errors.InvalidGraph(f"functions of the model call each other: {error}") from error
-    except ir.passes.PassError as error:
+    except (ir.passes.PassError, RuntimeError, ValueError) as error:
         raise _refusal(error) from error
     model.functions.clear()
     make_names_unique(model)
@@ -112,7 +116,12 @@ def _standard_body(node: ir.Node) -> onnx.FunctionProto | None:
     schema = schema_of(node.domain, node.op_type, version)
     if schema is None or schema.since_version != version:
         return None
-    return next((body for body in _bodies(schema, node) if _is_runnable(body)), None)
+    for body in _bodies(schema, node):
+        # Outputs that the node does not ask for need not be computed.
+        del body.output[len(node.outputs) :]
+        if _is_runnable(body):
+            return body
+    return None
 
 
 def _bodies(schema: Schema, node: ir.Node) -> Iterator[onnx.FunctionProto]:
@@ -147,6 +156,8 @@ def _type_proto(value: ir.Value | None) -> bytes | None:
 
 def _is_runnable(function: onnx.FunctionProto) -> bool:
     """Whether the catalog has all operators of a body, or the standard a body for them."""
+    if not set(function.output) <= {name for node in function.node for name in node.output}:
+        return False
     imports = {item.domain: item.version for item in function.opset_import}
     for node in function.node:
         version = since_version(node.domain, node.op_type, imports.get(node.domain))

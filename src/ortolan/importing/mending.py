@@ -22,6 +22,8 @@ __all__ = ["mend", "mend_function", "node_label", "opset_versions"]
 # From this version on, an initializer that is also an input is a default that a feed replaces.
 _IR_WITH_DEFAULTS = 4
 
+_ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+
 # Before this version a model could do without opset imports: it meant version 1.
 _IR_WITH_OPSETS = 3
 
@@ -113,6 +115,8 @@ def _mend_graph(graph: GraphProto, outer: Mapping[str, str], ir_version: int | N
 
 def _mend_subgraphs(nodes: Iterable[NodeProto], visible: Mapping[str, str]) -> None:
     for node in nodes:
+        if not node.op_type or ":" in node.op_type + node.domain:
+            raise InvalidGraph(f'{node_label(node)}: "{node.op_type}" is no name of an operator')
         for attribute in node.attribute:
             _mend_attribute(node, attribute)
             if attribute.type == AttributeProto.GRAPH:
@@ -133,6 +137,9 @@ def _mend_attribute(node: NodeProto, attribute: AttributeProto) -> None:
             f"{node_label(node)}: the attribute {attribute.name} is a sparse tensor, "
             "which the ORT format cannot hold"
         )
+    tensors = [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+    for tensor in tensors:
+        _check_tensor(tensor, f"{node_label(node)}: its attribute {attribute.name}")
     for text in (attribute.s, *attribute.strings):
         try:
             text.decode("utf-8")
@@ -184,8 +191,14 @@ def _lift_constants(graph: GraphProto) -> None:
             del graph.initializer[k]
     graph.initializer.extend(tensor for tensor in tensors.values() if tensor is not None)
     for tensor in graph.initializer:
-        if any(size < 0 for size in tensor.dims):
-            raise InvalidGraph(f'the initializer "{tensor.name}" has a negative size')
+        _check_tensor(tensor, f'the initializer "{tensor.name}"')
+
+
+def _check_tensor(tensor: TensorProto, what: str) -> None:
+    if any(size < 0 for size in tensor.dims):
+        raise InvalidGraph(f"{what} has a negative size")
+    if tensor.data_type not in _ELEMENT_TYPES:
+        raise InvalidGraph(f"{what} has no element type")
 
 
 def _is_constant(node: NodeProto) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from ortolan.errors import InvalidGraph, NoModel, NoSuchFile
 
@@ -66,7 +67,25 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
         model.ParseFromString(data)
     except DecodeError as error:
         raise NoModel(f"{name}: not an ONNX model (no valid protobuf)") from error
+    field = _damaged_text(model)
+    if field:
+        raise NoModel(f"{name}: not an ONNX model (a {field} is no UTF-8 text)")
     return model
+
+
+def _damaged_text(message: Message) -> str:
+    """Returns the name of a text field that holds other bytes; protobuf lets them through."""
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else (value,)
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if any(isinstance(item, bytes) for item in values):
+                return str(field.name)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for item in values:
+                found = _damaged_text(item)
+                if found:
+                    return found
+    return ""
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -31,11 +31,12 @@ def infer_hints(model: ir.Model) -> dict[ir.Value, Hint]:
     Args:
         model: names of values are unique in all graphs around them; nodes have versions.
     """
-    proto = onnx.ModelProto(ir_version=model.ir_version, graph=_light_graph(model.graph, model))
-    for domain, version in model.opset_imports.items():
-        proto.opset_import.add(domain=domain, version=version)
     # Whatever goes wrong there, the model may be fine.
     try:
+        proto = onnx.ModelProto(ir_version=model.ir_version)
+        proto.graph.CopyFrom(_light_graph(model.graph, model))
+        for domain, version in model.opset_imports.items():
+            proto.opset_import.add(domain=domain, version=version)
         inferred = onnx.shape_inference.infer_shapes(
             proto, check_type=False, strict_mode=False, data_prop=True
         )

@@ -22,12 +22,17 @@ _MICROSOFT = "com.microsoft"
 _STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
 
 
-def set_versions(nodes: Iterable[ir.Node], imports: Mapping[str, int]) -> None:
+def set_versions(
+    nodes: Iterable[ir.Node], imports: Mapping[str, int], model: Mapping[str, int] | None = None
+) -> None:
     """Sets `version` of nodes that have none to the since_version of their operator.
 
     Args:
         nodes: the nodes, those of subgraphs included.
         imports: opset version by domain, "" for ai.onnx.
+        model: for nodes of a function, the imports of the model around it. A node takes the
+            newer version that it would have there if the two differ in their types only: a
+            file has one import per domain, and onnxruntime wants all nodes to agree with it.
 
     Raises:
         NotImplemented: a version is newer than any that is known.
@@ -42,6 +47,32 @@ def set_versions(nodes: Iterable[ir.Node], imports: Mapping[str, int]) -> None:
     for node in nodes:
         if node.version is None:
             node.version = since_version(node.domain, node.op_type, imports.get(node.domain))
+            if model is not None and node.domain in model:
+                newer = since_version(node.domain, node.op_type, model[node.domain])
+                if _differ_in_types_only(node, newer):
+                    node.version = newer
+
+
+def _differ_in_types_only(node: ir.Node, newer: int) -> bool:
+    """Whether a newer version of a node's operator means the same for the types of the older."""
+    version = node.version or 1
+    if newer <= version:
+        return False
+    old, new = (schema_of(node.domain, node.op_type, v) for v in (version, newer))
+    return old is not None and new is not None and _form(old) == _form(new)
+
+
+def _form(schema: Schema) -> tuple[object, ...]:
+    """All that a declaration fixes apart from types."""
+    formals = [
+        [(p.name, p.option, p.is_homogeneous, p.min_arity) for p in parameters]
+        for parameters in (schema.inputs, schema.outputs)
+    ]
+    attributes = {
+        name: (a.type, a.required, a.default_value.SerializeToString())
+        for name, a in schema.attributes.items()
+    }
+    return (schema.deprecated, formals, attributes)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,0 +1,124 @@
+"""What the operator cases must give: the numbers in the file, else onnxruntime's.
+
+Where onnxruntime lacks a kernel for a type, a type variant (tests/cases_variants.py) is computed in
+a related type that holds the same small numbers exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+from typing import Any
+
+import cases_lib as lib
+import numpy as np
+
+import ortolan
+from ortolan.errors import OrtolanError
+
+HAS_ONNXRUNTIME = importlib.util.find_spec("onnxruntime") is not None
+
+
+class NoOracleError(Exception):
+    """Nothing here knows the answer of a case; the text says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A case that is ready to run.
+
+    Attributes:
+        ort: the model in ORT format; None when the converter refused it.
+        refusal: what the converter said then.
+        expected: an array per output that the node has; empty for a case that must fail.
+    """
+
+    case: lib.Case
+    ort: bytes | None
+    refusal: str
+    feeds: dict[str, lib.Array]
+    expected: tuple[lib.Array, ...]
+
+    @property
+    def tolerance(self) -> float | None:
+        """Relative to the largest magnitude; None for the usual one."""
+        return self.case.tolerance
+
+
+@functools.cache
+def compile_case(case_id: str) -> Compiled:
+    """The case of that name, converted, with the results that it must have.
+
+    Raises:
+        NoOracleError: onnxruntime is missing, or cannot run the case.
+    """
+    from cases_variants import all_cases
+
+    case = all_cases()[case_id]
+    model = lib.make_model(case)
+    expected = () if case.error is not None else expected_outputs(case, model)
+    try:
+        return Compiled(case, convert(model), "", model.feeds, expected)
+    except OrtolanError as error:
+        return Compiled(case, None, str(error), model.feeds, expected)
+
+
+def convert(model: lib.Model) -> bytes:
+    """The model in ORT format, not optimized: what runs is what the case says."""
+    return ortolan.convert(model.proto, level="disable")
+
+
+def expected_outputs(case: lib.Case, model: lib.Model) -> tuple[lib.Array, ...]:
+    """The results that a case must have.
+
+    Raises:
+        NoOracleError: onnxruntime is missing, or cannot run the case.
+    """
+    if not isinstance(case.outputs, int):
+        return tuple(lib.make_array(spec) for spec in case.outputs if spec is not None)
+    if not HAS_ONNXRUNTIME:
+        raise NoOracleError("onnxruntime, which knows the answer, is not installed")
+    if case.channels_last:  # the pool changes nothing, but onnxruntime's loses NaN
+        model = lib.make_model(dataclasses.replace(case, channels_last=False))
+    try:
+        return tuple(run_onnxruntime(model))
+    except NoOracleError:
+        for other in case.stand_ins:
+            with contextlib.suppress(NoOracleError):
+                return _from_stand_in(case, other)
+        raise
+
+
+def _from_stand_in(case: lib.Case, other: lib.Case) -> tuple[lib.Array, ...]:
+    entry = case.entry
+    assert entry is not None
+    results = run_onnxruntime(lib.make_model(other))
+    parameters = [entry.outputs[min(k, len(entry.outputs) - 1)] for k in range(len(results))]
+    types = [case.types.get(parameter.variable) for parameter in parameters]
+    return tuple(
+        result if name is None else result.astype(lib.numpy_type(name))
+        for result, name in zip(results, types, strict=True)
+    )
+
+
+def run_onnxruntime(model: lib.Model) -> list[lib.Array]:
+    """Runs a model in onnxruntime as it is.
+
+    Raises:
+        NoOracleError: it refuses.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    content = model.proto.SerializeToString()
+    try:
+        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        results: list[Any] = session.run(model.outputs, model.feeds)
+    except Exception as error:  # its exceptions have no common class of their own
+        raise NoOracleError(f"onnxruntime cannot run it: {error}") from error
+    return [np.asarray(result) for result in results]

@@ -1,0 +1,254 @@
+"""Cases that are made from the written ones: for types that no case has, and for channels_last.
+
+A type variant takes the smallest case of a catalog entry and draws small whole numbers of the wanted
+type; a channels_last variant sends the images of a case through a pool that changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import cases_lib as lib
+import onnx.defs
+
+from ortolan.catalog import FAMILIES
+from ortolan.catalog.operator import Operator, covers
+from ortolan.catalog.types import FLOATS, INDEX, INTS, SIGNED, DataType
+
+# Where the numbers of a case are computed if there is no kernel for its own type.
+_STAND_INS = {True: ("int64", "int32", "float", "double"), False: ("float", "double", "int32")}
+# Operators that no ONNX file holds: the runtime itself puts them between others.
+INTERNAL_DOMAIN = "ai.ortolan"
+
+
+@functools.cache
+def all_cases() -> dict[str, lib.Case]:
+    """Every case by its id: the written ones and what is made from them."""
+    written = lib.load_cases()
+    made = [*written, *type_variants(written), *channels_last_variants(written)]
+    return {case.id: case for case in made}
+
+
+def entries() -> list[Operator]:
+    """The catalog's entries that an ONNX file can use."""
+    every = itertools.chain.from_iterable(family.operators for family in FAMILIES)
+    return [entry for entry in every if entry.domain != INTERNAL_DOMAIN]
+
+
+def channels_last_variants(cases: Iterable[lib.Case]) -> Iterator[lib.Case]:
+    """Cases again whose operator may see images in channels_last order."""
+    for case in cases:
+        entry = case.entry
+        if entry is None or entry.layout not in ("elementwise", "axis", "transpose"):
+            continue
+        is_empty = any(0 in spec["shape"] for spec in case.inputs if spec is not None)
+        if case.error is None and case.model is None and lib.images(case) and not is_empty:
+            yield dataclasses.replace(case, name=f"{case.name}@channels_last", channels_last=True)
+
+
+def type_variants(cases: Sequence[lib.Case]) -> Iterator[lib.Case]:
+    """A case for every type that a catalog entry declares and no case has."""
+    for entry in entries():
+        own = [case for case in cases if case.entry is entry]
+        templates = sorted(filter(_is_template, own), key=_elements)
+        for types in missing_types(entry, own):
+            made = (_retyped(entry, case, types) for case in _preferred(templates, types))
+            yield from itertools.islice((case for case in made if case is not None), 1)
+
+
+def missing_types(entry: Operator, cases: Iterable[lib.Case]) -> list[dict[str, str]]:
+    """Types by variable that are allowed and that no case has; pairs where pairs have kernels."""
+    seen = [_types_of(entry, case) for case in cases if case.error is None]
+    if len(set(entry.keys)) == 2 and entry.instances.startswith("pair"):
+        groups = [entry.keys]
+    else:
+        groups = [(variable,) for variable in entry.types]
+    missing = []
+    for group in groups:
+        for choice in itertools.product(*(sorted(entry.types[v]) for v in group)):
+            types = {v: t.onnx_name for v, t in zip(group, choice, strict=True)}
+            has = any(types.items() <= other.items() for other in seen)
+            if not has and _opset(entry, types, entry.since) is not None:
+                missing.append(types)
+    return missing
+
+
+def _types_of(entry: Operator, case: lib.Case) -> dict[str, str]:
+    """Types by variable as the inputs, outputs and attributes of a case have them."""
+    types = {
+        _parameter(entry.inputs, k): spec["type"]
+        for k, spec in enumerate(case.inputs)
+        if spec is not None and entry.inputs
+    }
+    for k in range(case.count):
+        variable = _parameter(entry.outputs, k)
+        allowed = entry.types.get(variable, frozenset())
+        if len(allowed) == 1:
+            types.setdefault(variable, next(iter(allowed)).onnx_name)
+        elif entry.type_attribute != "none":
+            types.setdefault(variable, _attribute_type(entry, case.attributes))
+    return types
+
+
+def _parameter(parameters: Sequence[Any], index: int) -> str:
+    variable: str = parameters[min(index, len(parameters) - 1)].variable
+    return variable
+
+
+def _attribute_type(entry: Operator, attributes: Mapping[str, Any]) -> str:
+    value = attributes.get(entry.type_attribute)
+    if isinstance(value, dict):
+        return str(value["type"])
+    return "float" if value is None else DataType(value).onnx_name
+
+
+def _is_template(case: lib.Case) -> bool:
+    return case.error is None and case.model is None and _elements(case) > 0
+
+
+def _elements(case: lib.Case) -> int:
+    return sum(math.prod(spec["shape"]) for spec in case.inputs if spec is not None)
+
+
+def _preferred(cases: list[lib.Case], types: Mapping[str, str]) -> list[lib.Case]:
+    """Cases of the same kind of number first: Mod has an attribute that belongs to it."""
+
+    def kind(name: str) -> bool:
+        return lib.data_type(name) in FLOATS
+
+    def is_other(case: lib.Case) -> bool:
+        first = next((spec["type"] for spec in case.inputs if spec is not None), "float")
+        return kind(first) != kind(next(iter(types.values())))
+
+    return sorted(cases, key=is_other)
+
+
+def _opset(entry: Operator, types: Mapping[str, str], wanted: int) -> int | None:
+    """The opset that is wanted, else another one in which the standard allows the types."""
+    schemas = _schemas().get((entry.domain, entry.name))
+    if schemas is None:
+        return wanted
+    valid = [
+        since
+        for since, allowed in schemas.items()
+        if covers(entry, since)
+        and all(f"tensor({t})" in allowed.get(v, (f"tensor({t})",)) for v, t in types.items())
+    ]
+    if not valid:
+        return None
+    if max((since for since in schemas if since <= wanted), default=0) in valid:
+        return wanted
+    return min((since for since in valid if since > wanted), default=max(valid))
+
+
+@functools.cache
+def _schemas() -> dict[tuple[str, str], dict[int, dict[str, frozenset[str]]]]:
+    """By domain and operator, for each since_version: what the type variables allow."""
+    found: dict[tuple[str, str], dict[int, dict[str, frozenset[str]]]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        allowed = {
+            constraint.type_param_str: frozenset(constraint.allowed_type_strs)
+            for constraint in schema.type_constraints
+        }
+        versions = found.setdefault((schema.domain, schema.name), {})
+        versions[schema.since_version] = allowed
+    return found
+
+
+def _retyped(entry: Operator, case: lib.Case, types: Mapping[str, str]) -> lib.Case | None:
+    """The case in other types; None where that would not be the same question."""
+    if not isinstance(case.outputs, int) and None in case.outputs:
+        return None
+    opset = _opset(entry, types, case.opset)
+    attributes = dict(case.attributes)
+    bound = {_parameter(entry.inputs, k) for k in range(len(case.inputs)) if entry.inputs}
+    for variable, name in types.items():
+        if variable in bound:
+            continue
+        if entry.type_attribute == "to":
+            attributes["to"] = int(lib.data_type(name))
+        elif entry.type_attribute == "value":
+            attributes["value"] = {"type": name, "shape": [1], "data": [1]}
+        else:
+            return None
+    inputs = _retyped_inputs(entry, case, types)
+    if inputs is None or opset is None:
+        return None
+    made = dataclasses.replace(
+        case,
+        name="type_" + "_".join(types.values()),
+        opset=opset,
+        inputs=inputs,
+        outputs=case.count,
+        attributes=attributes,
+        tolerance=None,
+        note="",
+        types=types,
+    )
+    return dataclasses.replace(made, stand_ins=tuple(_stand_ins(entry, made)))
+
+
+def _stand_ins(entry: Operator, case: lib.Case) -> Iterator[lib.Case]:
+    is_integer = any(lib.data_type(name) in INTS for name in case.types.values())
+    for name in _STAND_INS[is_integer]:
+        types = dict.fromkeys(case.types, name)
+        retyped = _retyped_inputs(entry, case, types)
+        if retyped is None or entry.type_attribute == "to":
+            continue
+        attributes = dict(case.attributes)
+        if entry.type_attribute == "value":
+            attributes["value"] = {"type": name, "shape": [1], "data": [1]}
+        # As drawn for the type that is asked for, only held in another one.
+        inputs = tuple(
+            None if a is None or b is None else {**a, "type": b["type"]}
+            for a, b in zip(case.inputs, retyped, strict=True)
+        )
+        yield dataclasses.replace(case, inputs=inputs, attributes=attributes, types=types)
+
+
+def _retyped_inputs(
+    entry: Operator, case: lib.Case, types: Mapping[str, str]
+) -> tuple[lib.Spec | None, ...] | None:
+    operands = sum(
+        spec is not None and _parameter(entry.inputs, k) in types
+        for k, spec in enumerate(case.inputs)
+    )
+    inputs: list[lib.Spec | None] = []
+    for k, spec in enumerate(case.inputs):
+        variable = _parameter(entry.inputs, k)
+        name = types.get(variable)
+        if spec is None or name is None:
+            inputs.append(spec)
+        elif k in entry.value_inputs or entry.types[variable] <= INDEX:
+            if not _is_whole(spec):
+                return None
+            inputs.append({**spec, "type": name})
+        else:
+            inputs.append(_drawn(spec["shape"], name, seed=k, may_be_negative=operands == 1))
+    return tuple(inputs)
+
+
+def _is_whole(spec: lib.Spec) -> bool:
+    numbers = spec.get("data", [0.5])
+    return all(not isinstance(x, str) and x == int(x) for x in numbers)
+
+
+def _drawn(shape: list[int], name: str, seed: int, may_be_negative: bool) -> lib.Spec:
+    """Small whole numbers, which every type holds exactly; none is 0 where one may divide."""
+    is_signed = lib.data_type(name) in SIGNED | FLOATS
+    low, high = (-3, 4) if may_be_negative and is_signed else (1, 5)
+    if name == "bool":
+        low, high = 0, 2
+    return {
+        "type": name,
+        "shape": shape,
+        "random": "integers",
+        "seed": seed,
+        "low": low,
+        "high": high,
+    }
