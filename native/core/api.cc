@@ -26,6 +26,7 @@ bool parse(String text, uint64_t* number) {
 bool apply(Options& options, String key, String value) {
   uint64_t n;
   bool is_number = parse(value, &n);
+  if (key == String("ortolan.instruction_set") && value == String("base")) n = 0, is_number = true;
   auto set = [&](auto& place, uint64_t limit) {
     if (is_number) place = static_cast<__remove_reference_t(decltype(place))>(min(n, limit));
     return is_number;

@@ -24,16 +24,46 @@ ORTOLAN_INLINE V splat(double s) {
   return (V) static_cast<Element<V>>(s);
 }
 
+// The same bits as another type of the same size.
 template <class To, class From>
 ORTOLAN_INLINE To bitcast(From v) {
   return __builtin_bit_cast(To, v);
 }
 
+#ifdef __wasm_relaxed_simd__
+// Relaxed wasm has special instructions for registers only; wider vectors take them by halves.
+template <class V, class Function, class... In>
+ORTOLAN_INLINE V by_halves(Function function, In... in) {
+  V result;
+  result.lo = function(+in.lo...);
+  result.hi = function(+in.hi...);
+  return result;
+}
+#endif
+
+// On relaxed wasm the compiler would make x < y ? y : x a relaxed maximum, which may drop a NaN;
+// its lane selection, given a full mask, is exact and fast.
 template <class V>
 ORTOLAN_INLINE V select(Mask<V> mask, V yes, V no) {
+#ifdef __wasm_relaxed_simd__
+  using I = IntLike<V>;
+  constexpr size_t kWidth = sizeof(Element<V>);
+  if constexpr (kIsVector<V> && sizeof(V) > 16) {
+    using Half = Vec<Element<V>, kLanesOf<V> / 2>;
+    return by_halves<V>([](Mask<Half> m, Half y, Half n) { return select(m, y, n); }, mask, yes,
+                        no);
+  } else if constexpr (sizeof(V) == 16 && kWidth == 8) {
+    return bitcast<V>(
+        __builtin_wasm_relaxed_laneselect_i64x2(bitcast<I>(yes), bitcast<I>(no), bitcast<I>(mask)));
+  } else if constexpr (sizeof(V) == 16 && kWidth == 4) {
+    return bitcast<V>(
+        __builtin_wasm_relaxed_laneselect_i32x4(bitcast<I>(yes), bitcast<I>(no), bitcast<I>(mask)));
+  }
+#endif
   return mask ? yes : no;
 }
 
+// Each element converted to T (float to integer truncates; out of range is undefined).
 template <class T, class V>
 ORTOLAN_INLINE VecLike<T, V> convert(V v) {
   if constexpr (kIsVector<V>)
@@ -59,10 +89,8 @@ ORTOLAN_INLINE V mul_add(V a, V b, V c) {
     using Wide = Vec<V, 16 / sizeof(V)>;
     return mul_add<Wide>((Wide)a, (Wide)b, (Wide)c)[0];
   } else if constexpr (sizeof(V) > 16) {
-    V result;
-    result.lo = mul_add(+a.lo, +b.lo, +c.lo);
-    result.hi = mul_add(+a.hi, +b.hi, +c.hi);
-    return result;
+    using Half = Vec<Element<V>, kLanesOf<V> / 2>;
+    return by_halves<V>([](Half x, Half y, Half z) { return mul_add(x, y, z); }, a, b, c);
   } else if constexpr (is_same<V, Vec<float, 4>>) {
     return __builtin_wasm_relaxed_madd_f32x4(a, b, c);
   } else if constexpr (is_same<V, Vec<double, 2>>) {
@@ -70,6 +98,22 @@ ORTOLAN_INLINE V mul_add(V a, V b, V c) {
   }
 #endif
   return a * b + c;
+}
+
+// The larger or smaller of x and a bound that is not NaN: x where it is NaN.
+template <class V>
+ORTOLAN_INLINE V at_least(V x, V low) {
+#ifdef __aarch64__
+  if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(x, low);
+#endif
+  return select<V>(x < low, low, x);
+}
+template <class V>
+ORTOLAN_INLINE V at_most(V x, V high) {
+#ifdef __aarch64__
+  if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(x, high);
+#endif
+  return select<V>(high < x, high, x);
 }
 
 // coefficients[0] + x * (coefficients[1] + x * ...)
@@ -207,7 +251,8 @@ ORTOLAN_NOINLINE inline T remainder_of_sizes(T x, T y) {
     left -= step;
   }
   constexpr int kBias = kIsDouble<T> ? 1023 : 127;
-  return scale_by_power(static_cast<T>(static_cast<int64_t>(rest)), static_cast<IntLike<T>>(y_place - kBias - kBits));
+  return scale_by_power(static_cast<T>(static_cast<int64_t>(rest)),
+                        static_cast<IntLike<T>>(y_place - kBias - kBits));
 }
 
 // As C's fmod: exact, with the sign of x.

@@ -56,24 +56,8 @@ struct ExpConstants<double> {
 
 // NaN stays.
 template <class V>
-ORTOLAN_INLINE V at_least(V x, Element<V> low) {
-#ifdef __aarch64__
-  return __builtin_elementwise_maximum(x, (V)low);
-#else
-  return select<V>(x < (V)low, (V)low, x);
-#endif
-}
-template <class V>
-ORTOLAN_INLINE V at_most(V x, Element<V> high) {
-#ifdef __aarch64__
-  return __builtin_elementwise_minimum(x, (V)high);
-#else
-  return select<V>((V)high < x, (V)high, x);
-#endif
-}
-template <class V>
 ORTOLAN_INLINE V bound(V x, Element<V> low, Element<V> high) {
-  return at_most(at_least(x, low), high);
+  return at_most(at_least(x, (V)low), (V)high);
 }
 
 // exp(x) = 2^k (1 + head + tail), |head| <= ln(2) / 2, head exact and tail small: their sum
@@ -129,7 +113,7 @@ ORTOLAN_INLINE V expm1(V x) {
 template <class V>
 ORTOLAN_INLINE V sigmoid(V x) {
   using C = ExpConstants<Element<V>>;
-  auto [k, head, tail] = reduce_exp(at_least(-abs(x), C::kUnderflow), C::kTail);
+  auto [k, head, tail] = reduce_exp(at_least(-abs(x), (V)C::kUnderflow), C::kTail);
   V one = 1 + head;
   V low = head - (one - 1) + tail;
   V e = scale_by_power(one + low, k);
@@ -165,7 +149,7 @@ ORTOLAN_INLINE V tanh(V x) {
   V a = abs(x);
   V z = a * a;
   V near = mul_add(a * z, polynomial(z, C::kNear), a);
-  V e = exp_moderate(-2 * at_most(a, C::kOne));
+  V e = exp_moderate(-2 * at_most(a, (V)C::kOne));
   V far = 1 - (e + e) / (1 + e);
   return copysign(select<V>(a < (V)C::kSplit, near, far), x);
 }
@@ -206,7 +190,7 @@ ORTOLAN_INLINE V erf(V x) {
   using C = ErfConstants<Element<V>>;
   V a = abs(x);
   V near = mul_add(a, polynomial(a * a, C::kNear), a);
-  V b = at_most(a, C::kOne);
+  V b = at_most(a, (V)C::kOne);
   V far = 1 - exp_moderate(-b * polynomial(b, C::kFar));
   return copysign(select<V>(a < (V)C::kSplit, near, far), x);
 }
@@ -215,7 +199,7 @@ ORTOLAN_INLINE V erf(V x) {
 template <class V>
 ORTOLAN_INLINE V sinh(V x) {
   V h = expm1_scaled(abs(x), -1);
-  V limited = at_most(h, 0x1p60f);
+  V limited = at_most(h, (V)0x1p60f);
   V y = h + limited / (2 * limited + 1);
   return select<V>(x == 0, x, copysign(y, x));
 }

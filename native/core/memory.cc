@@ -41,53 +41,89 @@ void Zone::reset() {
 
 }  // namespace ortolan
 
-// The compiler may call these although nothing here asks for a C library. Written with inline
-// assembly barriers or builtins that cannot become calls to themselves.
+// The compiler may call these although nothing here asks for a C library; `no_builtin` keeps it from
+// turning their loops into calls to themselves.
 extern "C" {
 #if !defined(__wasm_bulk_memory__)
-[[gnu::weak, gnu::visibility("hidden")]] void* memcpy(void* __restrict to,
-                                                      const void* __restrict from, size_t bytes) {
+namespace {
+typedef uint64_t Word __attribute__((aligned(1), may_alias));
+typedef uint32_t Half __attribute__((aligned(1), may_alias));
+typedef uint64_t Pair __attribute__((vector_size(16), aligned(1), may_alias));
+
+template <class T>
+ORTOLAN_INLINE void move(char* to, const char* from) {
+  *reinterpret_cast<T*>(to) = *reinterpret_cast<const T*>(from);
+}
+// Both ends, which overlap in the middle.
+template <class T>
+ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
+  T head = *reinterpret_cast<const T*>(from);
+  T tail = *reinterpret_cast<const T*>(from + bytes - sizeof(T));
+  *reinterpret_cast<T*>(to) = head;
+  *reinterpret_cast<T*>(to + bytes - sizeof(T)) = tail;
+}
+}  // namespace
+
+[[gnu::weak, gnu::visibility("hidden"), clang::no_builtin]] void* memcpy(
+    void* __restrict to, const void* __restrict from, size_t bytes) {
   char* d = static_cast<char*>(to);
   const char* s = static_cast<const char*>(from);
+  if (bytes < 16) {
+    if (bytes >= 8) {
+      move_ends<Word>(d, s, bytes);
+    } else if (bytes >= 4) {
+      move_ends<Half>(d, s, bytes);
+    } else if (bytes) {
+      char middle = s[bytes / 2], last = s[bytes - 1];
+      d[0] = s[0];
+      d[bytes / 2] = middle;
+      d[bytes - 1] = last;
+    }
+    return to;
+  }
 #if defined(__x86_64__)
-  void* result = to;
-  __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(bytes) : : "memory");
-  return result;
-#else
-  typedef uint64_t Word __attribute__((aligned(1), may_alias));
-  while (bytes >= 8) {
-    *reinterpret_cast<Word*>(d) = *reinterpret_cast<const Word*>(s);
-    __asm__ volatile("" : "+r"(d), "+r"(s), "+r"(bytes) : : "memory");
-    d += 8, s += 8, bytes -= 8;
+  if (bytes >= 4096) {
+    void* result = to;
+    __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(bytes) : : "memory");
+    return result;
   }
-  while (bytes--) {
-    *d++ = *s++;
-    __asm__ volatile("" : "+r"(d), "+r"(s) : : "memory");
-  }
-  return to;
 #endif
+  const char* end = s + bytes - 16;
+  char* last = d + bytes - 16;
+  Pair tail = *reinterpret_cast<const Pair*>(end);
+  for (; s < end; s += 16, d += 16) move<Pair>(d, s);
+  *reinterpret_cast<Pair*>(last) = tail;
+  return to;
 }
-[[gnu::weak, gnu::visibility("hidden")]] void* memset(void* to, int value, size_t bytes) {
+
+[[gnu::weak, gnu::visibility("hidden"), clang::no_builtin]] void* memset(void* to, int value,
+                                                                         size_t bytes) {
   char* d = static_cast<char*>(to);
 #if defined(__x86_64__)
-  __asm__ volatile("rep stosb" : "+D"(d), "+c"(bytes) : "a"(value) : "memory");
-#else
-  while (bytes--) {
-    *d++ = static_cast<char>(value);
-    __asm__ volatile("" : "+r"(d) : : "memory");
+  if (bytes >= 4096) {
+    __asm__ volatile("rep stosb" : "+D"(d), "+c"(bytes) : "a"(value) : "memory");
+    return to;
   }
 #endif
+  uint64_t byte = static_cast<uint8_t>(value), word = byte * 0x0101010101010101u;
+  for (; bytes >= 8; bytes -= 8, d += 8) *reinterpret_cast<Word*>(d) = word;
+  while (bytes--) *d++ = static_cast<char>(value);
   return to;
 }
 #endif
-[[gnu::weak, gnu::visibility("hidden")]] void* memmove(void* to, const void* from, size_t bytes) {
+
+[[gnu::weak, gnu::visibility("hidden"), clang::no_builtin]] void* memmove(void* to,
+                                                                          const void* from,
+                                                                          size_t bytes) {
   char* d = static_cast<char*>(to);
   const char* s = static_cast<const char*>(from);
-  if (d <= s || d >= s + bytes) return __builtin_memcpy(to, from, bytes);
-  while (bytes--) {
-    d[bytes] = s[bytes];
-    __asm__ volatile("" : "+r"(d), "+r"(s) : : "memory");
+  if (d <= s || d >= s + bytes) {
+    for (; bytes >= 8 && d + 8 <= s; bytes -= 8, d += 8, s += 8)
+      __builtin_memcpy(d, s, 8);
+    while (bytes--) *d++ = *s++;
+    return to;
   }
+  while (bytes--) d[bytes] = s[bytes];
   return to;
 }
 }

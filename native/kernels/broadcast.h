@@ -173,6 +173,20 @@ static size_t offset_at(const Loop& loop, const Operand& operand, size_t positio
   return offset + position * operand.stride[0];
 }
 
+// The element at `from` in all of a group.
+static void splat_group(char* group, const char* from, size_t size) {
+  uint64_t word = 0;
+  if (size == 1)
+    word = load<uint8_t>(from) * 0x0101010101010101u;
+  else if (size == 2)
+    word = load<uint16_t>(from) * 0x0001000100010001u;
+  else if (size == 4)
+    word = load<uint32_t>(from) * 0x0000000100000001u;
+  else
+    word = load<uint64_t>(from);
+  for (size_t i = 0; i < kGroupBytes; i += sizeof(word)) store(group + i, word);
+}
+
 template <class Word>
 ORTOLAN_INLINE static void copy_strided(char* to, const char* from, size_t stride, size_t n) {
 #pragma clang loop vectorize(disable) unroll(disable)
@@ -180,9 +194,16 @@ ORTOLAN_INLINE static void copy_strided(char* to, const char* from, size_t strid
     store<Word>(to + i * sizeof(Word), load<Word>(from));
 }
 
+// Whole groups where one element is repeated: there is room for a group behind `to`.
 ORTOLAN_NOINLINE static void copy_run(char* to, const char* from, size_t stride, size_t size,
                                       size_t n) {
   if (stride == size) return copy(to, from, n * size);
+  if (stride == 0) {
+    splat_group(to, from, size);
+#pragma clang loop vectorize(disable) unroll(disable)
+    for (size_t i = kGroupBytes; i < n * size; i += kGroupBytes) copy(to + i, to, kGroupBytes);
+    return;
+  }
   if (size == 1) return copy_strided<uint8_t>(to, from, stride, n);
   if (size == 2) return copy_strided<uint16_t>(to, from, stride, n);
   if (size == 4) return copy_strided<uint32_t>(to, from, stride, n);
@@ -212,23 +233,9 @@ ORTOLAN_NOINLINE static void gather(const Loop& loop, const Operand& operand, si
   }
 }
 
-// The element at `from` in all of a group.
-static void splat_group(char* group, const char* from, size_t size) {
-  uint64_t word = 0;
-  if (size == 1)
-    word = *reinterpret_cast<const uint8_t*>(from) * 0x0101010101010101u;
-  else if (size == 2)
-    word = load<uint16_t>(from) * 0x0001000100010001u;
-  else if (size == 4)
-    word = load<uint32_t>(from) * 0x0000000100000001u;
-  else
-    word = load<uint64_t>(from);
-  for (size_t i = 0; i < kGroupBytes; i += sizeof(word)) store(group + i, word);
-}
-
 // The elements of an operand for one piece, where they lie or in a buffer.
 struct Window {
-  alignas(64) char gathered[kBlock * 8];
+  alignas(64) char gathered[kBlock * 8 + kGroupBytes];  // copy_run writes whole groups
   alignas(64) char group[kGroupBytes];
   size_t repeated = 0;  // elements of `gathered` that hold for every piece
 

@@ -17,6 +17,7 @@ size_t grain(size_t work, size_t units) {
 
 struct ConvState {
   WindowAttributes window;
+  bool kernel_known = true;  // else it comes with the weights, as does a rank of 0
   int64_t groups = 1;
   Activation activation = Activation::kNone;
   float alpha = 0, beta = 0;
@@ -58,23 +59,33 @@ bool is_depthwise(const ConvShape& s) {
   return s.groups > 1 && s.groups == s.channels && s.groups == s.outputs;
 }
 
-// Shape of the weights and what follows from it alone.
-Status weights_shape(Context& c, const ConvState& s, const Shape& w, ConvShape* shape) {
-  if (w.rank != s.window.rank + 2)
-    return c.invalid("the weights of shape ", w.span(), " need ", s.window.rank + 2,
-                     " dimensions");
+// Shape of the weights and what follows from it alone; *window gets a kernel that only they tell.
+Status weights_shape(Context& c, const ConvState& s, const Shape& w, WindowAttributes* window,
+                     ConvShape* shape) {
+  *window = s.window;
+  if (window->rank == 0 && w.rank > 2 && w.rank <= 5) window->rank = w.rank - 2;
+  if (window->rank == 0 || w.rank != window->rank + 2)
+    return c.invalid("the weights of shape ", w.span(), " need ",
+                     max<uint32_t>(window->rank, 1) + 2, " dimensions");
   if (s.groups > w[0] || w[0] % s.groups != 0)
     return c.invalid("group ", s.groups, " does not divide output channels ", w[0]);
   shape->groups = static_cast<size_t>(s.groups);
   shape->outputs = static_cast<size_t>(w[0]);
   shape->channels = static_cast<size_t>(w[1] * s.groups);
-  for (uint32_t i = 0; i < s.window.rank; ++i) {
-    if (w[2 + i] != s.window.kernel[i])
+  for (uint32_t i = 0; i < window->rank; ++i) {
+    if (!s.kernel_known) window->kernel[i] = w[2 + i];
+    if (w[2 + i] != window->kernel[i])
       return c.invalid("the weights of shape ", w.span(), " do not fit kernel_shape ",
-                       Span<const int64_t>{s.window.kernel, s.window.rank});
-    shape->window.kernel[3 - s.window.rank + i] = static_cast<size_t>(w[2 + i]);
+                       Span<const int64_t>{window->kernel, window->rank});
+    shape->window.kernel[3 - window->rank + i] = static_cast<size_t>(w[2 + i]);
   }
-  return Status::kOk;
+  return s.kernel_known ? Status::kOk : check_kernel(c, *window);
+}
+
+// The spatial dimensions that the lists of the node are for; 0 if it has none.
+uint32_t listed_rank(Context& c) {
+  size_t rank = max(c.attribute_ints("strides").size, c.attribute_ints("dilations").size);
+  return static_cast<uint32_t>(max(rank, c.attribute_ints("pads").size / 2));
 }
 
 size_t packed_bytes(const ConvShape& s) {
@@ -101,17 +112,17 @@ struct Conv {
     Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
     if (kernel.empty() && weights && weights->shape.rank > 2)
       kernel = {weights->shape.dims + 2, weights->shape.rank - 2};
-    if (kernel.empty())
-      return c.fail(Status::kNotImplemented, "without kernel_shape the weights must be constant");
-    if (kernel.size > 3)
+    s->kernel_known = !kernel.empty();
+    s->window.rank = kernel.empty() ? listed_rank(c) : static_cast<uint32_t>(kernel.size);
+    if (s->window.rank > 3)
       return c.fail(Status::kNotImplemented, "more than 3 spatial dimensions are not supported");
-    s->window.rank = static_cast<uint32_t>(kernel.size);
     for (size_t i = 0; i < kernel.size; ++i) s->window.kernel[i] = kernel[i];
     ORTOLAN_TRY(read_window(c, &s->window));
     ORTOLAN_TRY(read_activation(c, s));
     if (!weights) return Status::kOk;
+    WindowAttributes window;
     ConvShape shape;
-    ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &shape));
+    ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
     auto* packed = static_cast<float*>(c.model_memory(packed_bytes(shape)));
     if (!packed) return c.out_of_memory();
     pack(shape, static_cast<const float*>(weights->data), packed);
@@ -122,11 +133,12 @@ struct Conv {
   static Status infer(Context& c) {
     const ConvState& s = c.state<ConvState>();
     const Shape& in = c.input_shape(0);
+    WindowAttributes window;
     ConvShape shape;
     ptrdiff_t after[3];
-    ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &shape));
+    ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &window, &shape));
     Shape out = in;
-    ORTOLAN_TRY(place_window(c, s.window, in, &out, &shape.window, after));
+    ORTOLAN_TRY(place_window(c, window, in, &out, &shape.window, after));
     if (in[1] != static_cast<int64_t>(shape.channels))
       return c.invalid("input 0 has ", in[1], " channels, the weights are for ", shape.channels,
                        " in ", s.groups, " groups");
@@ -147,11 +159,12 @@ struct Conv {
   template <class T>
   static Status run(Context& c) {
     const ConvState& s = c.state<ConvState>();
+    WindowAttributes window;
     ConvArgs args;
     Shape out = c.output_shape(0);
     ptrdiff_t after[3];
-    ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &args.shape));
-    ORTOLAN_TRY(place_window(c, s.window, c.input_shape(0), &out, &args.shape.window, after));
+    ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &window, &args.shape));
+    ORTOLAN_TRY(place_window(c, window, c.input_shape(0), &out, &args.shape.window, after));
     if (out.count() == 0) return Status::kOk;
     args.shape.batch = static_cast<size_t>(out[0]);
     args.x = c.input_data<float>(0);
@@ -247,14 +260,14 @@ void find_maxima(const PoolArgs& a, bool column_major, int64_t* indices) {
     for (size_t ch = 0; ch < a.channels; ++ch) {
       float best = -kInfinity;
       size_t found = 0;
-      bool any = false;
+      bool any = false;  // NaN counts as the largest
       for (size_t kz = t[0].begin; kz < t[0].end; ++kz)
         for (size_t ky = t[1].begin; ky < t[1].end; ++ky)
           for (size_t kx = t[2].begin; kx < t[2].end; ++kx) {
             size_t z = t[0].start + kz * w.dilation[0], y = t[1].start + ky * w.dilation[1];
             size_t x = t[2].start + kx * w.dilation[2];
             float v = a.x[((n * in_pixels) + (z * w.in[1] + y) * w.in[2] + x) * a.channels + ch];
-            if (any && !(v > best)) continue;
+            if (any && !(v > best || (v != v && best == best))) continue;
             any = true;
             best = v;
             found = column_major ? (x * w.in[1] + y) * w.in[0] + z

@@ -112,9 +112,20 @@ ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& tile) {
   }
 }
 
+// Up to a whole vector of `count` floats. More than that is read or written if `room` allows it.
+ORTOLAN_INLINE F load_some(const float* p, size_t count, ptrdiff_t room) {
+  return count == kLanes || room >= kLanes ? load<F>(p) : load_part<F>(p, count);
+}
+ORTOLAN_INLINE void store_some(float* p, F v, size_t count, ptrdiff_t room) {
+  if (count == kLanes || room >= kLanes)
+    store(p, v);
+  else
+    store_part(p, v, count);
+}
+
 // Some neighbouring columns of less channels than a vector has, as one vector of `count` floats.
-// Full vectors are read before x_end and written before y_end: what is written too much belongs to
-// columns that follow.
+// Whole vectors are read before x_end and written before y_end: what is written too much belongs
+// to columns that follow.
 ORTOLAN_NOINLINE inline void depthwise_narrow(const DepthwiseTile& t, size_t count,
                                               const float* x_end, float* y_end) {
   float bias[kLanes];
@@ -123,15 +134,12 @@ ORTOLAN_NOINLINE inline void depthwise_narrow(const DepthwiseTile& t, size_t cou
   for (size_t r = 0; r < t.row_count; ++r)
     for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
       const float* x = t.rows[r].x + t.x + kx * t.tap_step;
-      const F in = x_end - x >= kLanes ? load<F>(x) : load_part<F>(x, count);
-      acc = fma(in, load<F>(t.weights + (t.rows[r].first_tap + kx) * kLanes), acc);
+      const F weight = load<F>(t.weights + (t.rows[r].first_tap + kx) * kLanes);
+      acc = fma(load_some(x, count, x_end - x), weight, acc);
     }
-  if (t.residual) acc += load_part<F>(t.residual, count);
+  if (t.residual) acc += load_some(t.residual, count, 0);
   acc = clamp_sums(acc, splat<F>(t.bounds.low), splat<F>(t.bounds.high));
-  if (y_end - t.y >= kLanes)
-    store(t.y, acc);
-  else
-    store_part(t.y, acc, count);
+  store_some(t.y, acc, count, y_end - t.y);
 }
 
 // Computes the output columns [begin, end) of one row; `rows` holds the kernel rows inside.

@@ -482,10 +482,19 @@ struct LessOrEqual {
 
 template <class T>
 struct ClipTo {
-  T low, high;
+  T low, high;  // no NaN
   template <class V>
   ORTOLAN_INLINE V operator()(V x) const {
-    return minimum(maximum(x, splat<V>(low)), splat<V>(high));
+    return clamp(x, splat<V>(low), splat<V>(high));
+  }
+};
+
+template <class T>
+struct Constant {
+  T value;
+  template <class V>
+  ORTOLAN_INLINE V operator()(V) const {
+    return splat<V>(value);
   }
 };
 
@@ -512,6 +521,11 @@ struct Clip {
       ORTOLAN_TRY(find_bounds(c, &low, &high));
       if (low) clip.low = load<T>(low);
       if (high) clip.high = load<T>(high);
+    }
+    if constexpr (is_float<T>) {
+      const T sum = clip.low + clip.high;
+      if (clip.low != clip.low || clip.high != clip.high)
+        return map<Constant<T>, Lanes<T>>(c, Constant<T>{sum});
     }
     return map<ClipTo<T>, Lanes<T>>(c, clip);
   }

@@ -6,38 +6,43 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
-// The piece of input `k` at `position`, as operand `operand` of the row.
-static void open_input(const Context& c, size_t k, const Instance& instance, size_t position,
-                       size_t n, Window& window, uint32_t operand, Row& row) {
+struct FoldPlan {
+  static constexpr size_t kLoops = 8;
+  Loop loops[kLoops];  // of the first inputs; others are rare and made for each piece
+  Instance step, last;
+};
+
+// The piece of input `k` at `position`, as the row's operand 0.
+static void open_input(const Context& c, const FoldPlan& plan, size_t k, size_t position, size_t n,
+                       Window& window, Row& row) {
+  window.repeated = 0;
+  if (k < FoldPlan::kLoops) return window.open(plan.loops[k], 0, position, n, plan.step, row);
   const Slot* slot = &c.input(k);
   Loop loop;
   make_loop(loop, &slot, 1, c.output(0));
-  loop.by_row = false;  // pieces are not those of this loop: its row may end in the middle
-  window.open(loop, 0, position, n, instance, row);
-  if (operand == 0) return;
-  row.in[operand] = row.in[0];
-  row.step[operand] = row.step[0];
+  loop.by_row = false;
+  window.open(loop, 0, position, n, plan.step, row);
 }
 
-static void fold_piece(const Context& c, const Instance& step, const Instance& last,
-                       size_t position, size_t n) {
+static void fold_piece(const Context& c, const FoldPlan& plan, size_t position, size_t n) {
   Window windows[2];
   alignas(64) char sum[kBlock * 8];
-  const size_t inputs = c.input_count();
+  const size_t inputs = c.input_count(), size = plan.step.out_size;
   Row row = {};
-  open_input(c, 0, step, position, n, windows[0], 0, row);
+  open_input(c, plan, 0, position, n, windows[0], row);
   const char* first = row.in[0];
   size_t first_step = row.step[0];
   for (size_t k = 1; k < inputs; ++k) {
-    open_input(c, k, step, position, n, windows[1], 1, row);
-    windows[1].repeated = 0;
+    open_input(c, plan, k, position, n, windows[1], row);
+    row.in[1] = row.in[0];
+    row.step[1] = row.step[0];
     row.in[0] = first;
     row.step[0] = first_step;
     const bool final = k + 1 == inputs;
-    row.out = final ? c.output_data<char>(0) + position * step.out_size : sum;
-    run_row(final ? last : step, row, n);
+    row.out = final ? c.output_data<char>(0) + position * size : sum;
+    run_row(final ? plan.last : plan.step, row, n);
     first = sum;
-    first_step = step.group_bytes(step.out_size);
+    first_step = plan.step.group_bytes(size);
   }
 }
 
@@ -54,10 +59,17 @@ ORTOLAN_SMALL static Status fold(Context& c, RowFunction step, RowFunction last,
     copy(output.data, c.input(0).data, count * size);
   if (inputs == 1 || count == 0) return Status::kOk;
   if (inputs == 2) return apply(c, last, op, form);
-  const Instance first_steps = {step, op, form, size}, last_step = {last, op, form, size};
+  FoldPlan plan;
+  plan.step = {step, op, form, size};
+  plan.last = {last, op, form, size};
+  for (size_t k = 0; k < min(inputs, FoldPlan::kLoops); ++k) {
+    const Slot* slot = &c.input(k);
+    make_loop(plan.loops[k], &slot, 1, output);
+    plan.loops[k].by_row = false;  // pieces are not those of this loop: a row may end in one
+  }
   split(c, count, kBlock, false, [&](size_t begin, size_t end) {
     for (size_t position = begin; position < end; position += kBlock)
-      fold_piece(c, first_steps, last_step, position, min(kBlock, end - position));
+      fold_piece(c, plan, position, min(kBlock, end - position));
   });
   return Status::kOk;
 }

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "core/context.h"
-#include "kernels/gemm.h"
+#include "kernels/few_rows.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -141,6 +141,26 @@ struct Ready {
   }
 };
 
+// Panels [panel0, panel1) of a B[K][N], packed as gemm.h does: vector by vector where its rows are
+// contiguous.
+ORTOLAN_NOINLINE inline void pack_matrix(const Product& p, const float* b, size_t panel0,
+                                         size_t panel1, float* out) {
+  if (p.b_column != 1) {
+    const PackSource source = {b, 1, 0, p.K, p.b_row, p.b_column};
+    return pack_panels(source, p.N, panel0, panel1, out);
+  }
+  auto pack_part = [&](const Part& part) {
+    float* to = out + part.column * p.K;
+    const float* from = b + part.column;
+    for (size_t k = 0; k < p.K; ++k, from += p.b_row)
+      for (size_t j = 0; j < part.vectors; ++j, to += kLanes) {
+        const ptrdiff_t column = j + 1 == part.vectors ? part.last : j * kLanes;
+        store(to, p.N < kLanes ? load_part<F>(from, p.N) : load<F>(from + column));
+      }
+  };
+  for (size_t i = panel0; i < panel1; ++i) for_each_part(p.N, i, pack_part);
+}
+
 // float, B not packed and read in place: N == 1 or few rows.
 ORTOLAN_INLINE void multiply_in_place(const Context& c, const Product& p, GemmArgs g,
                                       const Operands<float>& o, const Ready& ready) {
@@ -176,7 +196,7 @@ ORTOLAN_INLINE void multiply_packed(const Context& c, const Product& p, const Ge
     part.packed_b = packed + p.b_matrix(batch) * packed_size(p.N, p.K);
     Region r = {0, p.M, panel_column(p.N, first), panel_column(p.N, last)};
     if (by_rows) r = {first * kRows, min(p.M, last * kRows), 0, p.N};
-    gemm_rows_panels(part, r.row0, r.row1, by_rows ? 0 : first, by_rows ? panels : last);
+    multiply_rows_panels(part, r.row0, r.row1, by_rows ? 0 : first, by_rows ? panels : last);
     ready(r);
   });
 }
@@ -188,13 +208,13 @@ ORTOLAN_INLINE void multiply_packing(const Context& c, const Product& p, const G
   const size_t rows = (p.M + kRows - 1) / kRows;
   split(c, p, rows, [&](size_t batch, size_t first, size_t last, size_t thread) {
     float* packed = static_cast<float*>(c.thread_scratch(thread));
-    pack_b(b + p.b_matrix(batch) * p.K * p.N, p.b_row, p.b_column, p.K, p.N, packed);
+    pack_matrix(p, b + p.b_matrix(batch) * p.K * p.N, 0, panel_count(p.N), packed);
     GemmArgs part = g;
     part.a += p.a_offset(batch);
     part.c += batch * p.M * p.N;
     part.packed_b = packed;
     const Region r = {first * kRows, min(p.M, last * kRows), 0, p.N};
-    gemm_rows_panels(part, r.row0, r.row1, 0, panel_count(p.N));
+    multiply_rows_panels(part, r.row0, r.row1, 0, panel_count(p.N));
     ready(r);
   });
 }
@@ -225,11 +245,9 @@ ORTOLAN_NOINLINE static void multiply(const Context& c, const Product& p, const 
       break;
   }
   float* packed = reinterpret_cast<float*>(scratch);
-  const PackSource source = {o.b, 1, 0, p.K, p.b_row, p.b_column};
-  const size_t panels = panel_count(p.N);
-  c.parallel(
-      panels, max<size_t>(kThreadWork * panels / max<size_t>(16 * p.K * p.N, 1), 1),
-      [&](size_t begin, size_t end, size_t) { pack_panels(source, p.N, begin, end, packed); });
+  const size_t panels = panel_count(p.N), work = max<size_t>(p.K * p.N / panels, 1);
+  c.parallel(panels, max<size_t>(kThreadWork / 16 / work, 1),
+             [&](size_t begin, size_t end, size_t) { pack_matrix(p, o.b, begin, end, packed); });
   multiply_packed(c, p, g, packed, ready);
 }
 

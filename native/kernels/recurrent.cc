@@ -48,10 +48,11 @@ struct Direction {
     g.a = a, g.lda = lda, g.packed_b = packed, g.c = sums, g.ldc = ld;
     g.epilogue.bias = bias_of;
     const size_t panels = panel_count(columns);
-    if (!alone) return gemm_rows_panels(g, 0, rows, 0, panels);
+    if (!alone) return multiply_rows_panels(g, 0, rows, 0, panels);
     const size_t work = max<size_t>(rows * depth * kTileColumns, 1);
-    c.parallel(panels, max<size_t>(kThreadWork / work, 1),
-               [&](size_t begin, size_t end, size_t) { gemm_rows_panels(g, 0, rows, begin, end); });
+    c.parallel(panels, max<size_t>(kThreadWork / work, 1), [&](size_t begin, size_t end, size_t) {
+      multiply_rows_panels(g, 0, rows, begin, end);
+    });
   }
 
   // X * W of rows [row0, row1) in `count` steps from `step` on.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/context.h"
-#include "kernels/gemm.h"
+#include "kernels/few_rows.h"
 #include "kernels/recurrent_cells.h"
 
 namespace ortolan::ORTOLAN_ISA {

@@ -11,6 +11,9 @@
 namespace ortolan::ORTOLAN_ISA {
 
 constexpr size_t kColumns = 256;  // columns that are reduced together, at most
+// Rows of few elements are transposed, several at a time, and then reduced as columns.
+constexpr size_t kShortRow = 16;
+constexpr size_t kShortRows = 64;
 
 struct ReduceLoop {
   struct Dimension {
@@ -26,6 +29,7 @@ struct ReduceLoop {
 
   // Columns lie side by side; without any, rows do.
   bool by_columns = false;
+  bool transposes = false;
   Dimension inner = {1, 0, 0};  // taken out of `kept` or `reduced`
 };
 
@@ -86,7 +90,34 @@ ORTOLAN_SMALL static ReduceLoop make_reduce_loop(const Context& c, uint32_t mask
     loop.inner = loop.kept[--loop.kept_rank];
   else if (loop.reduced_rank > 0)
     loop.inner = loop.reduced[--loop.reduced_rank];
+  loop.transposes = !loop.by_columns && loop.reduced_rank == 0 && loop.kept_rank > 0 &&
+                    loop.inner.n <= kShortRow;
+  if (loop.transposes) {
+    loop.by_columns = true;
+    loop.reduced[loop.reduced_rank++] = {loop.inner.n, kShortRows * loop.element, 0};
+    loop.inner = loop.kept[--loop.kept_rank];
+  }
   return loop;
+}
+
+// to[row][column] = the element `row` of column `column`, whose elements lie side by side.
+template <class Word>
+ORTOLAN_NOINLINE static void transpose_rows(const char* x, size_t stride, size_t columns, size_t n,
+                                            char* to) {
+  for (size_t i = 0; i < columns; ++i, x += stride, to += sizeof(Word)) {
+#pragma clang loop vectorize(disable) unroll(disable)
+    for (size_t row = 0; row < n; ++row)
+      store(to + row * kShortRows * sizeof(Word), load<Word>(x + row * sizeof(Word)));
+  }
+}
+
+ORTOLAN_SMALL static void transpose_rows(const ReduceLoop& loop, const char* x, size_t columns,
+                                         char* to) {
+  const size_t n = loop.reduced[0].n, stride = loop.inner.in;
+  if (loop.element == 1) return transpose_rows<uint8_t>(x, stride, columns, n, to);
+  if (loop.element == 2) return transpose_rows<uint16_t>(x, stride, columns, n, to);
+  if (loop.element == 4) return transpose_rows<uint32_t>(x, stride, columns, n, to);
+  transpose_rows<uint64_t>(x, stride, columns, n, to);
 }
 
 // Steps an index over `rank` dimensions, the last one fastest; false when all have been.
@@ -121,33 +152,42 @@ static void reduce_block(const ReduceLoop& loop, const Reducer& reducer, const c
   } while (advance(loop.reduced, outer, index, &x));
 }
 
-// Calls body(in, out, columns, stride of their outputs) for every block, on all threads.
+// Calls body(in, out, columns, stride of their outputs) for blocks [begin, end).
+template <class Body>
+ORTOLAN_INLINE void walk_blocks(const ReduceLoop& loop, const char* in, char* out, size_t begin,
+                                size_t end, size_t width, size_t block, const Body& body) {
+  alignas(64) char transposed[kShortRow * kShortRows * kAccumulator];
+  const size_t blocks = (width + block - 1) / block;
+  for (size_t unit = begin; unit < end; ++unit) {
+    size_t rest = unit / blocks;
+    const size_t first = (unit - rest * blocks) * block, columns = min(width - first, block);
+    size_t in_offset = loop.by_columns ? first * loop.inner.in : 0;
+    size_t out_offset = first * loop.inner.out;
+    for (uint32_t i = loop.kept_rank; i-- > 0;) {
+      const size_t next = rest / loop.kept[i].n, place = rest - next * loop.kept[i].n;
+      in_offset += place * loop.kept[i].in;
+      out_offset += place * loop.kept[i].out;
+      rest = next;
+    }
+    if (loop.transposes) transpose_rows(loop, in + in_offset, columns, transposed);
+    body(loop.transposes ? transposed : in + in_offset, out + out_offset, columns,
+         loop.inner.out);
+  }
+}
+
+// The same for all blocks, on all threads.
 template <class Body>
 ORTOLAN_INLINE void for_blocks(const Context& c, const ReduceLoop& loop, const Body& body) {
   const size_t width = loop.by_columns ? loop.inner.n : 1;
-  const size_t blocks = (width + kColumns - 1) / kColumns;
-  const size_t rows = width ? loop.outputs / width : 0;
+  const size_t block = loop.transposes ? kShortRows : kColumns;
+  const size_t rows = loop.outputs == 0 ? 0 : loop.outputs / width;
   const char* in = c.input_data<char>(0);
   char* out = c.output_data<char>(0);
-  const size_t work = max<size_t>(loop.inputs, 1) * min(width, kColumns);
-  c.parallel(rows * blocks, 1 + 32768 / max<size_t>(work, 1),
-             [&](size_t begin, size_t end, size_t) {
-               for (size_t unit = begin; unit < end; ++unit) {
-                 size_t rest = unit / blocks;
-                 const size_t first = (unit - rest * blocks) * kColumns;
-                 size_t in_offset = first * loop.inner.in, out_offset = first * loop.inner.out;
-                 if (!loop.by_columns) in_offset = out_offset = 0;
-                 for (uint32_t i = loop.kept_rank; i-- > 0;) {
-                   const size_t next = rest / loop.kept[i].n;
-                   const size_t place = rest - next * loop.kept[i].n;
-                   in_offset += place * loop.kept[i].in;
-                   out_offset += place * loop.kept[i].out;
-                   rest = next;
-                 }
-                 body(in + in_offset, out + out_offset, min(width - first, kColumns),
-                      loop.inner.out);
-               }
-             });
+  const size_t work = max<size_t>(loop.inputs, 1) * min(width, block);
+  const size_t grain = 1 + 32768 / max<size_t>(work, 1);
+  c.parallel(rows * ((width + block - 1) / block), grain, [&](size_t begin, size_t end, size_t) {
+    walk_blocks(loop, in, out, begin, end, width, block, body);
+  });
 }
 
 template <class Op, class V>

@@ -319,8 +319,8 @@ float Resize::coordinate(const State& state, const Axis& axis, int64_t x) {
     case Coordinates::kHalfPixel:
       return (at + 0.5f) / scale - 0.5f;
     case Coordinates::kHalfPixelSymmetric: {
-      const float offset = in / 2 * (1 - out / (scale * in));
-      return offset + (at + 0.5f) / scale - 0.5f;
+      const double offset = in / 2 * (1 - out / (scale * in));
+      return static_cast<float>(offset + (at + 0.5) / static_cast<double>(scale) - 0.5);
     }
     case Coordinates::kAlignCorners:
       return axis.out <= 1 ? 0 : at * (in - 1) / (out - 1);
@@ -339,10 +339,12 @@ float Resize::coordinate(const State& state, const Axis& axis, int64_t x) {
 int64_t Resize::nearest(const State& state, float x, float scale) {
   const int64_t floor = floor_int(x);
   const float part = x - static_cast<float>(floor);
+  // A rational scale is inexact in float; like onnxruntime, count what is this near as a tie.
+  constexpr float kTie = 1e-6f;
   bool up = false;
   switch (state.nearest) {
-    case Nearest::kRoundPreferFloor: up = part > 0.5f; break;
-    case Nearest::kRoundPreferCeil: up = part >= 0.5f; break;
+    case Nearest::kRoundPreferFloor: up = part - 0.5f > kTie; break;
+    case Nearest::kRoundPreferCeil: up = part - 0.5f >= -kTie; break;
     case Nearest::kFloor: break;
     case Nearest::kCeil: up = part > 0; break;
     case Nearest::kBeforeVersion11: up = scale < 1 && part > 0;

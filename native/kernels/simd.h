@@ -3,7 +3,7 @@
 // serves full vectors and tails. `F` is the natural float vector, kLanes wide.
 #pragma once
 
-#include "core/vector.h"
+#include "core/math_base.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -55,36 +55,16 @@ ORTOLAN_INLINE V splat(Element<V> s) {
   return (V)s;
 }
 
-// The same bits as another type of the same size.
-template <class To, class From>
-ORTOLAN_INLINE To bitcast(From v) {
-  return __builtin_bit_cast(To, v);
-}
-
-// Each element converted to T (float to integer truncates; out of range is undefined).
-template <class T, class V>
-ORTOLAN_INLINE VecLike<T, V> convert(V v) {
-  if constexpr (kIsVector<V>)
-    return __builtin_convertvector(v, VecLike<T, V>);
-  else
-    return static_cast<T>(v);
-}
-
-template <class V>
-ORTOLAN_INLINE V select(Mask<V> mask, V yes, V no) {
-  return mask ? yes : no;
-}
+using math::at_least;
+using math::at_most;
+using math::bitcast;
+using math::convert;
+using math::select;
 
 // a * b + c, rounded once where the instruction set has such an instruction.
 template <class V>
 ORTOLAN_INLINE V fma(V a, V b, V c) {
-#ifdef __wasm_relaxed_simd__
-  if constexpr (is_same<V, Vec<float, 4>>)
-    return __builtin_wasm_relaxed_madd_f32x4(a, b, c);
-  else if constexpr (is_same<V, Vec<double, 2>>)
-    return __builtin_wasm_relaxed_madd_f64x2(a, b, c);
-#endif
-  return a * b + c;
+  return math::mul_add(a, b, c);
 }
 
 // As numpy's minimum and maximum: a NaN on either side is the result.
@@ -93,8 +73,8 @@ ORTOLAN_INLINE V minimum(V a, V b) {
 #ifdef __aarch64__
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(a, b);
 #endif
-  V least = a < b ? a : b;
-  if constexpr (is_float<Element<V>>) return a != a ? a : least;
+  V least = select<V>(a < b, a, b);
+  if constexpr (is_float<Element<V>>) return select<V>(a != a, a, least);
   return least;
 }
 template <class V>
@@ -102,26 +82,12 @@ ORTOLAN_INLINE V maximum(V a, V b) {
 #ifdef __aarch64__
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(a, b);
 #endif
-  V most = a > b ? a : b;
-  if constexpr (is_float<Element<V>>) return a != a ? a : most;
+  V most = select<V>(a > b, a, b);
+  if constexpr (is_float<Element<V>>) return select<V>(a != a, a, most);
   return most;
 }
 
-// One instruction each: x where it is NaN; the bounds must not be NaN.
-template <class V>
-ORTOLAN_INLINE V at_least(V x, V low) {
-#ifdef __aarch64__
-  if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(x, low);
-#endif
-  return x < low ? low : x;
-}
-template <class V>
-ORTOLAN_INLINE V at_most(V x, V high) {
-#ifdef __aarch64__
-  if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(x, high);
-#endif
-  return high < x ? high : x;
-}
+// NaN stays; the bounds must not be NaN.
 template <class V>
 ORTOLAN_INLINE V clamp(V x, V low, V high) {
   return at_most(at_least(x, low), high);

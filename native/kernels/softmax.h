@@ -41,13 +41,6 @@ struct DoubleSum {
   }
 };
 
-// Calls body(i, lanes) for n elements, a vector at a time.
-template <class V, class Body>
-ORTOLAN_INLINE void by_vectors(size_t n, const Body& body) {
-#pragma clang loop unroll(disable)
-  for (size_t i = 0; i < n; i += kLanesOf<V>) body(i, min<size_t>(n - i, kLanesOf<V>));
-}
-
 template <class V>
 ORTOLAN_INLINE V load_lanes(const Element<V>* p, size_t lanes, Element<V> rest) {
   if (lanes == kLanesOf<V>) return load<V>(p);
@@ -65,31 +58,66 @@ ORTOLAN_INLINE void store_lanes(Element<V>* p, V v, size_t lanes) {
     store_part(p, v, lanes);
 }
 
-// y = softmax(x), or its logarithm, of n elements side by side.
+// The number of each lane.
+template <class V>
+ORTOLAN_INLINE IntLike<V> lane_numbers() {
+  IntLike<V> numbers;
+  for (int i = 0; i < kLanesOf<V>; ++i) numbers[i] = i;
+  return numbers;
+}
+
+// y = softmax(x), or its logarithm, of n elements side by side, no more than a vector has.
+// Behind them are `readable` - n more that may be read.
+template <class T>
+static void softmax_short_row(const T* x, T* y, size_t n, size_t readable, bool logarithm) {
+  using V = Lanes<T>;
+  using I = IntLike<V>;
+  const V nothing = splat<V>(-static_cast<T>(__builtin_inff()));
+  V values;
+  if (readable >= kLanesOf<V>)
+    values = select<V>(lane_numbers<V>() < splat<I>(static_cast<Element<I>>(n)), load<V>(x), nothing);
+  else
+    values = load_lanes<V>(x, n, nothing[0]);
+  const V apart = values - splat<V>(reduce_max(values));
+  const V e = elementary::exp(apart);
+  DoubleSum<V> sum;
+  sum.add(e);
+  if (logarithm)
+    store_lanes(y, apart - splat<V>(static_cast<T>(elementary::log(sum.total()))), n);
+  else
+    store_lanes(y, e * splat<V>(static_cast<T>(1 / sum.total())), n);
+}
+
+// The same for more elements. The last vector may overlap the one before; it is kept apart so that
+// each element is added once and none is read after it was written.
 template <class T>
 static void softmax_row(const T* x, T* y, size_t n, bool logarithm) {
   using V = Lanes<T>;
-  constexpr T kNothing = -static_cast<T>(__builtin_inff());
-  T most = kNothing;
-  ReduceRows<MaxOf, T>::row(reinterpret_cast<const char*>(x), n, &most, nullptr);
-  const V shift = splat<V>(most);
+  using I = IntLike<V>;
+  constexpr size_t kCount = kLanesOf<V>;
+  const size_t last = n - kCount, end = round_up(last, kCount);
+  V most = load<V>(x + last);  // a NaN need not stay: it comes back with its exponential
+#pragma clang loop unroll(disable)
+  for (size_t i = 0; i < end; i += kCount) most = at_least(load<V>(x + i), most);
+  const V shift = splat<V>(reduce_max(most));
+  const V apart = load<V>(x + last) - shift, tail = elementary::exp(apart);
+  const I overlap = splat<I>(static_cast<Element<I>>(end - last));
   DoubleSum<V> sum;
-  by_vectors<V>(n, [&](size_t i, size_t lanes) {
-    const V e = elementary::exp(load_lanes<V>(x + i, lanes, kNothing) - shift);
+  sum.add(select<V>(lane_numbers<V>() < overlap, splat<V>(0), tail));
+#pragma clang loop unroll(disable)
+  for (size_t i = 0; i < end; i += kCount) {
+    const V e = elementary::exp(load<V>(x + i) - shift);
     sum.add(e);
-    if (!logarithm) store_lanes(y + i, e, lanes);
-  });
+    if (!logarithm) store(y + i, e);
+  }
   if (logarithm) {
     const V all = splat<V>(static_cast<T>(elementary::log(sum.total())));
-    by_vectors<V>(n, [&](size_t i, size_t lanes) {
-      store_lanes(y + i, load_lanes<V>(x + i, lanes, kNothing) - shift - all, lanes);
-    });
-  } else {
-    const V scale = splat<V>(static_cast<T>(1 / sum.total()));
-    by_vectors<V>(n, [&](size_t i, size_t lanes) {
-      store_lanes(y + i, load_lanes<V>(y + i, lanes, kNothing) * scale, lanes);
-    });
+    for (size_t i = 0; i < end; i += kCount) store(y + i, load<V>(x + i) - shift - all);
+    return store(y + last, apart - all);
   }
+  const V scale = splat<V>(static_cast<T>(1 / sum.total()));
+  for (size_t i = 0; i < end; i += kCount) store(y + i, load<V>(y + i) * scale);
+  store(y + last, tail * scale);
 }
 
 // The same for `lanes` columns side by side, their n elements `stride` apart.
@@ -164,14 +192,17 @@ struct SoftmaxAxis {
     const T* x = c.input_data<T>(0);
     T* y = c.output_data<T>(0);
     if (s.n == 0 || s.outer == 0 || s.inner == 0) return Status::kOk;
-    const size_t width = s.inner == 1 ? 1 : kLanesOf<Lanes<T>>;
+    constexpr size_t kCount = kLanesOf<Lanes<T>>;
+    const size_t width = s.inner == 1 ? 1 : kCount;
     const size_t strips = (s.inner + width - 1) / width;
     c.parallel(s.outer * strips, 1 + 8192 / (s.n * width),
                [&](size_t begin, size_t end, size_t) {
                  for (size_t unit = begin; unit < end; ++unit) {
                    const size_t row = unit / strips, column = (unit - row * strips) * width;
                    const size_t at = row * s.n * s.inner + column;
-                   if (s.inner == 1)
+                   if (s.inner == 1 && s.n <= kCount)
+                     softmax_short_row(x + at, y + at, s.n, (end - unit) * s.n, logarithm);
+                   else if (s.inner == 1)
                      softmax_row(x + at, y + at, s.n, logarithm);
                    else
                      softmax_columns(x + at, y + at, s.n, s.inner, min(width, s.inner - column),

@@ -35,9 +35,19 @@ inline Status read_auto_pad(Context& c, WindowAttributes* w) {
   return Status::kOk;
 }
 
+constexpr int64_t kWindowLimit = 1 << 28;
+
+inline Status check_kernel(Context& c, const WindowAttributes& w) {
+  for (uint32_t i = 0; i < w.rank; ++i)
+    if (w.kernel[i] < 1 || w.kernel[i] > kWindowLimit ||
+        (w.kernel[i] - 1) * w.dilation[i] >= kWindowLimit)
+      return c.invalid("a kernel of ", w.kernel[i], " with dilation ", w.dilation[i],
+                       " is outside 1 to ", kWindowLimit);
+  return Status::kOk;
+}
+
 // Reads everything but the kernel, which the caller has set together with `rank`.
 inline Status read_window(Context& c, WindowAttributes* w) {
-  constexpr int64_t kLimit = 1 << 28;
   ORTOLAN_TRY(read_auto_pad(c, w));
   auto read_list = [&](String name, size_t n, int64_t least, auto put) -> Status {
     Span<const int64_t> list = c.attribute_ints(name);
@@ -45,8 +55,9 @@ inline Status read_window(Context& c, WindowAttributes* w) {
     if (list.size != n)
       return c.invalid(name, " has ", list.size, " entries, ", n, " are needed");
     for (size_t i = 0; i < n; ++i) {
-      if (list[i] < least || list[i] > kLimit)
-        return c.invalid(name, " ", list, " has an entry outside ", least, " to ", kLimit);
+      if (list[i] < least || list[i] > kWindowLimit)
+        return c.invalid(name, " ", list, " has an entry outside ", least, " to ",
+                         kWindowLimit);
       put(i, list[i]);
     }
     return Status::kOk;
@@ -57,12 +68,7 @@ inline Status read_window(Context& c, WindowAttributes* w) {
   ORTOLAN_TRY(read_list("pads", 2 * rank, 0, [&](size_t i, int64_t v) {
     (i < rank ? w->pad_begin[i] : w->pad_end[i - rank]) = v;
   }));
-  for (uint32_t i = 0; i < rank; ++i)
-    if (w->kernel[i] < 1 || w->kernel[i] > kLimit ||
-        (w->kernel[i] - 1) * w->dilation[i] >= kLimit)
-      return c.invalid("a kernel of ", w->kernel[i], " with dilation ", w->dilation[i],
-                       " is outside 1 to ", kLimit);
-  return Status::kOk;
+  return check_kernel(c, *w);
 }
 
 // The window over an input of logical shape [N, C, spatial...]; pad_after gets the padding behind.

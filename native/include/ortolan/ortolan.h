@@ -59,7 +59,7 @@ typedef struct OrtolanHooks {
 /* A key and value; the keys are onnxruntime's where it has them:
  *   session.intra_op_num_threads  number of threads, 0 = one per processor
  *   session.set_denormal_as_zero  "1": denormals count as zero during runs
- *   ortolan.instruction_set       highest level to use, 0 = the library's baseline
+ *   ortolan.instruction_set       highest level to use; "base" or 0 = the library's baseline
  *   ortolan.max_tensor_bytes, ortolan.max_nodes, ortolan.max_iterations   limits
  * Unknown keys are ignored, as onnxruntime does. */
 typedef struct OrtolanOption {

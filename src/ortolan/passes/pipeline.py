@@ -10,6 +10,8 @@ import onnx_ir as ir
 from ortolan.errors import InvalidArgument
 from ortolan.importing.shapes import refine_shapes
 from ortolan.passes.constant_folding import fold_constants
+from ortolan.passes.conv_activation import fuse_conv_activation
+from ortolan.passes.conv_bias import fold_conv_bias
 from ortolan.passes.dead_code import remove_dead_code, remove_unused_constants
 from ortolan.passes.identity_elimination import eliminate_identities
 from ortolan.passes.verify import verify
@@ -49,6 +51,14 @@ STEPS: tuple[Step, ...] = (
     Step(
         "constant folding", "basic", fold_constants,
         "before dead code, because it leaves constants that nothing uses any more",
+    ),
+    Step(
+        "convolution bias", "basic", fold_conv_bias,
+        "after folding, which may have made the constant that is added",
+    ),
+    Step(
+        "convolution activation", "extended", fuse_conv_activation,
+        "after the bias: what is between a convolution and its activation is gone",
     ),
     Step(
         "dead code", "basic", remove_dead_code,

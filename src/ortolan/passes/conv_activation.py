@@ -1,0 +1,79 @@
+"""Fuses an activation into the convolution before it.
+
+    x -> Conv -> y -> Relu -> z      =>      x -> FusedConv(activation "Relu") -> z
+
+1. Relu, Sigmoid, Tanh: no parameters.
+2. LeakyRelu (alpha), HardSigmoid (alpha, beta): the attributes become activation_params.
+3. Clip with constant bounds, as attributes or inputs: both bounds become activation_params.
+
+The result is com.microsoft:FusedConv, version 1, float32 only, as onnxruntime has it. Not
+rewritten when `y` has another user or is an output of the graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ortolan.passes.matching import constant, only_user, replace_node_with_input
+
+__all__ = ["fuse_conv_activation"]
+
+_ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
+_DEFAULTS: dict[str, tuple[tuple[str, float], ...]] = {
+    "LeakyRelu": (("alpha", 0.01),),
+    "HardSigmoid": (("alpha", 0.2), ("beta", 0.5)),
+}
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def fuse_conv_activation(model: ir.Model) -> bool:
+    """Fuses activations into convolutions; returns whether there were any."""
+    modified = False
+    for node in list(model.graph.all_nodes()):
+        if (node.domain, node.op_type) == ("", "Conv"):
+            modified |= _fuse(node)
+    if modified:
+        model.opset_imports.setdefault("com.microsoft", 1)
+    return modified
+
+
+def _fuse(conv: ir.Node) -> bool:
+    output = conv.outputs[0]
+    activation = only_user(output, _ACTIVATIONS)
+    if activation is None or output.dtype != ir.DataType.FLOAT:
+        return False
+    if activation.inputs[0] is not output:
+        return False
+    parameters = _parameters(activation)
+    if parameters is None:
+        return False
+    conv.domain, conv.op_type, conv.version = "com.microsoft", "FusedConv", 1
+    conv.attributes.add(ir.AttrString("activation", activation.op_type))
+    if parameters:
+        conv.attributes.add(ir.AttrFloat32s("activation_params", parameters))
+    replace_node_with_input(activation, output)
+    return True
+
+
+def _parameters(node: ir.Node) -> list[float] | None:
+    """Returns the activation's parameters in FusedConv's order; None if they are not constant."""
+    if node.op_type != "Clip":
+        return [
+            node.attributes[name].as_float() if name in node.attributes else default
+            for name, default in _DEFAULTS.get(node.op_type, ())
+        ]
+    bounds = []
+    for index, (name, default) in enumerate((("min", -_LARGEST), ("max", _LARGEST)), start=1):
+        if name in node.attributes:
+            bounds.append(node.attributes[name].as_float())
+            continue
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None:
+            bounds.append(default)
+            continue
+        array = constant(value)
+        if array is None or array.size != 1:
+            return None
+        bounds.append(float(array.reshape(-1)[0]))
+    return bounds

@@ -1,0 +1,46 @@
+"""What rewrites ask of a graph: constants, only users, and taking a node out."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+__all__ = ["constant", "only_user", "replace_node_with_input"]
+
+
+def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """Returns the elements of a value that no feed can replace, None if it is no such constant."""
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return None if value.const_value is None else value.const_value.numpy()
+
+
+def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
+    """Returns the one node that uses a value, in the value's own graph, if it is one of some
+    standard operators; None when there are other users or the value is an output of its graph.
+    """
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node = uses[0].node
+    producer = value.producer()
+    if producer is None or node.graph is not producer.graph or node.domain not in ("", "ai.onnx"):
+        return None
+    return node if node.op_type in operators else None
+
+
+def replace_node_with_input(node: ir.Node, value: ir.Value) -> None:
+    """Takes a node with one output out of its graph: its users, and the graph, get `value`, which
+    is computed in the same graph, takes the output's name and is used by `node` alone.
+    """
+    graph, output = node.graph, node.outputs[0]
+    assert isinstance(graph, ir.Graph)
+    name = output.name
+    if value.shape is None or not value.shape.is_static():
+        value.shape = output.shape
+    output.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    value.name = name
