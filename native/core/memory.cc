@@ -46,14 +46,16 @@ void Zone::reset() {
 extern "C" {
 #if !defined(__wasm_bulk_memory__)
 namespace {
-typedef uint64_t Word __attribute__((aligned(1), may_alias));
-typedef uint32_t Half __attribute__((aligned(1), may_alias));
-typedef uint64_t Pair __attribute__((vector_size(16), aligned(1), may_alias));
+struct [[gnu::packed, gnu::may_alias]] Half {
+  uint32_t bits;
+};
+struct [[gnu::packed, gnu::may_alias]] Word {
+  uint64_t bits;
+};
+struct [[gnu::packed, gnu::may_alias]] Pair {
+  uint64_t low, high;
+};
 
-template <class T>
-ORTOLAN_INLINE void move(char* to, const char* from) {
-  *reinterpret_cast<T*>(to) = *reinterpret_cast<const T*>(from);
-}
 // Both ends, which overlap in the middle.
 template <class T>
 ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
@@ -91,7 +93,8 @@ ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
   const char* end = s + bytes - 16;
   char* last = d + bytes - 16;
   Pair tail = *reinterpret_cast<const Pair*>(end);
-  for (; s < end; s += 16, d += 16) move<Pair>(d, s);
+  for (; s < end; s += 16, d += 16)
+    *reinterpret_cast<Pair*>(d) = *reinterpret_cast<const Pair*>(s);
   *reinterpret_cast<Pair*>(last) = tail;
   return to;
 }
@@ -106,7 +109,7 @@ ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
   }
 #endif
   uint64_t byte = static_cast<uint8_t>(value), word = byte * 0x0101010101010101u;
-  for (; bytes >= 8; bytes -= 8, d += 8) *reinterpret_cast<Word*>(d) = word;
+  for (; bytes >= 8; bytes -= 8, d += 8) *reinterpret_cast<Word*>(d) = {word};
   while (bytes--) *d++ = static_cast<char>(value);
   return to;
 }
