@@ -41,9 +41,6 @@ void Zone::reset() {
 
 }  // namespace ortolan
 
-// The compiler may call these although nothing here asks for a C library; `no_builtin` keeps it from
-// turning their loops into calls to themselves.
-extern "C" {
 #if !defined(__wasm_bulk_memory__)
 namespace {
 struct [[gnu::packed, gnu::may_alias]] Half {
@@ -65,7 +62,12 @@ ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
   *reinterpret_cast<T*>(to + bytes - sizeof(T)) = tail;
 }
 }  // namespace
+#endif
 
+// The compiler may call these although nothing here asks for a C library; `no_builtin` keeps it from
+// turning their loops into calls to themselves.
+extern "C" {
+#if !defined(__wasm_bulk_memory__)
 [[gnu::weak, gnu::visibility("hidden"), clang::no_builtin]] void* memcpy(
     void* __restrict to, const void* __restrict from, size_t bytes) {
   char* d = static_cast<char*>(to);
