@@ -226,6 +226,7 @@ Status Run::begin_iteration(Frame& body) {
     for (void* data : own) {
       Slot& slot = body.slots[graph.inputs[at]];
       slot = Slot();
+      slot.type = graph.values[graph.inputs[at]].type;
       slot.data = data;
       // The file may want one element as a tensor of rank 1.
       if (graph.values[graph.inputs[at]].rank_hint == 1) slot.shape.append(1);
@@ -243,6 +244,7 @@ Status Run::begin_iteration(Frame& body) {
     size_t k = static_cast<size_t>(in.reverse ? loop.limit - 1 - loop.iteration : loop.iteration);
     Slot& slot = body.slots[graph.inputs[at]];
     slot = Slot();
+    slot.type = in.from->type;
     slot.shape = in.element;
     slot.state = Slot::kReady;
     char* source = static_cast<char*>(in.from->data) + k * in.inner;
