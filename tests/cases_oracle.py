@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 from typing import Any
 
@@ -32,37 +31,31 @@ class Compiled:
     Attributes:
         ort: the model in ORT format; None when the converter refused it.
         refusal: what the converter said then.
-        expected: an array per output that the node has; empty for a case that must fail.
+        outputs: names of the outputs.
+        expected: an array per output; empty for a case that must fail.
     """
 
-    case: lib.Case
     ort: bytes | None
     refusal: str
     feeds: dict[str, lib.Array]
+    outputs: list[str]
     expected: tuple[lib.Array, ...]
 
-    @property
-    def tolerance(self) -> float | None:
-        """Relative to the largest magnitude; None for the usual one."""
-        return self.case.tolerance
 
-
-@functools.cache
-def compile_case(case_id: str) -> Compiled:
-    """The case of that name, converted, with the results that it must have.
+def compile_case(case: lib.Case) -> Compiled:
+    """A case, converted, with the results that it must have.
 
     Raises:
         NoOracleError: onnxruntime is missing, or cannot run the case.
     """
-    from cases_variants import all_cases
-
-    case = all_cases()[case_id]
     model = lib.make_model(case)
     expected = () if case.error is not None else expected_outputs(case, model)
+    ort, refusal = None, ""
     try:
-        return Compiled(case, convert(model), "", model.feeds, expected)
+        ort = convert(model)
     except OrtolanError as error:
-        return Compiled(case, None, str(error), model.feeds, expected)
+        refusal = str(error)
+    return Compiled(ort, refusal, model.feeds, model.outputs, expected)
 
 
 def convert(model: lib.Model) -> bytes:

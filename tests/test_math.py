@@ -350,3 +350,31 @@ def test_fmod_is_exact(dtype: type, probe: ctypes.CDLL) -> None:
         want = np.fmod(x, y)
     for kind in ("math", "scalar"):
         assert_identical(call(probe, kind, "fmod", x, y), want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_minimum_and_maximum_keep_nan(dtype: type, probe: ctypes.CDLL) -> None:
+    x, y = special_pairs(dtype)
+    differ = ~((x == 0) & (y == 0))  # which zero is smaller is nobody's business
+    x, y = x[differ], y[differ]
+    for kind in ("math", "scalar"):
+        assert_identical(call(probe, kind, "minimum", x, y), np.minimum(x, y))
+        assert_identical(call(probe, kind, "maximum", x, y), np.maximum(x, y))
+    bounded = ~np.isnan(y)
+    x, y = x[bounded], y[bounded]
+    for kind in ("math", "scalar"):
+        assert_identical(call(probe, kind, "at_least", x, y), np.maximum(x, y))
+        assert_identical(call(probe, kind, "at_most", x, y), np.minimum(x, y))
+
+
+def test_reductions(probe: ctypes.CDLL) -> None:
+    lanes = ctypes.c_size_t()
+    probe.lanes(ctypes.byref(lanes))
+    rng = np.random.default_rng(SEED)
+    x: Array = rng.integers(-1000, 1000, (200, lanes.value)).astype(np.float32)
+    x[50:60, 1] = np.nan
+    x[60:70, -1] = np.nan
+    out = np.zeros((200, 3), np.float32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, out)]
+    probe.reduce_f32(*pointers, ctypes.c_size_t(x.size))
+    np.testing.assert_array_equal(out, np.stack([x.sum(1), x.min(1), x.max(1)], axis=1))

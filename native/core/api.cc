@@ -60,12 +60,11 @@ OrtolanStatus make_model(const OrtolanOption* list, size_t count, const OrtolanH
   for (size_t i = 0; i < count; ++i) {
     String key = from_c(list[i].key), value = from_c(list[i].value);
     if (!apply(model->options, key, value))
-      return answer(fail(model->error, Status::kInvalidArgument, "option \"", key,
-                         "\" needs a number, not \"", value, "\""));
+      return answer(fail(model->error, Status::kInvalidArgument,
+                         "option \"%\" needs a number, not \"%\"", key, value));
   }
   Status status = load(*model);
-  if (status != Status::kOk && options.log)
-    options.log(options.log_user, 3, model->error.text());
+  if (status != Status::kOk && options.log) options.log(options.log_user, 3, model->error.text());
   return answer(status);
 }
 
@@ -241,8 +240,9 @@ static OrtolanStatus argument(OrtolanRun* handle, size_t index, const OrtolanTen
   Run* run = unwrap(handle);
   if (!run || !tensor || tensor->size < sizeof(OrtolanTensor)) return ORTOLAN_INVALID_ARGUMENT;
   if (tensor->rank > kMaxRank)
-    return answer(fail(run->error(), Status::kInvalidArgument, "argument ", index, " has ",
-                       tensor->rank, " dimensions; at most 8 are supported"));
+    return answer(fail(run->error(), Status::kInvalidArgument,
+                       "argument % has % dimensions; at most 8 are supported", index,
+                       tensor->rank));
   TensorArgument given;
   given.data = tensor->data;
   given.bytes = tensor->bytes;
@@ -252,8 +252,8 @@ static OrtolanStatus argument(OrtolanRun* handle, size_t index, const OrtolanTen
   given.present = true;
   size_t alignment = max<size_t>(min<size_t>(element_size(given.type), 8), 1);
   if (given.bytes && (!given.data || reinterpret_cast<uintptr_t>(given.data) % alignment != 0))
-    return answer(fail(run->error(), Status::kInvalidArgument, "the bytes of argument ", index,
-                       " are not aligned to their elements"));
+    return answer(fail(run->error(), Status::kInvalidArgument,
+                       "the bytes of argument % are not aligned to their elements", index));
   return answer((run->*set)(index, given));
 }
 

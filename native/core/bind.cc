@@ -16,15 +16,11 @@ struct SignatureView {
   const uint8_t* parameters() const {
     return bytes + sizeof(header) + 4 * static_cast<size_t>(header.variables);
   }
-  uint8_t input(size_t i) const {
-    return parameters()[min<size_t>(i, header.declared_inputs - 1)];
-  }
+  uint8_t input(size_t i) const { return parameters()[min<size_t>(i, header.declared_inputs - 1)]; }
   uint8_t output(size_t i) const {
     return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
   }
-  bool takes_inputs(size_t n) const {
-    return n <= header.declared_inputs || (header.variadic & 1);
-  }
+  bool takes_inputs(size_t n) const { return n <= header.declared_inputs || (header.variadic & 1); }
   bool takes_outputs(size_t n) const {
     return n <= header.declared_outputs || (header.variadic & 2);
   }
@@ -40,11 +36,11 @@ bool covers(const Row& row, int32_t version) {
 }
 
 String text_of(DataType type) {
-  constexpr String kNames[] = {"undefined", "float",   "uint8",     "int8",       "uint16",
-                               "int16",     "int32",   "int64",     "string",     "bool",
-                               "float16",   "double",  "uint32",    "uint64",     "complex64",
-                               "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz",
-                               "float8e5m2", "float8e5m2fnuz"};
+  constexpr String kNames[] = {
+      "undefined",      "float",      "uint8",         "int8",       "uint16",   "int16",
+      "int32",          "int64",      "string",        "bool",       "float16",  "double",
+      "uint32",         "uint64",     "complex64",     "complex128", "bfloat16", "float8e4m3fn",
+      "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"};
   return kNames[static_cast<uint8_t>(type)];
 }
 
@@ -53,14 +49,23 @@ DataType type_from_attribute(const Node& node, TypeAttribute source) {
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  const Attribute* a = find_attribute(node, source == TypeAttribute::kTo ? String("to")
-                                                                         : String("dtype"));
+  const Attribute* a =
+      find_attribute(node, source == TypeAttribute::kTo ? String("to") : String("dtype"));
   if (!a || a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
     return DataType::kUndefined;
   return static_cast<DataType>(a->i);
 }
 
 }  // namespace
+
+Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
+                       const Part* parts, size_t count) {
+  const Part place[] = {node.type, node.name};
+  error.clear();
+  error.append("[%] node \"%\": ", place, 2);
+  error.append(format, parts, count);
+  return code;
+}
 
 const Operator* find_operator(String domain, String type) {
   uint32_t hash = operator_hash(domain, type), low = 0, high = kOperatorCount;
@@ -124,10 +129,9 @@ Status Loader::order(GraphBuilder& b) {
 
 Status Loader::bind_graph(GraphBuilder& b) {
   for (uint32_t value : b.graph->inputs)
-    if (b.values[value].kind != ValueKind::kTensor ||
-        b.values[value].type == DataType::kUndefined)
-      return fail(error_, Status::kNotImplemented, "input \"", b.values[value].name,
-                  "\" has no tensor type that is supported");
+    if (b.values[value].kind != ValueKind::kTensor || b.values[value].type == DataType::kUndefined)
+      return fail(error_, Status::kNotImplemented,
+                  "input \"%\" has no tensor type that is supported", b.values[value].name);
   for (Node& node : b.nodes) ORTOLAN_TRY(bind_node(b, node));
   return Status::kOk;
 }
@@ -183,26 +187,28 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
   size_t given = node.inputs.size;
   if (!signature.takes_inputs(given) || !signature.takes_outputs(node.outputs.size) ||
       signature.header.variables > kMaxVariables)
-    return node_error(node, Status::kInvalidGraph, "it has ", given, " inputs and ",
-                      node.outputs.size, " outputs, more than the operator");
+    return node_error(node, Status::kInvalidGraph,
+                      "it has % inputs and % outputs, more than the operator", given,
+                      node.outputs.size);
   for (size_t i = 0; i < signature.header.min_inputs; ++i)
     if (i >= given || node.inputs[i] == kNoValue)
-      return node_error(node, Status::kInvalidGraph, "input ", i, " is missing");
+      return node_error(node, Status::kInvalidGraph, "input % is missing", i);
   for (size_t i = 0; i < given; ++i) {
     if (node.inputs[i] == kNoValue) continue;
     const Value& v = b.values[node.inputs[i]];
     if (v.kind != ValueKind::kTensor || v.type == DataType::kUndefined)
-      return node_error(node, Status::kNotImplemented, "input ", i, " (\"", v.name,
-                        "\") is no tensor of a known type");
+      return node_error(node, Status::kNotImplemented,
+                        "input % (\"%\") is no tensor of a known type", i, v.name);
     uint8_t variable = signature.input(i);
     if (variable == kFreeVariable) continue;
     if (!(signature.mask(variable) & type_bit(v.type)))
-      return node_error(node, Status::kNotImplemented, "input ", i, " (\"", v.name,
-                        "\") is ", text_of(v.type), ", for which this build has no kernel");
+      return node_error(node, Status::kNotImplemented,
+                        "input % (\"%\") is %, for which this build has no kernel", i, v.name,
+                        text_of(v.type));
     if (variables[variable] == DataType::kUndefined) variables[variable] = v.type;
     if (variables[variable] != v.type)
-      return node_error(node, Status::kInvalidGraph, "input ", i, " (\"", v.name, "\") is ",
-                        text_of(v.type), ", but ", text_of(variables[variable]), " is needed");
+      return node_error(node, Status::kInvalidGraph, "input % (\"%\") is %, but % is needed", i,
+                        v.name, text_of(v.type), text_of(variables[variable]));
   }
   for (size_t i = 0; i < node.outputs.size; ++i) {
     uint8_t variable = signature.output(i);
@@ -215,8 +221,9 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
       type = static_cast<DataType>(__builtin_ctz(mask));
     if (type == DataType::kUndefined || !(mask & type_bit(type)))
-      return node_error(node, Status::kNotImplemented, "output ", i, " would be ", text_of(type),
-                        ", for which this build has no kernel");
+      return node_error(node, Status::kNotImplemented,
+                        "output % would be %, for which this build has no kernel", i,
+                        text_of(type));
     if (node.outputs[i] == kNoValue) continue;
     Value& v = b.values[node.outputs[i]];
     v.kind = ValueKind::kTensor;
@@ -246,15 +253,15 @@ Status Loader::choose_row(GraphBuilder& b, Node& node, const Operator& op) {
     return Status::kOk;
   }
   if (signature == ~0u)
-    return node_error(node, Status::kNotImplemented, "version ", node.since_version,
-                      " of the operator is not in this build");
+    return node_error(node, Status::kNotImplemented,
+                      "version % of the operator is not in this build", node.since_version);
   SignatureView view(kSignatures + signature);
-  DataType a = view.header.key_a == kNoVariable ? DataType::kUndefined
-                                                : variables[view.header.key_a];
-  DataType c = view.header.key_b == kNoVariable ? DataType::kUndefined
-                                                : variables[view.header.key_b];
-  return node_error(node, Status::kNotImplemented, "this build has no kernel for the types ",
-                    text_of(a), " and ", text_of(c));
+  DataType a =
+      view.header.key_a == kNoVariable ? DataType::kUndefined : variables[view.header.key_a];
+  DataType c =
+      view.header.key_b == kNoVariable ? DataType::kUndefined : variables[view.header.key_b];
+  return node_error(node, Status::kNotImplemented, "this build has no kernel for the types % and %",
+                    text_of(a), text_of(c));
 }
 
 // The types of a body: captures from outside, inputs as the file states them.
@@ -277,8 +284,8 @@ Status Loader::bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_i
       given = b.values[node.inputs[from]].type;
     if (v.kind == ValueKind::kNone) v.kind = ValueKind::kTensor, v.type = given;
     if (v.type != given)
-      return node_error(node, Status::kInvalidGraph, "input ", i, " of the body is ",
-                        text_of(v.type), ", but is given ", text_of(given));
+      return node_error(node, Status::kInvalidGraph, "input % of the body is %, but is given %", i,
+                        text_of(v.type), text_of(given));
   }
   return bind_graph(*inner);
 }
@@ -289,8 +296,8 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
   if (!node.bodies[0] || (is_if && !node.bodies[1]))
     return node_error(node, Status::kInvalidGraph, "a body is missing");
   size_t in = node.inputs.size, out = node.outputs.size;
-  if (is_if && (in != 1 || node.inputs[0] == kNoValue ||
-                b.values[node.inputs[0]].type != DataType::kBool))
+  if (is_if &&
+      (in != 1 || node.inputs[0] == kNoValue || b.values[node.inputs[0]].type != DataType::kBool))
     return node_error(node, Status::kInvalidGraph, "its one input must be a bool");
   if (is_loop) {
     if (in < 2) return node_error(node, Status::kInvalidGraph, "it needs two inputs at least");
@@ -306,9 +313,9 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
   if (is_loop) {
     states = in - 2;
     if (node.bodies[0]->inputs.size != in || node.bodies[0]->outputs.size < 1 + states)
-      return node_error(node, Status::kInvalidGraph, "the body has ", node.bodies[0]->inputs.size,
-                        " inputs and ", node.bodies[0]->outputs.size,
-                        " outputs, which does not fit the node");
+      return node_error(node, Status::kInvalidGraph,
+                        "the body has % inputs and % outputs, which does not fit the node",
+                        node.bodies[0]->inputs.size, node.bodies[0]->outputs.size);
     GraphBuilder* inner = builder_of(node.bodies[0]);
     if (inner->values[node.bodies[0]->outputs[0]].type != DataType::kBool)
       return node_error(node, Status::kInvalidGraph, "the body's condition must be bool");
@@ -318,8 +325,8 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
     if (node.since_version < 9)
       return node_error(node, Status::kNotImplemented, "version 8 is not in this build");
     if (scans < 1 || scans > static_cast<int64_t>(in) || node.bodies[0]->inputs.size != in)
-      return node_error(node, Status::kInvalidGraph, "num_scan_inputs ", scans,
-                        " does not fit the node's ", in, " inputs");
+      return node_error(node, Status::kInvalidGraph,
+                        "num_scan_inputs % does not fit the node's % inputs", scans, in);
     states = in - static_cast<size_t>(scans);
     if (node.bodies[0]->outputs.size < states)
       return node_error(node, Status::kInvalidGraph, "the body has too few outputs");
@@ -329,19 +336,19 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
   for (Graph* body : node.bodies) {
     if (!body) continue;
     if (body->outputs.size != out + skip)
-      return node_error(node, Status::kInvalidGraph, "the body has ", body->outputs.size,
-                        " outputs, the node ", out);
+      return node_error(node, Status::kInvalidGraph, "the body has % outputs, the node %",
+                        body->outputs.size, out);
     GraphBuilder* inner = builder_of(body);
     for (size_t i = 0; i < out; ++i) {
       const Value& from = inner->values[body->outputs[i + skip]];
       bool carried = !is_if && i < states;
       if (carried && from.type != inner->values[body->inputs[i + (is_loop ? 2 : 0)]].type)
-        return node_error(node, Status::kInvalidGraph, "state ", i, " changes its type");
+        return node_error(node, Status::kInvalidGraph, "state % changes its type", i);
       if (node.outputs[i] == kNoValue) continue;
       Value& to = b.values[node.outputs[i]];
       if (body == node.bodies[1] && to.type != from.type)
-        return node_error(node, Status::kInvalidGraph, "output ", i,
-                          " differs in type between the branches");
+        return node_error(node, Status::kInvalidGraph,
+                          "output % differs in type between the branches", i);
       to.kind = from.kind;
       to.type = from.type;
     }

@@ -58,8 +58,8 @@ class Context {
   T* output_data(size_t i) const {
     return static_cast<T*>(output(i).data);
   }
-  // Integers of an int32 or int64 tensor; `values` holds at most `capacity`. False if there are more
-  // or the type is another.
+  // Integers of an int32 or int64 tensor; `values` holds at most `capacity`. False if there are
+  // more or the type is another.
   bool input_ints(size_t i, int64_t* values, size_t capacity, size_t* count) const;
 
   // Attributes, with the standard's default given by the caller.
@@ -104,8 +104,8 @@ class Context {
 
   // infer: exactly one call per present output.
   Status set_output(size_t i, const Shape& shape);
-  // The bytes of output i are those of input `from`, `offset` bytes in: nothing needs to run. Only a
-  // proposal: run may still be called with separate memory and must then copy.
+  // The bytes of output i are those of input `from`, `offset` bytes in: nothing needs to run. Only
+  // a proposal: run may still be called with separate memory and must then copy.
   void alias(size_t i, size_t from, size_t offset = 0);
   // Memory for run: `shared` bytes once and `per_thread` bytes for each thread.
   void request_scratch(size_t shared, size_t per_thread = 0);
@@ -131,15 +131,16 @@ class Context {
   }
   size_t threads() const { return threads_; }
 
-  // Sets the error text, prefixed with operator and node, and hands the code back.
+  // Sets the error text, prefixed with operator and node, and hands the code back:
+  // `return c.invalid("axis % is outside a tensor of % dimensions", axis, rank)`.
   template <class... Parts>
-  Status fail(Status code, const Parts&... parts) const {
-    const Part list[] = {Part(parts)...};
-    return fail_parts(code, {list, sizeof...(parts)});
+  ORTOLAN_INLINE Status fail(Status code, const char* format, const Parts&... parts) const {
+    const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
+    return fail_parts(code, format, list, sizeof...(parts));
   }
   template <class... Parts>
-  Status invalid(const Parts&... parts) const {
-    return fail(Status::kInvalidArgument, parts...);
+  ORTOLAN_INLINE Status invalid(const char* format, const Parts&... parts) const {
+    return fail(Status::kInvalidArgument, format, parts...);
   }
   Status out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }
 
@@ -155,7 +156,7 @@ class Context {
 
   using Body = void (*)(void* user, size_t begin, size_t end, size_t thread);
   void parallel_for(size_t units, size_t grain, Body body, void* user) const;
-  Status fail_parts(Status code, Span<const Part> parts) const;
+  Status fail_parts(Status code, const char* format, const Part* parts, size_t count) const;
   static Shape physical(const Slot& slot) {
     return slot.layout == Layout::kPlain ? slot.shape : channels_last(slot.shape);
   }
@@ -163,8 +164,8 @@ class Context {
   Node* node_ = nullptr;
   Slot* slots_ = nullptr;
   ErrorText* error_ = nullptr;
-  Zone* zone_ = nullptr;       // prepare only
-  Run* run_ = nullptr;         // run only
+  Zone* zone_ = nullptr;        // prepare only
+  Run* run_ = nullptr;          // run only
   ThreadPool* pool_ = nullptr;  // null: this thread alone
   size_t threads_ = 1;
   void* scratch_ = nullptr;

@@ -38,7 +38,7 @@ Status Run::transfer(Frame& frame, uint32_t value, Slot& to) {
   const Slot& from = frame.slots[value];
   const Value& v = frame.graph->values[value];
   if (from.state == Slot::kEmpty)
-    return fail_node(*frame.node, Status::kFail, "result \"", v.name, "\" was not produced");
+    return fail_node(*frame.node, Status::kFail, "result \"%\" was not produced", v.name);
   Slot result;
   result.shape = from.shape;
   result.type = from.type;
@@ -86,8 +86,9 @@ Status Run::start_control(Frame& frame, Node& node) {
     case Control::kIf: {
       const Slot& condition = frame.slots[node.inputs[0]];
       if (condition.shape.count() != 1)
-        return fail_node(node, Status::kInvalidArgument, "the condition has shape ",
-                         condition.shape.span(), ", one element is needed");
+        return fail_node(node, Status::kInvalidArgument,
+                         "the condition has shape %, one element is needed",
+                         condition.shape.span());
       Graph* body = node.bodies[*static_cast<const bool*>(condition.data) ? 0 : 1];
       Frame& inner = *frames_[body->index];
       push(frame, node, inner);
@@ -124,8 +125,8 @@ Status Run::make_loop_state(Frame& body, size_t states, size_t inputs, size_t st
   loop.stack_count = stacks;
   loop.carried = reinterpret_cast<Slot*>(memory);
   loop.inputs = reinterpret_cast<ScanInput*>(memory + states * sizeof(Slot));
-  loop.stacks = reinterpret_cast<Stack*>(memory + states * sizeof(Slot) +
-                                         inputs * sizeof(ScanInput));
+  loop.stacks =
+      reinterpret_cast<Stack*>(memory + states * sizeof(Slot) + inputs * sizeof(ScanInput));
   for (size_t i = 0; i < states; ++i) loop.carried[i] = Slot();
   for (size_t i = 0; i < inputs; ++i) loop.inputs[i] = ScanInput();
   for (size_t i = 0; i < stacks; ++i) loop.stacks[i] = Stack();
@@ -169,7 +170,7 @@ Status Run::start_loop(Frame& caller, Node& node) {
     loop.condition = *static_cast<const bool*>(caller.slots[node.inputs[1]].data);
   for (size_t i = 0; i < states; ++i) {
     if (node.inputs[i + 2] == kNoValue)
-      return fail_node(node, Status::kInvalidArgument, "input ", i + 2, " is missing");
+      return fail_node(node, Status::kInvalidArgument, "input % is missing", i + 2);
     carry(caller, node.inputs[i + 2], loop.carried[i]);
   }
   return begin_iteration(body);
@@ -189,8 +190,8 @@ Status Run::start_scan(Frame& caller, Node& node) {
     ScanInput& in = loop.inputs[i];
     int64_t axis = int_at(ints_attribute(node, "scan_input_axes"), i);
     if (!normalize_axis(&axis, slot.shape.rank))
-      return fail_node(node, Status::kInvalidArgument, "scan input ", i, " of shape ",
-                       slot.shape.span(), " has no axis ", axis);
+      return fail_node(node, Status::kInvalidArgument, "scan input % of shape % has no axis %", i,
+                       slot.shape.span(), axis);
     in.from = &slot;
     in.reverse = int_at(ints_attribute(node, "scan_input_directions"), i) != 0;
     uint32_t a = static_cast<uint32_t>(axis);
@@ -199,11 +200,10 @@ Status Run::start_scan(Frame& caller, Node& node) {
     for (uint32_t d = 0; d < slot.shape.rank; ++d)
       if (d != a) in.element.append(slot.shape[d]);
     if (i && slot.shape[a] != loop.limit)
-      return fail_node(node, Status::kInvalidArgument, "scan inputs have lengths ", loop.limit,
-                       " and ", slot.shape[a]);
+      return fail_node(node, Status::kInvalidArgument, "scan inputs have lengths % and %",
+                       loop.limit, slot.shape[a]);
     loop.limit = slot.shape[a];
-    if (in.outer != 1 && !(in.block = heap_.allocate(in.outer * in.inner)))
-      return out_of_memory();
+    if (in.outer != 1 && !(in.block = heap_.allocate(in.outer * in.inner))) return out_of_memory();
   }
   for (size_t i = 0; i < stacks; ++i) {
     loop.stacks[i].axis = int_at(ints_attribute(node, "scan_output_axes"), i);
@@ -218,7 +218,7 @@ Status Run::begin_iteration(Frame& body) {
   const Graph& graph = *body.graph;
   if (loop.iteration >= loop.limit || !loop.condition) return end_loop(body);
   if (static_cast<uint64_t>(loop.iteration) >= model_.options.max_iterations)
-    return fail_node(*body.node, Status::kLimitExceeded, "more iterations than the limit, ",
+    return fail_node(*body.node, Status::kLimitExceeded, "more iterations than the limit, %",
                      static_cast<int64_t>(model_.options.max_iterations));
   size_t at = 0;
   if (body.node->kernel->control == Control::kLoop) {
@@ -291,8 +291,8 @@ Status Run::stack_output(Frame& body, size_t index, const Slot& slot) {
     if (slot.shape.rank >= kMaxRank)
       return fail_node(*body.node, Status::kNotImplemented, "a scan output has more than 8 axes");
   } else if (!(slot.shape == stack.element)) {
-    return fail_node(*body.node, Status::kInvalidArgument, "scan output ", index,
-                     " changes its shape from ", stack.element.span(), " to ",
+    return fail_node(*body.node, Status::kInvalidArgument,
+                     "scan output % changes its shape from % to %", index, stack.element.span(),
                      slot.shape.span());
   }
   if (stack.count == stack.capacity) {
@@ -323,8 +323,8 @@ Status Run::finish_stack(Frame& body, size_t index, uint32_t value, Slot& result
       stack.element.append(max<int64_t>(v.shape[d], 0));
   int64_t axis = stack.axis;
   if (!normalize_axis(&axis, stack.element.rank + 1))
-    return fail_node(*body.node, Status::kInvalidArgument, "scan output ", index,
-                     " has no axis ", stack.axis);
+    return fail_node(*body.node, Status::kInvalidArgument, "scan output % has no axis %", index,
+                     stack.axis);
   uint32_t a = static_cast<uint32_t>(axis);
   result = Slot();
   result.type = v.type;

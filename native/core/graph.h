@@ -49,13 +49,13 @@ struct Value {
   ValueKind kind = ValueKind::kNone;
   DataType type = DataType::kUndefined;
   Layout layout = Layout::kPlain;
-  bool is_constant = false;   // data and shape are those of an initializer
-  bool is_input = false;      // of this graph, captures apart
-  bool is_output = false;     // of this graph
-  int8_t rank_hint = -1;      // from the file; a hint that only layout decisions use
-  uint32_t outer = kNoValue;  // value of the parent graph that this one captures
+  bool is_constant = false;      // data and shape are those of an initializer
+  bool is_input = false;         // of this graph, captures apart
+  bool is_output = false;        // of this graph
+  int8_t rank_hint = -1;         // from the file; a hint that only layout decisions use
+  uint32_t outer = kNoValue;     // value of the parent graph that this one captures
   Span<const String> dim_names;  // of graph inputs and outputs, empty where a dimension has none
-  Shape shape;  // of a constant; of inputs and outputs as declared, -1 = unknown
+  Shape shape;                   // of a constant; of inputs and outputs as declared, -1 = unknown
   const void* data = nullptr;
 };
 
@@ -81,6 +81,10 @@ struct Graph {
   Span<uint32_t> outputs;
   Span<uint32_t> captures;  // values of this graph whose `outer` is set
 };
+
+// fail_parts with the operator and the node in front: [Conv] node "conv1": ...
+Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
+                       const Part* parts, size_t count);
 
 inline const Attribute* find_attribute(const Node& node, String name) {
   for (const Attribute& attribute : node.attributes)

@@ -26,7 +26,7 @@ class Heap {
 
  private:
   struct Chunk;
-  struct Header {       // before every block; sizes count the header
+  struct Header {  // before every block; sizes count the header
     size_t size;
     Chunk* chunk;
     uint32_t references;  // 0: free

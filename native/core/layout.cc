@@ -9,10 +9,10 @@ namespace ortolan {
 struct LayoutPass {
   explicit LayoutPass(const Allocator& allocator)
       : nodes(allocator), other(allocator), uses(allocator), from_transpose(allocator) {}
-  List<Node> nodes;               // the new list
-  List<uint32_t> other;           // the value in its other layout
-  List<uint32_t> uses;            // by nodes and graph outputs
-  List<uint8_t> from_transpose;   // made by a kernel that can write either layout
+  List<Node> nodes;              // the new list
+  List<uint32_t> other;          // the value in its other layout
+  List<uint32_t> uses;           // by nodes and graph outputs
+  List<uint8_t> from_transpose;  // made by a kernel that can write either layout
 };
 
 namespace {
@@ -96,15 +96,14 @@ Status Loader::choose_layouts(GraphBuilder& b) {
   for (uint32_t value : b.graph->outputs) ++pass.uses[value];
   for (Node& node : b.nodes) {
     LayoutClass kind = node.kernel->layout;
-    int rank = kind == LayoutClass::kElementwise || kind == LayoutClass::kAxis
-                   ? joint_rank(b, node)
-                   : 0;
+    int rank =
+        kind == LayoutClass::kElementwise || kind == LayoutClass::kAxis ? joint_rank(b, node) : 0;
     for (size_t i = 0; i < node.inputs.size; ++i) {
       if (node.inputs[i] == kNoValue || kind == LayoutClass::kTranspose) continue;
       // Input 3 of a fused convolution is an image that is added; other kernels read its value.
       bool image = i == 0 || (i == 3 && !(node.kernel->value_inputs >> i & 1));
-      bool last = kind == LayoutClass::kSpatial ? image
-                                                : rank && !neutral(b.values[node.inputs[i]], rank);
+      bool last =
+          kind == LayoutClass::kSpatial ? image : rank && !neutral(b.values[node.inputs[i]], rank);
       if (kind == LayoutClass::kAxis && i > 0 && b.values[node.inputs[i]].rank_hint == 1)
         last = false;
       ORTOLAN_TRY(convert(b, pass, node.inputs[i], last ? Layout::kChannelsLast : Layout::kPlain,

@@ -104,14 +104,14 @@ Status Loader::read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, G
 // Every name that the graph itself defines: inputs, initializers, results of nodes.
 Status Loader::declare(GraphBuilder& b, FbTable table) {
   FbOffsets nodes = table.offsets(GraphTable::kNodes);
-  size_t names = table.offsets(GraphTable::kInputs).size() +
-                 table.offsets(GraphTable::kInitializers).size();
+  size_t names =
+      table.offsets(GraphTable::kInputs).size() + table.offsets(GraphTable::kInitializers).size();
   for (size_t i = 0; i < nodes.size(); ++i)
     names += nodes.table(i).offsets(NodeTable::kOutputs).size();
   node_count_ += nodes.size();
   if (node_count_ > model_.options.max_nodes)
-    return fail(error_, Status::kLimitExceeded, "the model has more than ",
-                static_cast<int64_t>(model_.options.max_nodes), " nodes, the limit");
+    return fail(error_, Status::kLimitExceeded, "the model has more than % nodes, the limit",
+                static_cast<int64_t>(model_.options.max_nodes));
   if (!b.names.reserve(names) || !b.values.reserve(names + 16)) return out_of_memory();
   ORTOLAN_TRY(declare_inputs(b, table));
   ORTOLAN_TRY(declare_initializers(b, table));
@@ -123,7 +123,7 @@ Status Loader::declare(GraphBuilder& b, FbTable table) {
 
 Status Loader::define(GraphBuilder& b, String name, uint32_t* value) {
   if (b.names.find(b.values, name) != kNoValue)
-    return fail(error_, Status::kInvalidGraph, "the name \"", name, "\" is defined twice");
+    return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
   Value fresh;
   fresh.name = name;
   *value = static_cast<uint32_t>(b.values.size());
@@ -153,7 +153,7 @@ Status Loader::declare_initializers(GraphBuilder& b, FbTable table) {
     if (value == kNoValue) {
       ORTOLAN_TRY(define(b, name, &value));
     } else if (!b.values[value].is_input || b.values[value].data) {
-      return fail(error_, Status::kInvalidGraph, "the name \"", name, "\" is defined twice");
+      return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
     }
     TensorView view;
     ORTOLAN_TRY(read_tensor(tensor, name, &view));
@@ -204,8 +204,7 @@ Status Loader::read_shape(FbTable shape, Value& v) {
         dim ? dim.scalar<uint8_t>(DimensionValueTable::kDimType, 0) : 0);
     bool fixed = kind == DimensionValueType::kValue;
     v.shape.append(fixed ? dim.scalar<int64_t>(DimensionValueTable::kDimValue, -1) : -1);
-    if (kind == DimensionValueType::kParam)
-      names[i] = dim.string(DimensionValueTable::kDimParam);
+    if (kind == DimensionValueType::kParam) names[i] = dim.string(DimensionValueTable::kDimParam);
   }
   v.dim_names = {names.data, names.size};
   return Status::kOk;
@@ -247,7 +246,7 @@ Status Loader::resolve(GraphBuilder& b, String name, uint32_t* value) {
   while (owner && (outer = owner->names.find(owner->values, name)) == kNoValue)
     owner = owner->parent;
   if (!owner)
-    return fail(error_, Status::kInvalidGraph, "the name \"", name, "\" is used but never defined");
+    return fail(error_, Status::kInvalidGraph, "the name \"%\" is used but never defined", name);
   // One capture per graph between the owner and here; the innermost comes last.
   uint32_t depth = b.graph->depth;
   for (uint32_t level = owner->graph->depth + 1; level <= depth; ++level) {
@@ -270,8 +269,7 @@ Status Loader::resolve_nodes(GraphBuilder& b, FbTable table) {
     FbOffsets inputs = nodes.table(i).offsets(NodeTable::kInputs);
     Span<uint32_t> list = model_.zone.array<uint32_t>(inputs.size());
     if (list.size != inputs.size()) return out_of_memory();
-    for (size_t j = 0; j < inputs.size(); ++j)
-      ORTOLAN_TRY(resolve(b, inputs.string(j), &list[j]));
+    for (size_t j = 0; j < inputs.size(); ++j) ORTOLAN_TRY(resolve(b, inputs.string(j), &list[j]));
     b.nodes[i].inputs = list;
     ORTOLAN_TRY(read_attributes(b, nodes.table(i), b.nodes[i]));
   }
@@ -286,7 +284,7 @@ Status Loader::resolve_outputs(GraphBuilder& b, FbTable table) {
     uint32_t value;
     ORTOLAN_TRY(resolve(b, outputs.string(i), &value));
     if (value == kNoValue)
-      return fail(error_, Status::kInvalidGraph, "output ", i, " of a graph has no name");
+      return fail(error_, Status::kInvalidGraph, "output % of a graph has no name", i);
     b.graph->outputs[i] = value;
     b.values[value].is_output = true;
   }
@@ -317,8 +315,8 @@ Status Loader::read_attribute(GraphBuilder& b, FbTable table, Node& node, Attrib
   attribute.name = table.string(AttributeTable::kName);
   uint32_t kind = table.scalar<uint32_t>(AttributeTable::kType, 0);
   if (kind > static_cast<uint32_t>(AttributeKind::kStrings))
-    return node_error(node, Status::kNotImplemented, "attribute \"", attribute.name,
-                      "\" has a kind that is not supported");
+    return node_error(node, Status::kNotImplemented,
+                      "attribute \"%\" has a kind that is not supported", attribute.name);
   attribute.kind = static_cast<AttributeKind>(kind);
   switch (attribute.kind) {
     case AttributeKind::kFloat:
@@ -352,11 +350,11 @@ Status Loader::read_attribute(GraphBuilder& b, FbTable table, Node& node, Attrib
       if (!graph) break;
       bool second = attribute.name == String("else_branch");
       Graph*& place = node.bodies[second ? 1 : 0];
-      bool known = second || attribute.name == String("then_branch") ||
-                   attribute.name == String("body");
+      bool known =
+          second || attribute.name == String("then_branch") || attribute.name == String("body");
       if (!known || place)
-        return node_error(node, Status::kInvalidGraph, "graph attribute \"", attribute.name,
-                          "\" is unknown or there twice");
+        return node_error(node, Status::kInvalidGraph,
+                          "graph attribute \"%\" is unknown or there twice", attribute.name);
       ORTOLAN_TRY(read_graph(graph, &b, b.graph->depth + 1, &attribute.graph));
       place = attribute.graph;
       break;
@@ -370,15 +368,15 @@ Status Loader::read_attribute(GraphBuilder& b, FbTable table, Node& node, Attrib
 // Elements stay where they are in the file, unless they are too little aligned for their size.
 Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
   auto wrong = [&](String why) {
-    return fail(error_, Status::kInvalidFormat, "tensor \"", what, "\": ", why);
+    return fail(error_, Status::kInvalidFormat, "tensor \"%\": %", what, why);
   };
   uint32_t type = table.scalar<uint32_t>(TensorTable::kDataType, 0);
   size_t rank, bytes, size;
   const uint8_t* dims = table.vector(TensorTable::kDims, &rank);
   const uint8_t* data = table.vector(TensorTable::kRawData, &size);
   if (rank > kMaxRank)
-    return fail(error_, Status::kNotImplemented, "tensor \"", what, "\" has ", rank,
-                " dimensions; at most 8 are supported");
+    return fail(error_, Status::kNotImplemented,
+                "tensor \"%\" has % dimensions; at most 8 are supported", what, rank);
   if (type == 0 || type >= kDataTypes) return wrong("its element type is not supported");
   tensor->type = static_cast<DataType>(type);
   tensor->shape = Shape();
@@ -393,8 +391,8 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
     return Status::kOk;
   }
   if (size != bytes)
-    return fail(error_, Status::kInvalidFormat, "tensor \"", what, "\": its dimensions need ",
-                bytes, " bytes, the file has ", size);
+    return fail(error_, Status::kInvalidFormat,
+                "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
   size_t alignment = min<size_t>(element, 8);
   if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
     void* moved = model_.zone.allocate(max<size_t>(bytes, 1), kAlignment);
@@ -430,8 +428,7 @@ Status Model::open(const char* path) {
   int reason = 0;
   String name = from_c(path);
   if (!platform::map_file(path, &mapping_, &reason))
-    return fail(error, Status::kNoSuchFile, "cannot read \"", name, "\" (system error ", reason,
-                ")");
+    return fail(error, Status::kNoSuchFile, "cannot read \"%\" (system error %)", name, reason);
   return load(mapping_.data, mapping_.size);
 }
 

@@ -83,7 +83,11 @@ class Loader {
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;
   Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
   template <class... Parts>
-  Status node_error(const Node& node, Status code, const Parts&... parts);
+  ORTOLAN_INLINE Status node_error(const Node& node, Status code, const char* format,
+                                   const Parts&... parts) {
+    const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
+    return fail_node_parts(error_, node, code, format, list, sizeof...(parts));
+  }
 
   // layout.cc
   Status choose_layouts(GraphBuilder& b);
@@ -98,10 +102,5 @@ class Loader {
   uint64_t node_count_ = 0;
   bool initializers_are_constant_ = false;  // IR version < 4: even those listed as inputs
 };
-
-template <class... Parts>
-Status Loader::node_error(const Node& node, Status code, const Parts&... parts) {
-  return fail(error_, code, "[", node.type, "] node \"", node.name, "\": ", parts...);
-}
 
 }  // namespace ortolan

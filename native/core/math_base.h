@@ -1,6 +1,6 @@
 // Pieces that the elementary functions share: lane selection, rounding, powers of two, polynomials.
-// V is float, double or a vector of them. Products that feed a sum go through mul_add or are exact,
-// so results do not depend on how a compiler contracts them.
+// V is float, double or a vector of them. -ffp-contract=fast overrides the contract pragma, so a
+// product whose rounding matters is exact by construction: contraction cannot spoil a result.
 #pragma once
 
 #include "core/vector.h"

@@ -219,12 +219,12 @@ ORTOLAN_INLINE V pow_of_float_size(V x, V y) {
 // C's special cases, given size = |x|^y.
 template <class V>
 ORTOLAN_INLINE V pow_special(V x, V y, V size) {
-  auto integer = trunc(y) == y;
-  V half = y * Element<V>(0.5);
-  auto odd = integer & (trunc(half) != half);
+  V half = y * Element<V>(0.5), whole = trunc(y), whole_half = trunc(half);
+  auto fraction = whole != y;
+  auto odd = (whole == y) & (whole_half != half);
   size = select<V>(abs(x) == 1, (V)1, size);
   V signed_size = select<V>(odd, copysign(size, x), size);
-  auto undefined = (x < 0) & (x > (V)-kInfinity<V>)&!integer;
+  auto undefined = fraction & (x < 0) & (x > (V)-kInfinity<V>);
   V result = select<V>(undefined, (V)kNaN<V>, signed_size);
   result = select<V>((x != x) | (y != y), x + y, result);
   return select<V>((x == 1) | (y == 0), (V)1, result);

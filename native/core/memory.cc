@@ -64,12 +64,12 @@ ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
 }  // namespace
 #endif
 
-// The compiler may call these although nothing here asks for a C library; `no_builtin` keeps it from
-// turning their loops into calls to themselves.
+// The compiler may call these although nothing here asks for a C library; `no_builtin` keeps it
+// from turning their loops into calls to themselves.
 extern "C" {
 #if !defined(__wasm_bulk_memory__)
-[[gnu::weak, gnu::visibility("hidden"), clang::no_builtin]] void* memcpy(
-    void* __restrict to, const void* __restrict from, size_t bytes) {
+[[gnu::weak, gnu::visibility("hidden"),
+  clang::no_builtin]] void* memcpy(void* __restrict to, const void* __restrict from, size_t bytes) {
   char* d = static_cast<char*>(to);
   const char* s = static_cast<const char*>(from);
   if (bytes < 16) {
@@ -95,8 +95,7 @@ extern "C" {
   const char* end = s + bytes - 16;
   char* last = d + bytes - 16;
   Pair tail = *reinterpret_cast<const Pair*>(end);
-  for (; s < end; s += 16, d += 16)
-    *reinterpret_cast<Pair*>(d) = *reinterpret_cast<const Pair*>(s);
+  for (; s < end; s += 16, d += 16) *reinterpret_cast<Pair*>(d) = *reinterpret_cast<const Pair*>(s);
   *reinterpret_cast<Pair*>(last) = tail;
   return to;
 }
@@ -117,14 +116,12 @@ extern "C" {
 }
 #endif
 
-[[gnu::weak, gnu::visibility("hidden"), clang::no_builtin]] void* memmove(void* to,
-                                                                          const void* from,
-                                                                          size_t bytes) {
+[[gnu::weak, gnu::visibility("hidden"),
+  clang::no_builtin]] void* memmove(void* to, const void* from, size_t bytes) {
   char* d = static_cast<char*>(to);
   const char* s = static_cast<const char*>(from);
   if (d <= s || d >= s + bytes) {
-    for (; bytes >= 8 && d + 8 <= s; bytes -= 8, d += 8, s += 8)
-      __builtin_memcpy(d, s, 8);
+    for (; bytes >= 8 && d + 8 <= s; bytes -= 8, d += 8, s += 8) __builtin_memcpy(d, s, 8);
     while (bytes--) *d++ = *s++;
     return to;
   }

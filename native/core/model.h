@@ -16,8 +16,8 @@ struct Options {
   Allocator allocator;
   LogFunction log = nullptr;
   void* log_user = nullptr;
-  uint32_t threads = 0;             // 0: one per processor
-  uint8_t instruction_set = 255;    // highest level that may be used
+  uint32_t threads = 0;           // 0: one per processor
+  uint8_t instruction_set = 255;  // highest level that may be used
   bool flush_denormals = false;
   size_t max_tensor_bytes = SIZE_MAX / 2;
   uint64_t max_nodes = 1000000;

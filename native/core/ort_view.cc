@@ -26,7 +26,7 @@ class Verifier {
 
  private:
   Status bad(String what, size_t at) {
-    return fail(error_, Status::kInvalidFormat, "damaged ORT format file: ", what, " at byte ", at);
+    return fail(error_, Status::kInvalidFormat, "damaged ORT format file: % at byte %", what, at);
   }
   bool inside(size_t at, size_t bytes) const { return at <= size_ && bytes <= size_ - at; }
   uint32_t word(size_t at) const { return read<uint32_t>(data_ + at); }
@@ -41,8 +41,9 @@ class Verifier {
 
   Status enqueue(size_t at, uint8_t id, uint8_t depth) {
     if (depth > schema::kMaxDepth)
-      return fail(error_, Status::kLimitExceeded, "ORT format file: nested deeper than ",
-                  static_cast<int>(schema::kMaxDepth), " tables at byte ", at);
+      return fail(error_, Status::kLimitExceeded,
+                  "ORT format file: nested deeper than % tables at byte %",
+                  static_cast<int>(schema::kMaxDepth), at);
     if (!spend(1)) return bad("more tables than it has room for", at);
     if (at % 4 != 0 || !inside(at, 4)) return bad("a table lies outside", at);
     if (!pending_.push({static_cast<uint32_t>(at), id, depth}))
@@ -75,8 +76,9 @@ class Verifier {
   }
 
   Status missing(uint8_t id, uint8_t slot, size_t at) {
-    return fail(error_, Status::kInvalidFormat, "damaged ORT format file: table kind ",
-                static_cast<int>(id), " lacks field ", static_cast<int>(slot), " at byte ", at);
+    return fail(error_, Status::kInvalidFormat,
+                "damaged ORT format file: table kind % lacks field % at byte %",
+                static_cast<int>(id), static_cast<int>(slot), at);
   }
 
   Status field(Pending item, schema::FieldInfo f, size_t vtable, uint8_t slot, size_t table,
@@ -155,14 +157,14 @@ class Verifier {
 Status verify_ort(const uint8_t* data, size_t size, const Allocator& allocator, ErrorText& error,
                   FbTable* root) {
   if (size < 12)
-    return fail(error, Status::kInvalidFormat, "no ORT format file: it has only ", size, " bytes");
+    return fail(error, Status::kInvalidFormat, "no ORT format file: it has only % bytes", size);
   if (size >= 0x80000000u)
-    return fail(error, Status::kLimitExceeded, "ORT format files end at 2 GB; this one has ", size,
-                " bytes");
+    return fail(error, Status::kLimitExceeded, "ORT format files end at 2 GB; this one has % bytes",
+                size);
   if (read<uint32_t>(data + 4) != schema::kFileIdentifier)
     return fail(error, Status::kInvalidFormat,
-                "no ORT format file: it lacks the marker ORTM; convert ONNX models first "
-                "(ortolan convert model.onnx)");
+                "no ORT format file: it lacks the marker ORTM; convert ONNX models first (ortolan "
+                "convert model.onnx)");
   Verifier verifier(data, size, allocator, error);
   uint32_t at = read<uint32_t>(data);
   ORTOLAN_TRY(verifier.run(at));
@@ -170,8 +172,8 @@ Status verify_ort(const uint8_t* data, size_t size, const Allocator& allocator, 
   String version = root->string(schema::InferenceSessionTable::kOrtVersion);
   if (version.size != 1 || version.data[0] < schema::kFirstVersion ||
       version.data[0] > schema::kLastVersion)
-    return fail(error, Status::kInvalidFormat, "ORT format version \"", version,
-                "\" is not known; 1 to 6 are");
+    return fail(error, Status::kInvalidFormat, "ORT format version \"%\" is not known; 1 to 6 are",
+                version);
   return Status::kOk;
 }
 

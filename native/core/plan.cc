@@ -112,8 +112,8 @@ Status Planner::plan_node(uint32_t index) {
 Status Planner::check_outputs(const Node& node) {
   for (size_t i = 0; i < node.outputs.size; ++i)
     if (node.outputs[i] != kNoValue && f_.slots[node.outputs[i]].state == Slot::kEmpty)
-      return fail(error_, Status::kFail, "[", node.type, "] node \"", node.name, "\": output ", i,
-                  " got no shape");
+      return fail(error_, Status::kFail, "[%] node \"%\": output % got no shape", node.type,
+                  node.name, i);
   return Status::kOk;
 }
 
@@ -130,9 +130,9 @@ Status Planner::check_layout(const Node& node) {
     bool fits = in.layout == Layout::kChannelsLast ? in.shape.rank == out.shape.rank
                                                    : layout_neutral(in.shape, out.shape.rank);
     if (!fits)
-      return fail(error_, Status::kInvalidGraph, "[", node.type, "] node \"", node.name,
-                  "\": input ", i, " has shape ", in.shape.span(),
-                  ", which is not the rank that the file states");
+      return fail(error_, Status::kInvalidGraph,
+                  "[%] node \"%\": input % has shape %, which is not the rank that the file states",
+                  node.type, node.name, i, in.shape.span());
   }
   return Status::kOk;
 }
@@ -216,9 +216,8 @@ void Planner::place_in_place() {
       uint32_t in = node.inputs[i];
       if (!(node.kernel->in_place >> i & 1) || in == kNoValue) continue;
       uint32_t r = root(in);
-      bool fits = f_.sources[r] == Source::kArena && last_[r] == step.node &&
-                  f_.offsets[in] == 0 && bytes_of(in) == bytes_of(r) &&
-                  bytes_of(in) == bytes_of(out);
+      bool fits = f_.sources[r] == Source::kArena && last_[r] == step.node && f_.offsets[in] == 0 &&
+                  bytes_of(in) == bytes_of(r) && bytes_of(in) == bytes_of(out);
       for (uint32_t other : node.inputs)
         if (other != kNoValue && other != in && root(other) == r) fits = false;
       if (!fits) continue;
@@ -235,8 +234,8 @@ Status Planner::collect_blocks() {
     const Step& step = steps_[s];
     if (step.dynamic) continue;
     size_t scratch = step.scratch_shared + step.scratch_per_thread * context_.threads_;
-    if (scratch && !blocks_.push({round_up(scratch, kAlignment), 0, step.node, step.node,
-                                  kNoValue, s}))
+    if (scratch &&
+        !blocks_.push({round_up(scratch, kAlignment), 0, step.node, step.node, kNoValue, s}))
       return out_of_memory();
     for (uint32_t v : graph.nodes[step.node].outputs) {
       if (v == kNoValue || root(v) != v || f_.sources[v] != Source::kArena) continue;

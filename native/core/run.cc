@@ -89,7 +89,7 @@ Run::~Run() {
 
 Status Run::set_input(size_t index, const TensorArgument& tensor) {
   if (index >= inputs_.size)
-    return fail(error_, Status::kInvalidArgument, "there is no input ", index);
+    return fail(error_, Status::kInvalidArgument, "there is no input %", index);
   inputs_[index] = tensor;
   inputs_[index].present = true;
   return Status::kOk;
@@ -97,7 +97,7 @@ Status Run::set_input(size_t index, const TensorArgument& tensor) {
 
 Status Run::set_output(size_t index, const TensorArgument& tensor) {
   if (index >= outputs_.size)
-    return fail(error_, Status::kInvalidArgument, "there is no output ", index);
+    return fail(error_, Status::kInvalidArgument, "there is no output %", index);
   outputs_[index] = tensor;
   return Status::kOk;
 }
@@ -141,8 +141,7 @@ Status Run::check_inputs() {
     TensorArgument& given = inputs_[i];
     Slot& slot = frame.slots[main.inputs[i]];
     if (!given.present) {
-      if (!v.data)
-        return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" is missing");
+      if (!v.data) return fail(error_, Status::kInvalidArgument, "input \"%\" is missing", v.name);
       slot.data = const_cast<void*>(v.data);
       slot.shape = v.shape;
       slot.state = Slot::kReady;
@@ -150,24 +149,25 @@ Status Run::check_inputs() {
       continue;
     }
     if (v.is_constant)
-      return fail(error_, Status::kInvalidArgument, "input \"", v.name,
-                  "\" is a constant of this model and cannot be given");
+      return fail(error_, Status::kInvalidArgument,
+                  "input \"%\" is a constant of this model and cannot be given", v.name);
     if (given.type != v.type)
-      return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" has element type ",
-                  static_cast<int>(given.type), ", but ", static_cast<int>(v.type),
-                  " is expected");
+      return fail(error_, Status::kInvalidArgument,
+                  "input \"%\" has element type %, but % is expected", v.name,
+                  static_cast<int>(given.type), static_cast<int>(v.type));
     size_t bytes;
     if (!checked_bytes(given.shape, element_size(given.type), &bytes) || bytes > given.bytes)
-      return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" of shape ",
-                  given.shape.span(), " does not have enough bytes");
+      return fail(error_, Status::kInvalidArgument,
+                  "input \"%\" of shape % does not have enough bytes", v.name, given.shape.span());
     if (v.rank_hint >= 0 && static_cast<uint32_t>(v.rank_hint) != given.shape.rank)
-      return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" has ",
-                  given.shape.rank, " dimensions, but ", static_cast<int>(v.rank_hint),
-                  " are expected");
+      return fail(error_, Status::kInvalidArgument,
+                  "input \"%\" has % dimensions, but % are expected", v.name, given.shape.rank,
+                  static_cast<int>(v.rank_hint));
     for (uint32_t d = 0; v.rank_hint >= 0 && !v.data && d < given.shape.rank; ++d)
       if (v.shape[d] >= 0 && v.shape[d] != given.shape[d])
-        return fail(error_, Status::kInvalidArgument, "input \"", v.name, "\" has shape ",
-                    given.shape.span(), ", but dimension ", d, " must be ", v.shape[d]);
+        return fail(error_, Status::kInvalidArgument,
+                    "input \"%\" has shape %, but dimension % must be %", v.name,
+                    given.shape.span(), d, v.shape[d]);
     slot.data = given.data;
     slot.shape = given.shape;
     slot.state = Slot::kReady;
@@ -206,8 +206,8 @@ Status Run::bind(Frame& frame) {
       arena_capacity_ = 0;
       arena_ = static_cast<char*>(allocator.get(frame.arena_bytes));
       if (!arena_)
-        return fail(error_, Status::kOutOfMemory, "no memory for an arena of ", frame.arena_bytes,
-                    " bytes");
+        return fail(error_, Status::kOutOfMemory, "no memory for an arena of % bytes",
+                    frame.arena_bytes);
       arena_capacity_ = frame.arena_bytes;
     }
     frame.base = arena_;
@@ -252,9 +252,9 @@ Status Run::bind_outputs(Frame& frame) {
     if (outputs_[i].present) {
       TensorArgument& place = outputs_[i];
       if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
-        return fail(error_, Status::kInvalidArgument, "output \"", frame.graph->values[v].name,
-                    "\" has shape ", slot.shape.span(), "; the memory given for it is for ",
-                    place.shape.span());
+        return fail(error_, Status::kInvalidArgument,
+                    "output \"%\" has shape %; the memory given for it is for %",
+                    frame.graph->values[v].name, slot.shape.span(), place.shape.span());
       slot.data = place.data;
       continue;
     }
@@ -275,16 +275,16 @@ Status Run::deliver_outputs(Frame& frame) {
     for (size_t k = 0; k < i; ++k) again = again || graph.outputs[k] == v;
     if (frame.sources[v] == Source::kOutput && !again) continue;
     if (slot.state == Slot::kEmpty)
-      return fail(error_, Status::kFail, "output \"", graph.values[v].name, "\" was not produced");
+      return fail(error_, Status::kFail, "output \"%\" was not produced", graph.values[v].name);
     size_t bytes = slot.shape.count() * element_size(slot.type);
     output_shapes_[i] = slot.shape;
     void* to;
     if (outputs_[i].present) {
       TensorArgument& place = outputs_[i];
       if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
-        return fail(error_, Status::kInvalidArgument, "output \"", graph.values[v].name,
-                    "\" has shape ", slot.shape.span(), "; the memory given for it is for ",
-                    place.shape.span());
+        return fail(error_, Status::kInvalidArgument,
+                    "output \"%\" has shape %; the memory given for it is for %",
+                    graph.values[v].name, slot.shape.span(), place.shape.span());
       to = place.data;
     } else {
       made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
@@ -355,8 +355,7 @@ Status Run::step_dynamic(Frame& frame, const Step& step) {
       work = true;
       continue;
     }
-    if (slot.state == Slot::kEmpty)
-      return fail_node(node, Status::kFail, "an output got no shape");
+    if (slot.state == Slot::kEmpty) return fail_node(node, Status::kFail, "an output got no shape");
     if (slot.alias_of != kNoValue) {
       const Slot& from = frame.slots[slot.alias_of];
       // Memory of the arena is used again as soon as the plan allows: no views of it.
@@ -423,8 +422,7 @@ Status Context::set_output(size_t i, const Shape& shape) {
   size_t bytes;
   if (!checked_bytes(shape, max<size_t>(element_size(slot.type), 1), &bytes) ||
       bytes > tensor_limit_)
-    return fail(Status::kLimitExceeded, "output ", i, " of shape ", shape.span(),
-                " is too large");
+    return fail(Status::kLimitExceeded, "output ", "% of shape % is too large", i, shape.span());
   slot.shape = shape;
   slot.state = Slot::kShape;
   slot.alias_of = kNoValue;
@@ -473,12 +471,8 @@ void Context::parallel_for(size_t units, size_t grain, Body body, void* user) co
   pool_->run(units, threads, body, user);
 }
 
-Status Context::fail_parts(Status code, Span<const Part> parts) const {
-  error_->clear();
-  const Part prefix[] = {"[", node_->type, "] node \"", node_->name, "\": "};
-  error_->append({prefix, 5});
-  error_->append(parts);
-  return code;
+Status Context::fail_parts(Status code, const char* format, const Part* parts, size_t count) const {
+  return fail_node_parts(*error_, *node_, code, format, parts, count);
 }
 
 }  // namespace ortolan

@@ -30,9 +30,9 @@ struct LoopState {
   int64_t iteration = 0;
   int64_t limit = 0;
   bool condition = true;
-  size_t states = 0;          // carried values
-  Slot* carried = nullptr;    // [states]
-  struct Stack* stacks = nullptr;  // [scan outputs]
+  size_t states = 0;                   // carried values
+  Slot* carried = nullptr;             // [states]
+  struct Stack* stacks = nullptr;      // [scan outputs]
   struct ScanInput* inputs = nullptr;  // [scan inputs]
   size_t stack_count = 0, input_count = 0;
   void* block = nullptr;  // heap block that holds the arrays
@@ -50,20 +50,20 @@ struct Frame {
   uint32_t generation = 0;         // counts plans
   uint32_t parent_generation = 0;  // of the outer frame's plan that this one is based on
   Source* sources = nullptr;
-  uint32_t* roots = nullptr;   // the value whose memory this one uses; itself if its own
-  size_t* offsets = nullptr;   // of the value in its root's memory; of a root in the arena
+  uint32_t* roots = nullptr;      // the value whose memory this one uses; itself if its own
+  size_t* offsets = nullptr;      // of the value in its root's memory; of a root in the arena
   Shape* input_shapes = nullptr;  // [inputs + captures] that the plan is for
   Span<Step> steps;
   Span<uint32_t> releases;
   Span<uint32_t> rebinds;  // values in the memory of inputs or outputs, in order
   size_t arena_bytes = 0, arena_floor = 0;
 
-  char* base = nullptr;    // of the arena while running
-  char* bound_base = nullptr;        // the slots in the arena point into this one
+  char* base = nullptr;        // of the arena while running
+  char* bound_base = nullptr;  // the slots in the arena point into this one
   uint32_t bound_generation = 0;
-  void* block = nullptr;   // heap block that the arena is in, for inner frames
+  void* block = nullptr;  // heap block that the arena is in, for inner frames
   Frame* caller = nullptr;
-  Node* node = nullptr;    // of the caller
+  Node* node = nullptr;  // of the caller
   size_t step = 0;
   LoopState loop;
 };
@@ -84,7 +84,9 @@ struct OutputTensor {
   size_t bytes;  // of the allocation
   Shape shape;
   DataType type;
-  void* data() { return reinterpret_cast<char*>(this) + round_up(sizeof(OutputTensor), kAlignment); }
+  void* data() {
+    return reinterpret_cast<char*>(this) + round_up(sizeof(OutputTensor), kAlignment);
+  }
 };
 
 class Run {
@@ -163,15 +165,17 @@ class Run {
   Status transfer(Frame& frame, uint32_t value, Slot& to);
 
   template <class... Parts>
-  Status fail_node(const Node& node, Status code, const Parts&... parts) {
-    return fail(error_, code, "[", node.type, "] node \"", node.name, "\": ", parts...);
+  ORTOLAN_INLINE Status fail_node(const Node& node, Status code, const char* format,
+                                  const Parts&... parts) {
+    const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
+    return fail_node_parts(error_, node, code, format, list, sizeof...(parts));
   }
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
 
   Model& model_;
   ErrorText error_;
   Heap heap_;
-  Zone zone_;  // what stays as long as the run object
+  Zone zone_;                 // what stays as long as the run object
   Frame** frames_ = nullptr;  // by Graph::index
   Frame* top_ = nullptr;
   Context context_;

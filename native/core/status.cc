@@ -12,23 +12,37 @@ void ErrorText::put_number(int64_t value) {
   while (n) put(digits[--n]);
 }
 
+void ErrorText::append(String text) {
+  for (size_t i = 0; i < text.size; ++i) put(text.data[i]);
+}
+
 void ErrorText::append(const Part& part) {
-  switch (part.kind) {
-    case Part::kText:
-      for (size_t i = 0; i < part.text.size; ++i) put(part.text.data[i]);
-      break;
-    case Part::kNumber:
-      put_number(part.number);
-      break;
-    case Part::kNumbers:
-      put('[');
-      for (size_t i = 0; i < part.numbers.size; ++i) {
-        if (i) put(','), put(' ');
-        put_number(part.numbers[i]);
-      }
-      put(']');
-      break;
+  if (part.size == Part::kNumber) return put_number(part.number);
+  if (!(part.size & Part::kList)) return append(String{part.text, part.size});
+  put('[');
+  for (size_t i = 0; i < (part.size & ~Part::kList); ++i) {
+    if (i) put(','), put(' ');
+    put_number(part.list[i]);
   }
+  put(']');
+}
+
+void ErrorText::append(const char* format, const Part* parts, size_t count) {
+  size_t next = 0;
+  for (; *format; ++format) {
+    if (*format == '%' && next < count)
+      append(parts[next++]);
+    else
+      put(*format);
+  }
+  while (next < count) append(parts[next++]);
+}
+
+Status fail_parts(ErrorText& error, Status code, const char* format, const Part* parts,
+                  size_t count) {
+  error.clear();
+  error.append(format, parts, count);
+  return code;
 }
 
 }  // namespace ortolan

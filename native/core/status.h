@@ -20,42 +20,40 @@ enum class [[nodiscard]] Status : int32_t {
   kInvalidFormat = 103,
 };
 
-#define ORTOLAN_TRY(expression)                                                 \
-  do {                                                                          \
+#define ORTOLAN_TRY(expression)                                                      \
+  do {                                                                               \
     if (::ortolan::Status status_ = (expression); status_ != ::ortolan::Status::kOk) \
-      return status_;                                                           \
+      return status_;                                                                \
   } while (false)
 
-// One piece of a message: text, a number, or a list of numbers.
+// What a % in a message stands for: text, a number, or a list of numbers.
 struct Part {
-  enum Kind : uint8_t { kText, kNumber, kNumbers } kind;
+  static constexpr uint32_t kNumber = ~0u, kList = 1u << 31;
   union {
-    String text;
+    const char* text;
     int64_t number;
-    Span<const int64_t> numbers;
+    const int64_t* list;
   };
-  Part(String value) : kind(kText), text(value) {}
+  uint32_t size;  // of a text; or kNumber; or kList and the entries of a list
+
+  ORTOLAN_INLINE Part(String value) : text(value.data), size(static_cast<uint32_t>(value.size)) {}
   template <size_t N>
-  Part(const char (&literal)[N]) : kind(kText), text(literal, N - 1) {}
-  Part(int64_t value) : kind(kNumber), number(value) {}
-  Part(int value) : kind(kNumber), number(value) {}
-  Part(uint32_t value) : kind(kNumber), number(value) {}
-#if !defined(__wasm__)
-  Part(size_t value) : kind(kNumber), number(static_cast<int64_t>(value)) {}
-#else
-  Part(unsigned long value) : kind(kNumber), number(static_cast<int64_t>(value)) {}
-#endif
-  Part(Span<const int64_t> value) : kind(kNumbers), numbers(value) {}
+  ORTOLAN_INLINE Part(const char (&literal)[N]) : text(literal), size(N - 1) {}
+  template <class T>
+    requires(__is_integral(T))
+  ORTOLAN_INLINE Part(T value) : number(static_cast<int64_t>(value)), size(kNumber) {}
+  ORTOLAN_INLINE Part(Span<const int64_t> value)
+      : list(value.data), size(kList | static_cast<uint32_t>(value.size)) {}
 };
 
 // Keeps the newest message, cut at its capacity. Always zero-terminated.
 class ErrorText {
  public:
   void clear() { length_ = 0, text_[0] = 0; }
+  void append(String text);
   void append(const Part& part);
-  void append(Span<const Part> parts) {
-    for (const Part& part : parts) append(part);
-  }
+  // Replaces each % of the format by the next part; parts that are left over follow.
+  void append(const char* format, const Part* parts, size_t count);
   const char* text() const { return text_; }
   size_t length() const { return length_; }
 
@@ -66,16 +64,19 @@ class ErrorText {
   void put_number(int64_t value);
 
   size_t length_ = 0;
-  char text_[1024] = {};
+  char text_[2048] = {};
 };
 
-// Sets the text and hands the code back: `return fail(error, Status::kX, "what ", n, " where")`.
+Status fail_parts(ErrorText& error, Status code, const char* format, const Part* parts,
+                  size_t count);
+
+// Sets the text and hands the code back: `return fail(error, Status::kX, "what % where", n)`.
+// Always inlined: call sites differ in types, and what they share is in fail_parts.
 template <class... Parts>
-Status fail(ErrorText& error, Status code, const Parts&... parts) {
-  const Part list[] = {Part(parts)...};
-  error.clear();
-  error.append(Span<const Part>{list, sizeof...(parts)});
-  return code;
+ORTOLAN_INLINE Status fail(ErrorText& error, Status code, const char* format,
+                           const Parts&... parts) {
+  const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
+  return fail_parts(error, code, format, list, sizeof...(parts));
 }
 
 }  // namespace ortolan

@@ -29,13 +29,13 @@ class ThreadPool {
   void grow(uint32_t workers);
   void part(size_t index) const;
 
-  uint32_t taken_ = 0;       // 1 while a run uses the pool
-  uint32_t growing_ = 0;     // 1 while threads are started
-  uint32_t workers_ = 0;     // started so far
+  uint32_t taken_ = 0;    // 1 while a run uses the pool
+  uint32_t growing_ = 0;  // 1 while threads are started
+  uint32_t workers_ = 0;  // started so far
   // Number of the job, times 64, plus the workers that take part in it: a worker learns both from
   // one read, so one that was not counted never looks at the job. Workers sleep on it.
   uint32_t job_ = 0;
-  uint32_t pending_ = 0;     // parts that are not done; the caller sleeps on it
+  uint32_t pending_ = 0;  // parts that are not done; the caller sleeps on it
   // The job. Written before job_ changes; read by counted workers only.
   Body body_ = nullptr;
   void* user_ = nullptr;

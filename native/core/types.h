@@ -1,4 +1,5 @@
-// Element types, value types and layouts. Numbers of DataType are those of ONNX's TensorProto.DataType.
+// Element types, value types and layouts. Numbers of DataType are those of ONNX's
+// TensorProto.DataType.
 #pragma once
 
 #include "core/base.h"
@@ -32,7 +33,7 @@ constexpr uint8_t kDataTypes = 21;
 
 // Bytes of one element; 0 for types whose elements have no fixed size here (strings, undefined).
 constexpr size_t element_size(DataType type) {
-  constexpr uint8_t kSizes[kDataTypes] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2,
+  constexpr uint8_t kSizes[kDataTypes] = {0, 4, 1, 1, 2,  2, 4, 8, 0, 1, 2,
                                           8, 4, 8, 8, 16, 2, 1, 1, 1, 1};
   return static_cast<uint8_t>(type) < kDataTypes ? kSizes[static_cast<uint8_t>(type)] : 0;
 }

@@ -81,8 +81,8 @@ ORTOLAN_INLINE size_t border_columns(const Window& w) {
 }
 
 ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
-  // Copying the border pixels costs more than the longer runs gain for more channels than these.
-  constexpr size_t kMergedChannels = 16;
+  // With more channels, single taps are long enough and copies at the border cost more.
+  constexpr size_t kMergedChannels = 4;
   constexpr size_t kPointers = 4096;
   constexpr size_t kUnits = 16;  // at least, so that threads get equal shares
   const Window& w = s.window;

@@ -34,9 +34,11 @@ Status read_activation(Context& c, ConvState* s) {
     float alpha, beta;
   };
   const Known known[] = {
-      {"Relu", Activation::kRelu, 0, 0},       {"Clip", Activation::kClip, 0, 0},
+      {"Relu", Activation::kRelu, 0, 0},
+      {"Clip", Activation::kClip, 0, 0},
       {"LeakyRelu", Activation::kLeakyRelu, 0.01f, 0},
-      {"Sigmoid", Activation::kSigmoid, 0, 0}, {"Tanh", Activation::kTanh, 0, 0},
+      {"Sigmoid", Activation::kSigmoid, 0, 0},
+      {"Tanh", Activation::kTanh, 0, 0},
       {"HardSigmoid", Activation::kHardSigmoid, 0.2f, 0.5f},
       {"HardSwish", Activation::kHardSwish, 0, 0},
   };
@@ -52,7 +54,7 @@ Status read_activation(Context& c, ConvState* s) {
       return c.invalid("activation Clip needs two activation_params");
     return Status::kOk;
   }
-  return c.fail(Status::kNotImplemented, "activation \"", name, "\" is not supported");
+  return c.fail(Status::kNotImplemented, "activation \"%\" is not supported", name);
 }
 
 bool is_depthwise(const ConvShape& s) {
@@ -65,17 +67,17 @@ Status weights_shape(Context& c, const ConvState& s, const Shape& w, WindowAttri
   *window = s.window;
   if (window->rank == 0 && w.rank > 2 && w.rank <= 5) window->rank = w.rank - 2;
   if (window->rank == 0 || w.rank != window->rank + 2)
-    return c.invalid("the weights of shape ", w.span(), " need ",
-                     max<uint32_t>(window->rank, 1) + 2, " dimensions");
+    return c.invalid("the weights of shape % need % dimensions", w.span(),
+                     max<uint32_t>(window->rank, 1) + 2);
   if (s.groups > w[0] || w[0] % s.groups != 0)
-    return c.invalid("group ", s.groups, " does not divide output channels ", w[0]);
+    return c.invalid("group % does not divide output channels %", s.groups, w[0]);
   shape->groups = static_cast<size_t>(s.groups);
   shape->outputs = static_cast<size_t>(w[0]);
   shape->channels = static_cast<size_t>(w[1] * s.groups);
   for (uint32_t i = 0; i < window->rank; ++i) {
     if (!s.kernel_known) window->kernel[i] = w[2 + i];
     if (w[2 + i] != window->kernel[i])
-      return c.invalid("the weights of shape ", w.span(), " do not fit kernel_shape ",
+      return c.invalid("the weights of shape % do not fit kernel_shape %", w.span(),
                        Span<const int64_t>{window->kernel, window->rank});
     shape->window.kernel[3 - window->rank + i] = static_cast<size_t>(w[2 + i]);
   }
@@ -107,7 +109,7 @@ struct Conv {
     auto* s = c.make_state<ConvState>();
     if (!s) return c.out_of_memory();
     s->groups = c.attribute_int("group", 1);
-    if (s->groups < 1) return c.invalid("group ", s->groups, " is not positive");
+    if (s->groups < 1) return c.invalid("group % is not positive", s->groups);
     const Slot* weights = c.constant_input(1);
     Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
     if (kernel.empty() && weights && weights->shape.rank > 2)
@@ -140,17 +142,16 @@ struct Conv {
     Shape out = in;
     ORTOLAN_TRY(place_window(c, window, in, &out, &shape.window, after));
     if (in[1] != static_cast<int64_t>(shape.channels))
-      return c.invalid("input 0 has ", in[1], " channels, the weights are for ", shape.channels,
-                       " in ", s.groups, " groups");
+      return c.invalid("input 0 has % channels, the weights are for % in % groups", in[1],
+                       shape.channels, s.groups);
     if (c.has_input(2) && c.input_shape(2).count() != shape.outputs)
-      return c.invalid("the bias has ", c.input_shape(2).count(), " elements, ", shape.outputs,
-                       " are needed");
+      return c.invalid("the bias has % elements, % are needed", c.input_shape(2).count(),
+                       shape.outputs);
     shape.batch = static_cast<size_t>(in[0]);
     out[1] = static_cast<int64_t>(shape.outputs);
     ORTOLAN_TRY(c.set_output(0, out));
     if (c.has_input(3) && !(c.input_shape(3) == out))
-      return c.invalid("input 3 has shape ", c.input_shape(3).span(), ", the output ",
-                       out.span());
+      return c.invalid("input 3 has shape %, the output %", c.input_shape(3).span(), out.span());
     size_t own = is_depthwise(shape) ? depthwise_scratch_size(shape) : conv_scratch_size(shape);
     c.request_scratch(s.packed ? 0 : packed_bytes(shape), own);
     return Status::kOk;
@@ -207,7 +208,7 @@ Status prepare_pool(Context& c) {
   if (!s) return c.out_of_memory();
   Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
   if (kernel.empty() || kernel.size > 3)
-    return c.fail(Status::kNotImplemented, "kernel_shape must have 1 to 3 entries, not ",
+    return c.fail(Status::kNotImplemented, "kernel_shape must have 1 to 3 entries, not %",
                   kernel.size);
   s->window.rank = static_cast<uint32_t>(kernel.size);
   for (size_t i = 0; i < kernel.size; ++i) s->window.kernel[i] = kernel[i];
@@ -221,8 +222,7 @@ Status infer_pool(Context& c) {
   Window window;
   ptrdiff_t after[3];
   Shape out = c.input_shape(0);
-  ORTOLAN_TRY(place_window(c, c.state<PoolState>().window, c.input_shape(0), &out, &window,
-                           after));
+  ORTOLAN_TRY(place_window(c, c.state<PoolState>().window, c.input_shape(0), &out, &window, after));
   ORTOLAN_TRY(c.set_output(0, out));
   return c.set_output(1, out);
 }
@@ -270,8 +270,8 @@ void find_maxima(const PoolArgs& a, bool column_major, int64_t* indices) {
             if (any && !(v > best || (v != v && best == best))) continue;
             any = true;
             best = v;
-            found = column_major ? (x * w.in[1] + y) * w.in[0] + z
-                                 : (z * w.in[1] + y) * w.in[2] + x;
+            found =
+                column_major ? (x * w.in[1] + y) * w.in[0] + z : (z * w.in[1] + y) * w.in[2] + x;
           }
       indices[(n * a.channels + ch) * out_pixels + rest] =
           static_cast<int64_t>((n * a.channels + ch) * in_pixels + found);
@@ -311,8 +311,7 @@ namespace {
 
 Status infer_global_pool(Context& c) {
   Shape out = c.input_shape(0);
-  if (out.rank < 3)
-    return c.invalid("input 0 of shape ", out.span(), " has no spatial dimensions");
+  if (out.rank < 3) return c.invalid("input 0 of shape % has no spatial dimensions", out.span());
   for (uint32_t i = 2; i < out.rank; ++i) out[i] = 1;
   return c.set_output(0, out);
 }
@@ -365,7 +364,7 @@ struct BatchNormalization {
       return c.fail(Status::kNotImplemented, "spatial 0 is not supported");
     for (size_t i = 1; i < c.output_count(); ++i)
       if (c.has_output(i))
-        return c.fail(Status::kNotImplemented, "output ", i, " exists in training only");
+        return c.fail(Status::kNotImplemented, "output % exists in training only", i);
     return Status::kOk;
   }
   static Status infer(Context& c) {
@@ -374,8 +373,8 @@ struct BatchNormalization {
     size_t channels = in.rank > 1 ? static_cast<size_t>(in[1]) : 1;
     for (size_t i = 1; i < 5; ++i)
       if (c.input_shape(i).count() != channels)
-        return c.invalid("input ", i, " has shape ", c.input_shape(i).span(), ", but there are ",
-                         channels, " channels");
+        return c.invalid("input % has shape %, but there are % channels", i,
+                         c.input_shape(i).span(), channels);
     c.request_scratch(2 * channels * sizeof(float));
     return c.set_output(0, in);
   }

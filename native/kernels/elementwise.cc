@@ -242,7 +242,7 @@ struct Gelu {
     const String text = c.attribute_string("approximate", "none");
     state->approximate = text == "tanh";
     if (!state->approximate && !(text == "none"))
-      return c.invalid("attribute approximate is \"", text, "\", not \"none\" or \"tanh\"");
+      return c.invalid("attribute approximate is \"%\", not \"none\" or \"tanh\"", text);
     return Status::kOk;
   }
   template <class T>
@@ -366,7 +366,7 @@ struct PRelu : Binary<PRelu> {
     for (uint32_t i = 0; i < slope.rank && fits; ++i)
       fits = slope[i] == 1 || slope[i] == x[i + x.rank - slope.rank];
     if (!fits)
-      return c.invalid("slope ", slope.span(), " does not broadcast to X ", x.span());
+      return c.invalid("slope % does not broadcast to X %", slope.span(), x.span());
     return c.set_output(0, x);
   }
   template <class V>
@@ -535,7 +535,7 @@ struct Clip {
     for (size_t i = 1; i < 3; ++i) {
       if (!c.has_input(i)) continue;
       const size_t n = element_count(c.input_shape(i));
-      if (n != 1) return c.invalid("a bound has ", n, " elements, not one");
+      if (n != 1) return c.invalid("a bound has % elements, not one", n);
       *(i == 1 ? low : high) = c.input_data<void>(i);
     }
     return Status::kOk;

@@ -23,7 +23,7 @@ struct Gather {
     int64_t axis = c.state<State>().axis;
     ORTOLAN_TRY(resolve_axis(c, &axis, data.rank));
     if (data.rank + indices.rank - 1 > kMaxRank)
-      return c.invalid("the result has more than ", kMaxRank, " dimensions");
+      return c.invalid("the result has more than % dimensions", kMaxRank);
     Shape shape;
     for (uint32_t i = 0; i < data.rank; ++i) {
       if (i != axis) {
@@ -48,8 +48,7 @@ struct Gather {
     if (c.output_shape(0).count() == 0) return Status::kOk;
     for (size_t i = 0; i < count; ++i)
       if (indices[i] < -limit || indices[i] >= limit)
-        return c.invalid("index ", static_cast<int64_t>(indices[i]), " at ", i,
-                         " is outside [-", limit, ", ", limit - 1, "] of axis ", axis);
+        return c.invalid("index % at % is outside [-%, %] of axis %", static_cast<int64_t>(indices[i]), i, limit, limit - 1, axis);
     const char* from = c.input_data<char>(0);
     char* to = c.output_data<char>(0);
     const size_t row = inner * word_size(c), plane = static_cast<size_t>(limit) * row;

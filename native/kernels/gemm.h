@@ -143,7 +143,11 @@ ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
 
 template <int MR, int NV>
 ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
-  constexpr int kShare = kWasm ? 1 : 3;  // x86 reaches p, p + lda, p + 2 * lda from one pointer
+#if defined(__x86_64__) || defined(__i386__)
+  constexpr int kShare = 3;  // p, p + lda and p + 2 * lda are reached from one pointer
+#else
+  constexpr int kShare = 1;
+#endif
   constexpr int kPointers = (MR + kShare - 1) / kShare;
   F acc[MR][NV];
   start_tile(acc, out);
@@ -254,13 +258,12 @@ ORTOLAN_INLINE const TileShape* tile_shapes(size_t vectors, bool indirect) {
 template <class Run>
 ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, Run run) {
   for (size_t row = 0; row < rows; row += shape->rows) {
-    for (;; ++shape) {
-      const size_t rest = rows - row, lower = shape[1].rows;
-      if (rest >= shape->rows) break;
-      if (rest > lower + lower / 2 && rows >= shape->rows) {
+    while (rows - row < shape->rows) {
+      const size_t lower = shape[1].rows;
+      if (rows - row > lower + lower / 2 && rows >= shape->rows)
         row = rows - shape->rows;
-        break;
-      }
+      else
+        ++shape;
     }
     run(row, *shape);
   }
@@ -308,6 +311,7 @@ ORTOLAN_INLINE void for_each_part(size_t N, size_t panel, Body body) {
     body(Part{n, vectors_of(columns), last, columns});
   }
 }
+
 // Floats of a packed B[K][N].
 ORTOLAN_INLINE size_t packed_size(size_t N, size_t K) {
   return (N / kTileColumns * kTileVectors + vectors_of(N % kTileColumns)) * kLanes * K;
@@ -322,32 +326,80 @@ struct PackSource {
   size_t column_stride;
 };
 
-// One column of a panel, `width` floats a row, in rows [begin, end) of each tap; zeros for null.
-ORTOLAN_INLINE void pack_column(const PackSource& s, const float* b, size_t begin, size_t end,
-                                size_t width, float* out) {
-  for (size_t r = begin; r < end; ++r)
+// Where rows of a panel go one after another when taps pass fastest.
+class PanelRows {
+ public:
+  PanelRows(const PackSource& s, float* out, size_t width) : s_(s), out_(out), width_(width) {}
+  float* next() {
+    float* row = out_ + (tap_ * s_.rows + row_) * width_;
+    if (++tap_ == s_.taps) {
+      tap_ = 0;
+      ++row_;
+    }
+    return row;
+  }
+
+ private:
+  const PackSource& s_;
+  float* out_;
+  size_t width_, tap_ = 0, row_ = 0;
+};
+
+// Four neighbouring columns, each of which is contiguous, by 4x4 blocks transposed in registers.
+ORTOLAN_INLINE void pack_four_columns(const PackSource& s, const float* b, PanelRows rows) {
+  using Quad = Vec<float, 4>;
+  const size_t K = s.taps * s.rows, step = s.column_stride;
+  size_t k = 0;
+  for (; k + 4 <= K; k += 4) {
+    const Quad c0 = load<Quad>(b + k), c1 = load<Quad>(b + step + k);
+    const Quad c2 = load<Quad>(b + 2 * step + k), c3 = load<Quad>(b + 3 * step + k);
+    const Quad low01 = __builtin_shufflevector(c0, c1, 0, 4, 1, 5);
+    const Quad low23 = __builtin_shufflevector(c2, c3, 0, 4, 1, 5);
+    const Quad high01 = __builtin_shufflevector(c0, c1, 2, 6, 3, 7);
+    const Quad high23 = __builtin_shufflevector(c2, c3, 2, 6, 3, 7);
+    store(rows.next(), __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
+    store(rows.next(), __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
+    store(rows.next(), __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
+    store(rows.next(), __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
+  }
+  for (; k < K; ++k) {
+    float* out = rows.next();
+    for (size_t i = 0; i < 4; ++i) out[i] = b[i * step + k];
+  }
+}
+
+ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, float* out) {
+  const size_t width = part.vectors * kLanes, before_last = width - kLanes;
+  const bool is_contiguous = s.row_stride == s.taps && (s.taps == 1 || s.tap_stride == 1);
+  auto column = [&](size_t j) {
+    return part.column + (j < before_last ? j : part.last + j - before_last);
+  };
+  if (s.column_stride == 1 && N >= kLanes) {
     for (size_t tap = 0; tap < s.taps; ++tap)
-      out[(tap * s.rows + r) * width] = b ? b[tap * s.tap_stride + r * s.row_stride] : 0;
+      for (size_t r = 0; r < s.rows; ++r, out += width) {
+        const float* b = s.b + tap * s.tap_stride + r * s.row_stride;
+        for (size_t j = 0; j < width; j += kLanes) store(out + j, load<F>(b + column(j)));
+      }
+  } else if (is_contiguous && N >= kLanes) {
+    for (size_t j = 0; j < width; j += 4)
+      pack_four_columns(s, s.b + column(j) * s.column_stride, {s, out + j, width});
+  } else {
+    for (size_t tap = 0; tap < s.taps; ++tap)
+      for (size_t r = 0; r < s.rows; ++r)
+        for (size_t j = 0; j < width; ++j) {
+          const float* b = s.b + tap * s.tap_stride + r * s.row_stride;
+          *out++ = column(j) < N ? b[column(j) * s.column_stride] : 0;
+        }
+  }
 }
 
 // Panels [panel0, panel1) of B into `out`, the whole packed buffer.
 ORTOLAN_NOINLINE inline void pack_panels(const PackSource& s, size_t N, size_t panel0,
                                          size_t panel1, float* out) {
-  constexpr size_t kRows = 32;  // of one pass, so that the lines written stay in cache
-  const size_t K = s.taps * s.rows;
-  auto pack_part = [&](const Part& part) {
-    const size_t width = part.vectors * kLanes;
-    float* to = out + part.column * K;
-    for (size_t r = 0; r < s.rows; r += kRows)
-      for (size_t j = 0; j < width; ++j) {
-        const bool is_last = j >= width - kLanes;
-        const size_t lane = is_last ? part.last + j - (width - kLanes) : j;
-        const size_t n = part.column + lane;
-        pack_column(s, n < N ? s.b + n * s.column_stride : nullptr, r, min(s.rows, r + kRows),
-                    width, to + j);
-      }
-  };
-  for (size_t p = panel0; p < min(panel1, panel_count(N)); ++p) for_each_part(N, p, pack_part);
+  for (size_t p = panel0; p < min(panel1, panel_count(N)); ++p)
+    for_each_part(N, p, [&](const Part& part) {
+      pack_part(s, N, part, out + part.column * s.taps * s.rows);
+    });
 }
 
 // B[K][N] with any strides (row_stride 1 for a transposed B) into packed_size(N, K) floats.

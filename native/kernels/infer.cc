@@ -23,8 +23,7 @@ Status infer_broadcast(Context& c) {
     for (uint32_t i = 0; i < wider.rank; ++i) {
       const int64_t a = padded(out, i, wider.rank), b = padded(in, i, wider.rank);
       if (a != b && a != 1 && b != 1)
-        return c.invalid("input ", k, " of shape ", in.span(), " does not broadcast with ",
-                         out.span());
+        return c.invalid("input % of shape % does not broadcast with %", k, in.span(), out.span());
       wider[i] = a == 1 ? b : a;
     }
     out = wider;

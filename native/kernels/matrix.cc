@@ -88,13 +88,13 @@ struct MatMul {
     if (!a.rank || !b.rank) return c.invalid("operands need at least one dimension");
     const int64_t depth = a[a.rank - 1], depth_b = b[b.rank == 1 ? 0 : b.rank - 2];
     if (depth != depth_b)
-      return c.invalid("shapes ", a.span(), " and ", b.span(), " differ in the inner dimension");
+      return c.invalid("shapes % and % differ in the inner dimension", a.span(), b.span());
     p->K = static_cast<size_t>(depth);
     p->M = a.rank == 1 ? 1 : static_cast<size_t>(a[a.rank - 2]);
     p->N = b.rank == 1 ? 1 : static_cast<size_t>(b[b.rank - 1]);
     p->a_row = p->K, p->b_row = p->N;
     if (!broadcast_batches(a, b, p))
-      return c.invalid("shapes ", a.span(), " and ", b.span(), " do not broadcast");
+      return c.invalid("shapes % and % do not broadcast", a.span(), b.span());
     *shape = p->batch;
     if (a.rank > 1) shape->append(a[a.rank - 2]);
     if (b.rank > 1) shape->append(b[b.rank - 1]);
@@ -254,13 +254,13 @@ struct Gemm {
     const State& state = c.state<State>();
     const Shape &a = c.input_shape(0), &b = c.input_shape(1);
     if (a.rank != 2 || b.rank != 2)
-      return c.invalid("A and B must be matrices, not ", a.span(), " and ", b.span());
+      return c.invalid("A and B must be matrices, not % and %", a.span(), b.span());
     place_b(state, b, p);
     p->M = static_cast<size_t>(a[state.transpose_a ? 1 : 0]);
     p->a_row = state.transpose_a ? 1 : p->K;
     p->a_column = state.transpose_a ? p->M : 1;
     if (static_cast<size_t>(a[state.transpose_a ? 0 : 1]) != p->K)
-      return c.invalid("A ", a.span(), " and B ", b.span(), " differ in the inner dimension");
+      return c.invalid("A % and B % differ in the inner dimension", a.span(), b.span());
     return Status::kOk;
   }
 
@@ -272,8 +272,7 @@ struct Gemm {
     for (uint32_t i = 0; fits && i < shape.rank; ++i)
       fits = shape[i] == 1 || shape[i] == limits[2 - shape.rank + i];
     if (fits) return Status::kOk;
-    return c.invalid("C ", shape.span(), " does not broadcast to [", limits[0], ", ", limits[1],
-                     "]");
+    return c.invalid("C % does not broadcast to [%, %]", shape.span(), limits[0], limits[1]);
   }
 };
 

@@ -25,7 +25,7 @@ struct Pad {
     else if (mode == "wrap" && c.since_version() >= 19)
       state->mode = Mode::kWrap;
     else if (!(mode == "constant"))
-      return c.invalid("mode \"", mode, "\" is unknown");
+      return c.invalid("mode \"%\" is unknown", mode);
     state->from_inputs = c.since_version() >= 11;
     if (state->from_inputs) return Status::kOk;
     const float value = c.attribute_float("value", 0);
@@ -46,14 +46,13 @@ struct Pad {
       const int64_t before = borders.before[i], after = borders.after[i];
       if (__builtin_add_overflow(dim, before, &dim) || __builtin_add_overflow(dim, after, &dim) ||
           dim < 0)
-        return c.invalid("pads ", before, " and ", after, " do not fit axis ", i, " of ",
-                         c.input_shape(0).span());
+        return c.invalid("pads % and % do not fit axis % of %", before, after, i, c.input_shape(0).span());
     }
     ORTOLAN_TRY(c.set_output(0, shape));
     if (shape.count() == 0) return Status::kOk;
     for (uint32_t i = 0; i < shape.rank; ++i)
       if (Extent(c, borders, i).size == 0 && c.state<State>().mode != Mode::kConstant)
-        return c.invalid("axis ", i, " of ", c.input_shape(0).span(), " has nothing to pad with");
+        return c.invalid("axis % of % has nothing to pad with", i, c.input_shape(0).span());
     // Without borders the result may be one piece of the input.
     Middle middle(c, borders);
     if (middle.nest.count() == shape.count() && middle.nest.contiguous())
@@ -108,15 +107,15 @@ struct Pad {
     if (state.from_inputs) {
       pads = {read, 0};
       if (!c.input_ints(1, read, 2 * kMaxRank, &pads.size))
-        return c.invalid("pads must be at most ", 2 * kMaxRank, " integers");
+        return c.invalid("pads must be at most % integers", 2 * kMaxRank);
     }
     if (pads.size != 2 * count)
-      return c.invalid("pads has ", pads.size, " values for ", count, " axes");
+      return c.invalid("pads has % values for % axes", pads.size, count);
     uint32_t seen = 0;
     for (size_t i = 0; i < count; ++i) {
       ORTOLAN_TRY(resolve_new_axis(c, &axes[i], rank, &seen));
       if (pads[i] < INT64_MIN / 4 || pads[i + count] < INT64_MIN / 4)
-        return c.invalid("pads ", pads, " are out of range");
+        return c.invalid("pads % are out of range", pads);
       borders->before[axes[i]] = pads[i];
       borders->after[axes[i]] = pads[i + count];
     }

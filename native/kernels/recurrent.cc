@@ -40,19 +40,24 @@ struct Direction {
 
   size_t length(size_t row) const { return lengths ? static_cast<size_t>(lengths[row]) : s.steps; }
 
-  // sums[rows][columns of them] = a * packed + bias
+  // sums[rows][ld] = a * packed + bias, or with the panels in falling order.
   void multiply(size_t rows, const float* a, size_t lda, size_t depth, const float* packed,
-                size_t columns, const float* bias_of, float* sums, size_t ld) const {
+                size_t columns, const float* bias_of, float* sums, size_t ld,
+                bool falling = false) const {
     GemmArgs g;
     g.M = rows, g.N = columns, g.K = depth;
     g.a = a, g.lda = lda, g.packed_b = packed, g.c = sums, g.ldc = ld;
     g.epilogue.bias = bias_of;
-    const size_t panels = panel_count(columns);
-    if (!alone) return multiply_rows_panels(g, 0, rows, 0, panels);
-    const size_t work = max<size_t>(rows * depth * kTileColumns, 1);
-    c.parallel(panels, max<size_t>(kThreadWork / work, 1), [&](size_t begin, size_t end, size_t) {
+    auto part = [&](size_t begin, size_t end, size_t) {
+      constexpr size_t kPiece = 2 * kGroupPanels;
+      for (; falling && end - begin > kPiece; end -= kPiece)
+        multiply_rows_panels(g, 0, rows, end - kPiece, end);
       multiply_rows_panels(g, 0, rows, begin, end);
-    });
+    };
+    const size_t panels = panel_count(columns);
+    if (!alone) return part(0, panels, 0);
+    const size_t work = max<size_t>(rows * depth * kTileColumns, 1);
+    c.parallel(panels, max<size_t>(kThreadWork / work, 1), part);
   }
 
   // X * W of rows [row0, row1) in `count` steps from `step` on.
@@ -66,15 +71,17 @@ struct Direction {
                x_sums + row * ld, s.batch * ld);
   }
 
-  // The step's first product: of the state.
-  void multiply_state(size_t row0, size_t row1) const {
+  // The first product of a step, of the state. Every other step goes through R the other way: it
+  // begins with what the step before left in the caches.
+  void multiply_state(size_t step, size_t row0, size_t row1) const {
     multiply(row1 - row0, h + row0 * s.padded, s.padded, s.hidden, r, s.first, r_bias,
-             r_sums + row0 * s.sums, s.sums);
+             r_sums + row0 * s.sums, s.sums, step & 1);
   }
-  // The second one: of the reset state.
-  void multiply_reset(size_t row0, size_t row1) const {
+  // The second one, of the reset state.
+  void multiply_reset(size_t step, size_t row0, size_t row1) const {
     multiply(row1 - row0, reset + row0 * s.padded, s.padded, s.hidden,
-             r + packed_size(s.first, s.hidden), s.second, nullptr, r_sums + row0 * s.sums, s.sums);
+             r + packed_size(s.first, s.hidden), s.second, nullptr, r_sums + row0 * s.sums, s.sums,
+             step & 1);
   }
 
   // Calls body(row) with the CellRow of each row that has this step.
@@ -195,8 +202,7 @@ Status check_lengths(const Context& c, const Sizes& s) {
   const int32_t* lengths = c.input_data<int32_t>(kLengths);
   for (size_t n = 0; n < s.batch; ++n)
     if (lengths[n] < 0 || static_cast<size_t>(lengths[n]) > s.steps)
-      return c.invalid("sequence_lens has ", static_cast<int64_t>(lengths[n]), ", X has ",
-                       static_cast<int64_t>(s.steps), " steps");
+      return c.invalid("sequence_lens has %, X has % steps", static_cast<int64_t>(lengths[n]), static_cast<int64_t>(s.steps));
   return Status::kOk;
 }
 
@@ -244,7 +250,7 @@ struct RNN {
     return run_layer<RNN>(c);
   }
   static void step(const Direction& d, size_t step, size_t in_chunk, size_t row0, size_t row1) {
-    d.multiply_state(row0, row1);
+    d.multiply_state(step, row0, row1);
     d.for_rows(step, in_chunk, row0, row1, [&](const CellRow& row) {
       d.cell.usual ? rnn_row<true>(d.cell, row) : rnn_row<false>(d.cell, row);
     });
@@ -263,7 +269,7 @@ struct GRU {
   static void step(const Direction& d, size_t step, size_t in_chunk, size_t row0, size_t row1) {
     const bool usual = d.cell.usual;
     auto for_rows = [&](auto body) { d.for_rows(step, in_chunk, row0, row1, body); };
-    d.multiply_state(row0, row1);
+    d.multiply_state(step, row0, row1);
     if (d.reset_after)
       return for_rows([&](const CellRow& row) {
         usual ? gru_row_reset_after<true>(d.cell, row) : gru_row_reset_after<false>(d.cell, row);
@@ -271,7 +277,7 @@ struct GRU {
     for_rows([&](const CellRow& row) {
       usual ? gru_gates<true>(d.cell, row) : gru_gates<false>(d.cell, row);
     });
-    d.multiply_reset(row0, row1);
+    d.multiply_reset(step, row0, row1);
     for_rows([&](const CellRow& row) {
       usual ? gru_row<true>(d.cell, row) : gru_row<false>(d.cell, row);
     });
@@ -288,7 +294,7 @@ struct LSTM {
     return run_layer<LSTM>(c);
   }
   static void step(const Direction& d, size_t step, size_t in_chunk, size_t row0, size_t row1) {
-    d.multiply_state(row0, row1);
+    d.multiply_state(step, row0, row1);
     d.for_rows(step, in_chunk, row0, row1, [&](const CellRow& row) {
       d.cell.usual ? lstm_row<true>(d.cell, row) : lstm_row<false>(d.cell, row);
     });

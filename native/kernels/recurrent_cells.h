@@ -64,7 +64,7 @@ struct Cell {
   size_t hidden = 0;
   float clip = 0;             // bound of what activations get, infinite for none
   bool input_forget = false;  // LSTM: the forget gate is 1 - the input gate
-  bool usual = true;          // the curves are the standard's defaults
+  bool usual = true;          // no clip, and the standard's default curves
   Curve curves[3] = {};
   const float* peepholes = nullptr;  // LSTM: [3][hidden], for input, output and forget, or null
 };
@@ -82,9 +82,8 @@ struct CellRow {
 // The curve of a place, compiled in where it is the usual one.
 template <Function kFunction, bool kUsual>
 ORTOLAN_INLINE F curve(const Cell& cell, int place, F x) {
-  x = clamp(x, splat<F>(-cell.clip), splat<F>(cell.clip));
   if constexpr (!kUsual)
-    return apply(cell.curves[place], x);
+    return apply(cell.curves[place], clamp(x, splat<F>(-cell.clip), splat<F>(cell.clip)));
   else if constexpr (kFunction == Function::kSigmoid)
     return math::sigmoid(x);
   else

@@ -104,14 +104,14 @@ static Status parse_curves(const Context& c, const Kind& kind, LayerState* state
     return Status::kOk;
   const size_t needed = state->directions * kind.curves;
   if (names->strings.size < needed)
-    return c.invalid("activations has ", names->strings.size, " names, needs ", needed);
+    return c.invalid("activations has % names, needs %", names->strings.size, needed);
   Span<const float> alpha = attribute_floats(c, "activation_alpha");
   Span<const float> beta = attribute_floats(c, "activation_beta");
   size_t alphas = 0, betas = 0;
   for (size_t i = 0; i < needed; ++i) {
     Cell& cell = state->cells[i / kind.curves];
     const NamedCurve* entry = find_curve(names->strings[i]);
-    if (!entry) return c.invalid("activation \"", names->strings[i], "\" is not known");
+    if (!entry) return c.invalid("activation \"%\" is not known", names->strings[i]);
     Curve& curve = cell.curves[i % kind.curves];
     curve = entry->curve;
     if (entry->alpha && alphas < alpha.size) curve.alpha = alpha[alphas++];
@@ -126,7 +126,7 @@ static Status parse_attributes(const Context& c, const Kind& kind, LayerState* s
   state->reverse = direction == "reverse";
   state->directions = direction == "bidirectional" ? 2 : 1;
   if (!state->reverse && state->directions == 1 && !(direction == "forward"))
-    return c.invalid("direction \"", direction, "\" is not known");
+    return c.invalid("direction \"%\" is not known", direction);
   state->batch_first = c.attribute_int("layout", 0) != 0;
   state->reset_after = kind.has_reset && c.attribute_int("linear_before_reset", 0) != 0;
   state->hidden = c.attribute_int("hidden_size", -1);
@@ -134,6 +134,7 @@ static Status parse_attributes(const Context& c, const Kind& kind, LayerState* s
   if (!(clip > 0)) return c.invalid("clip must be greater than 0");
   for (Cell& cell : state->cells) {
     cell.clip = clip;
+    cell.usual = clip == kInfinity;
     cell.input_forget = c.attribute_int("input_forget", 0) != 0;
   }
   return parse_curves(c, kind, state);
@@ -219,7 +220,7 @@ static Status check_shape(const Context& c, size_t input, String name,
   if (!c.has_input(input)) return Status::kOk;
   const Shape& shape = c.input_shape(input);
   if (shape == Shape::of(expected)) return Status::kOk;
-  return c.invalid(name, " has shape ", shape.span(), ", needs ", expected);
+  return c.invalid("% has shape %, needs %", name, shape.span(), expected);
 }
 
 // Dimensions from the inputs' shapes, all of which must agree.
@@ -227,12 +228,12 @@ static Status read_dims(const Context& c, const Kind& kind, Sizes* s) {
   const LayerState& state = c.state<LayerState>();
   const Shape &x = c.input_shape(kX), &r = c.input_shape(kR);
   if (x.rank != 3 || r.rank != 3)
-    return c.invalid("X ", x.span(), " and R ", r.span(), " must have three dimensions");
+    return c.invalid("X % and R % must have three dimensions", x.span(), r.span());
   const int64_t hidden = r[2], directions = static_cast<int64_t>(state.directions);
   if (max(max(x[0], x[1]), max(x[2], hidden)) > INT32_MAX)
     return c.fail(Status::kLimitExceeded, "a dimension is too large");
   if (state.hidden >= 0 && state.hidden != hidden)
-    return c.invalid("hidden_size is ", state.hidden, ", R ", r.span(), " has another");
+    return c.invalid("hidden_size is %, R % has another", state.hidden, r.span());
   const int64_t columns = static_cast<int64_t>(kind.gates) * hidden;
   const int64_t batch = x[state.batch_first ? 0 : 1];
   const int64_t w_shape[] = {directions, columns, x[2]}, r_shape[] = {directions, columns, hidden};

@@ -64,7 +64,7 @@ struct Reduce {
     state->keepdims = c.attribute_int("keepdims", 1) != 0;
     state->does_nothing = c.attribute_int("noop_with_empty_axes", 0) != 0;
     const Span<const int64_t> axes = c.attribute_ints("axes");
-    if (axes.size > kMaxRank) return c.invalid("there are ", axes.size, " axes");
+    if (axes.size > kMaxRank) return c.invalid("there are % axes", axes.size);
     state->count = static_cast<uint32_t>(axes.size);
     for (uint32_t i = 0; i < state->count; ++i) state->axes[i] = axes[i];
     return Status::kOk;
@@ -77,12 +77,12 @@ struct Reduce {
     size_t count = state.count;
     for (size_t i = 0; i < count; ++i) axes[i] = state.axes[i];
     if (c.has_input(1) && !c.input_ints(1, axes, kMaxRank, &count))
-      return c.invalid("axes must be at most ", kMaxRank, " integers");
+      return c.invalid("axes must be at most % integers", kMaxRank);
     *mask = count == 0 && !state.does_nothing ? (1u << rank) - 1 : 0;
     for (size_t i = 0; i < count; ++i) {
       int64_t axis = axes[i];
       if (!normalize_axis(&axis, rank))
-        return c.invalid("axis ", axis, " is outside the rank ", rank);
+        return c.invalid("axis % is outside the rank %", axis, rank);
       *mask |= 1u << axis;
     }
     return Status::kOk;
@@ -255,11 +255,11 @@ struct ArgReduce {
     const Shape& in = c.input_shape(0);
     int64_t axis = state.axis;
     if (!normalize_axis(&axis, in.rank))
-      return c.invalid("axis ", axis, " is outside the rank ", in.rank);
+      return c.invalid("axis % is outside the rank %", axis, in.rank);
     ORTOLAN_TRY(Reduce::set_reduced(c, 1u << axis, state.keepdims));
     if (in[axis] == 0 && element_count(c.output_shape(0)) > 0)
-      return c.invalid("axis ", axis, " is empty");
-    if (in[axis] > UINT32_MAX) return c.invalid("axis ", axis, " has ", in[axis], " elements");
+      return c.invalid("axis % is empty", axis);
+    if (in[axis] > UINT32_MAX) return c.invalid("axis % has % elements", axis, in[axis]);
     return Status::kOk;
   }
 

@@ -17,8 +17,7 @@ struct Expand {
       const int64_t own = i + input.rank >= shape.rank ? input[i + input.rank - shape.rank] : 1;
       const int64_t other = i + count >= shape.rank ? wanted[i + count - shape.rank] : 1;
       if (other < 0 || (own != other && own != 1 && other != 1))
-        return c.invalid("cannot expand ", input.span(), " to ",
-                         Span<const int64_t>{wanted, count});
+        return c.invalid("cannot expand % to %", input.span(), Span<const int64_t>{wanted, count});
       shape[i] = own == 1 ? other : own;
     }
     ORTOLAN_TRY(c.set_output(0, shape));
@@ -46,10 +45,10 @@ struct Tile {
     ORTOLAN_TRY(short_list(c, 1, "repeats", repeats, &count));
     Shape shape = c.input_shape(0);
     if (count != shape.rank)
-      return c.invalid("repeats has ", count, " values for the input ", shape.span());
+      return c.invalid("repeats has % values for the input %", count, shape.span());
     for (uint32_t i = 0; i < shape.rank; ++i)
       if (repeats[i] < 0 || __builtin_mul_overflow(shape[i], repeats[i], &shape[i]))
-        return c.invalid("cannot repeat axis ", i, " ", repeats[i], " times");
+        return c.invalid("cannot repeat axis % % times", i, repeats[i]);
     ORTOLAN_TRY(c.set_output(0, shape));
     if (shape == c.input_shape(0)) c.alias(0, 0);
     return Status::kOk;

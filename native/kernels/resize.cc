@@ -115,7 +115,7 @@ Status Resize::choose(Context& c, String attribute, Span<const String> names, vo
     *static_cast<uint8_t*>(choice) = i;
     return Status::kOk;
   }
-  return c.invalid(attribute, " \"", name, "\" is unknown");
+  return c.invalid("% \"%\" is unknown", attribute, name);
 }
 
 // The names are in the order of the enumerations, the standard's default first.
@@ -163,15 +163,15 @@ Status Resize::read_scales(Context& c, Axes* axes) {
     scales = {c.input_data<float>(state.scales_input), c.input_shape(state.scales_input).count()};
   }
   if (scales.size != axes->count)
-    return c.invalid("there are ", scales.size, " scales for ", axes->count, " axes");
+    return c.invalid("there are % scales for % axes", scales.size, axes->count);
 #pragma clang loop unroll(disable) vectorize(disable)
   for (uint32_t i = 0; i < axes->count; ++i) {
     Axis& axis = axes->axes[axes->listed[i]];
     axis.scale = scales[i];
     if (!(axis.scale > 0 && axis.scale < 1e9f) || (state.enlarges_only && axis.scale < 1))
-      return c.invalid("the scale of axis ", axes->listed[i], " is too small or too large");
+      return c.invalid("the scale of axis % is too small or too large", axes->listed[i]);
     const float size = static_cast<float>(axis.in) * axis.scale;
-    if (!(size < 1e18f)) return c.invalid("axis ", axes->listed[i], " becomes too large");
+    if (!(size < 1e18f)) return c.invalid("axis % becomes too large", axes->listed[i]);
     axis.out = static_cast<int64_t>(size);
   }
   return Status::kOk;
@@ -182,12 +182,12 @@ Status Resize::read_sizes(Context& c, Axes* axes) {
   int64_t sizes[kMaxRank];
   size_t count = 0;
   if (!c.input_ints(state.sizes_input, sizes, kMaxRank, &count) || count != axes->count)
-    return c.invalid("sizes must be one int64 for each of ", axes->count, " axes");
+    return c.invalid("sizes must be one int64 for each of % axes", axes->count);
   float common = 0;
   for (uint32_t i = 0; i < count; ++i) {
     Axis& axis = axes->axes[axes->listed[i]];
     if (sizes[i] < 0 || (axis.in == 0 && sizes[i] > 0))
-      return c.invalid("axis ", axes->listed[i], " cannot go from ", axis.in, " to ", sizes[i]);
+      return c.invalid("axis % cannot go from % to %", axes->listed[i], axis.in, sizes[i]);
     axis.out = sizes[i];
     if (axis.in > 0) axis.scale = static_cast<float>(axis.out) / static_cast<float>(axis.in);
     const bool better = state.aspect == Aspect::kNotLarger ? axis.scale < common : axis.scale > common;
@@ -197,7 +197,7 @@ Status Resize::read_sizes(Context& c, Axes* axes) {
   for (uint32_t i = 0; i < count; ++i) {
     Axis& axis = axes->axes[axes->listed[i]];
     const double size = static_cast<double>(common * static_cast<float>(axis.in));
-    if (!(size < 1e18)) return c.invalid("axis ", axes->listed[i], " becomes too large");
+    if (!(size < 1e18)) return c.invalid("axis % becomes too large", axes->listed[i]);
     axis.scale = common;
     axis.out = static_cast<int64_t>(size + 0.5);
   }
@@ -208,7 +208,7 @@ Status Resize::read_roi(Context& c, Axes* axes) {
   const size_t input = c.state<State>().roi_input;
   const size_t count = c.has_input(input) ? c.input_shape(input).count() : 0;
   if (count != 2 * static_cast<size_t>(axes->count))
-    return c.invalid("roi has ", count, " values for ", axes->count, " axes");
+    return c.invalid("roi has % values for % axes", count, axes->count);
   const float* roi = c.input_data<float>(input);
 #pragma clang loop unroll(disable) vectorize(disable)
   for (uint32_t i = 0; i < axes->count; ++i) {
@@ -228,12 +228,12 @@ Status Resize::read_axes(Context& c, Axes* axes) {
     axes->axes[i].in = axes->axes[i].out = input[i];
   }
   const Span<const int64_t> listed = c.attribute_ints("axes");
-  if (listed.size > input.rank) return c.invalid("axes ", listed, " do not fit rank ", input.rank);
+  if (listed.size > input.rank) return c.invalid("axes % do not fit rank %", listed, input.rank);
   uint32_t seen = 0;
   for (size_t i = 0; i < listed.size; ++i) {
     int64_t axis = listed[i];
     if (!normalize_axis(&axis, input.rank) || seen >> axis & 1)
-      return c.invalid("axes ", listed, " do not fit rank ", input.rank);
+      return c.invalid("axes % do not fit rank %", listed, input.rank);
     seen |= 1u << axis;
     axes->listed[i] = static_cast<uint32_t>(axis);
     axes->count = static_cast<uint32_t>(listed.size);
@@ -265,7 +265,7 @@ Status Resize::make_plan(Context& c, const Axes& axes, Plan* plan) {
     const bool whole = axis.roi_begin == 0 && axis.roi_end == 1;
     if (axis.scale == 1 && axis.in == axis.out && whole) continue;
     if (axis.in > INT32_MAX || axis.out > INT32_MAX)
-      return c.fail(Status::kLimitExceeded, "an axis of ", max(axis.in, axis.out), " is too long");
+      return c.fail(Status::kLimitExceeded, "an axis of % is too long", max(axis.in, axis.out));
     const uint64_t taps = tap_count(state, axis.scale);
     plan->places[plan->count] = i;
     plan->axes[plan->count] = axis;

@@ -27,17 +27,17 @@ Status read_axes(Context& c, uint32_t rank, bool may_repeat, uint32_t* set) {
   size_t count = 0;
   if (c.has_input(1)) {
     if (!c.input_ints(1, values, kMaxRank, &count))
-      return c.invalid("axes must be at most ", kMaxRank, " integers");
+      return c.invalid("axes must be at most % integers", kMaxRank);
   } else {
     const Span<const int64_t> axes = c.attribute_ints("axes");
-    if (axes.size > kMaxRank) return c.invalid("axes must be at most ", kMaxRank, " integers");
+    if (axes.size > kMaxRank) return c.invalid("axes must be at most % integers", kMaxRank);
     for (int64_t axis : axes) values[count++] = axis;
   }
   for (size_t i = 0; i < count; ++i) {
     int64_t axis = values[i];
     if (!normalize_axis(&axis, rank))
-      return c.invalid("axis ", values[i], " is outside the rank ", rank);
-    if (!may_repeat && *set >> axis & 1) return c.invalid("axis ", values[i], " comes twice");
+      return c.invalid("axis % is outside the rank %", values[i], rank);
+    if (!may_repeat && *set >> axis & 1) return c.invalid("axis % comes twice", values[i]);
     *set |= 1u << axis;
   }
   return Status::kOk;
@@ -56,21 +56,21 @@ struct Reshape {
     Shape shape;
     size_t rank = 0;
     if (!c.input_ints(1, shape.dims, kMaxRank, &rank))
-      return c.invalid("shape must be at most ", kMaxRank, " int64 values");
+      return c.invalid("shape must be at most % int64 values", kMaxRank);
     shape.rank = static_cast<uint32_t>(rank);
     const bool keeps_zero = c.attribute_int("allowzero", 0) != 0;
     int unknown = -1;
     size_t known = 1;
     for (uint32_t i = 0; i < shape.rank; ++i) {
       if (shape[i] == -1) {
-        if (unknown >= 0) return c.invalid("shape ", shape.span(), " has more than one -1");
+        if (unknown >= 0) return c.invalid("shape % has more than one -1", shape.span());
         unknown = static_cast<int>(i);
         continue;
       }
-      if (shape[i] < 0) return c.invalid("shape has the negative dimension ", shape[i]);
+      if (shape[i] < 0) return c.invalid("shape has the negative dimension %", shape[i]);
       if (shape[i] == 0 && !keeps_zero) {
         if (i >= input.rank)
-          return c.invalid("shape has 0 at ", i, ", but the input has rank ", input.rank);
+          return c.invalid("shape has 0 at %, but the input has rank %", i, input.rank);
         shape[i] = input[i];
       }
       known *= static_cast<size_t>(shape[i]);  // wraps at worst: set_output refuses such shapes
@@ -88,7 +88,7 @@ struct Reshape {
 
  private:
   static Status mismatch(Context& c, const Shape& shape) {
-    return c.invalid("cannot reshape ", c.input_shape(0).span(), " to ", shape.span());
+    return c.invalid("cannot reshape % to %", c.input_shape(0).span(), shape.span());
   }
 };
 
@@ -98,7 +98,7 @@ struct Flatten {
     int64_t axis = c.attribute_int("axis", 1);
     const int64_t rank = input.rank;
     if (axis < -rank || axis > rank)
-      return c.invalid("axis ", axis, " is outside the rank ", input.rank);
+      return c.invalid("axis % is outside the rank %", axis, input.rank);
     if (axis < 0) axis += rank;
     const uint32_t split = static_cast<uint32_t>(axis);
     Shape shape;
@@ -118,7 +118,7 @@ struct Squeeze {
     Shape shape;
     for (uint32_t i = 0; i < input.rank; ++i) {
       if (set >> i & 1 && input[i] != 1)
-        return c.invalid("cannot squeeze axis ", i, " of ", input.span(), ": it is not 1");
+        return c.invalid("cannot squeeze axis % of %: it is not 1", i, input.span());
       if (!(set >> i & 1) && !(all && input[i] == 1)) shape.append(input[i]);
     }
     return set_view(c, shape);
@@ -131,7 +131,7 @@ struct Unsqueeze {
     const Shape& input = c.input_shape(0);
     uint32_t set = 0;
     const uint32_t rank = input.rank + axis_count(c);
-    if (rank > kMaxRank) return c.invalid("the result has more than ", kMaxRank, " dimensions");
+    if (rank > kMaxRank) return c.invalid("the result has more than % dimensions", kMaxRank);
     ORTOLAN_TRY(read_axes(c, rank, false, &set));
     Shape shape;
     for (uint32_t i = 0, next = 0; i < rank; ++i)
@@ -222,7 +222,7 @@ struct ConstantOfShape {
     Shape shape;
     size_t rank = 0;
     if (!c.input_ints(0, shape.dims, kMaxRank, &rank))
-      return c.invalid("the shape must be at most ", kMaxRank, " int64 values");
+      return c.invalid("the shape must be at most % int64 values", kMaxRank);
     shape.rank = static_cast<uint32_t>(rank);
     const Attribute* value = c.attribute("value");
     if (value && (value->kind != AttributeKind::kTensor || value->tensor.shape.count() != 1 ||

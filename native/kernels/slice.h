@@ -59,8 +59,7 @@ struct Slice {
     if (c.has_input(3)) ORTOLAN_TRY(short_list(c, 3, "axes", lists->axes, &axes));
     if (c.has_input(4)) ORTOLAN_TRY(short_list(c, 4, "steps", lists->steps, &steps));
     if (ends != lists->count || axes != lists->count || steps != lists->count)
-      return c.invalid("starts, ends, axes and steps have ", lists->count, ", ", ends, ", ", axes,
-                       " and ", steps, " values");
+      return c.invalid("starts, ends, axes and steps have %, %, % and % values", lists->count, ends, axes, steps);
     return Status::kOk;
   }
   static Status read_attributes(Context& c, Lists* lists) {
@@ -69,8 +68,7 @@ struct Slice {
     lists->count = starts.size;
     if (starts.size > kMaxRank || ends.size != starts.size ||
         (axes.size && axes.size != starts.size))
-      return c.invalid("starts, ends and axes have ", starts.size, ", ", ends.size, " and ",
-                       axes.size, " values");
+      return c.invalid("starts, ends and axes have %, % and % values", starts.size, ends.size, axes.size);
     for (size_t i = 0; i < starts.size; ++i) {
       lists->starts[i] = starts[i];
       lists->ends[i] = ends[i];
@@ -89,9 +87,9 @@ struct Slice {
     for (size_t i = 0; i < lists.count; ++i) {
       int64_t axis = lists.axes[i];
       ORTOLAN_TRY(resolve_axis(c, &axis, input.rank));
-      if (seen >> axis & 1) return c.invalid("axis ", axis, " comes twice");
+      if (seen >> axis & 1) return c.invalid("axis % comes twice", axis);
       seen |= 1u << axis;
-      if (lists.steps[i] == 0) return c.invalid("the step of axis ", axis, " is 0");
+      if (lists.steps[i] == 0) return c.invalid("the step of axis % is 0", axis);
       const size_t k = static_cast<size_t>(axis);
       selection->step[k] = lists.steps[i];
       clamp(input[k], lists.starts[i], lists.ends[i], lists.steps[i], &selection->start[k], &selection->size[k]);
@@ -163,8 +161,7 @@ struct Split {
     if (c.has_input(1) == (wanted != nullptr))
       return c.invalid("exactly one of split and num_outputs must be given");
     if (wanted && c.attribute_int("num_outputs", 0) != outputs)
-      return c.invalid("num_outputs is ", c.attribute_int("num_outputs", 0), ", but there are ",
-                       outputs, " outputs");
+      return c.invalid("num_outputs is %, but there are % outputs", c.attribute_int("num_outputs", 0), outputs);
     return Status::kOk;
   }
 
@@ -228,18 +225,18 @@ struct Split {
     else if (version < 13 && c.attribute("split"))
       given = c.attribute_ints("split");
     else if (version < 18 && dim % n != 0)
-      return c.invalid("dimension ", dim, " cannot be split evenly into ", n, " outputs");
+      return c.invalid("dimension % cannot be split evenly into % outputs", dim, n);
     else
       return equal_sizes(c, dim, n, sizes);
     if (given.size != static_cast<size_t>(n))
-      return c.invalid("split has ", given.size, " values for ", n, " outputs");
+      return c.invalid("split has % values for % outputs", given.size, n);
     int64_t left = dim;
     for (int64_t size : given) {
       if (size < 0 || size > left)
-        return c.invalid("split ", given, " does not fit dimension ", dim);
+        return c.invalid("split % does not fit dimension %", given, dim);
       left -= size;
     }
-    if (left != 0) return c.invalid("split ", given, " leaves ", left, " of dimension ", dim);
+    if (left != 0) return c.invalid("split % leaves % of dimension %", given, left, dim);
     sizes->given = given.data;
     return Status::kOk;
   }
@@ -247,7 +244,7 @@ struct Split {
     sizes->rest = dim;
     sizes->piece = (dim + n - 1) / n;
     if ((n - 1) * sizes->piece > dim)
-      return c.invalid("dimension ", dim, " is too small for ", n, " pieces of ", sizes->piece);
+      return c.invalid("dimension % is too small for % pieces of %", dim, n, sizes->piece);
     return Status::kOk;
   }
 };
@@ -273,15 +270,14 @@ struct Concat {
     ORTOLAN_TRY(resolve_axis(c, &axis, shape.rank));
     size_t filled = 0, last = 0;
     for (size_t i = 0; i < c.input_count(); ++i) {
-      if (!c.has_input(i)) return c.invalid("input ", i, " is missing");
+      if (!c.has_input(i)) return c.invalid("input % is missing", i);
       const Shape& input = c.input_shape(i);
       bool fits = input.rank == shape.rank;
       for (uint32_t k = 0; fits && k < input.rank; ++k)
         fits = k == axis || input[k] == shape[k];
       int64_t& total = shape[static_cast<size_t>(axis)];
       if (!fits || (i > 0 && __builtin_add_overflow(total, input[static_cast<size_t>(axis)], &total)))
-        return c.invalid("input ", i, " has shape ", input.span(), ", which does not fit ",
-                         c.input_shape(0).span(), " on axis ", axis);
+        return c.invalid("input % has shape %, which does not fit % on axis %", i, input.span(), c.input_shape(0).span(), axis);
       if (input.count() > 0) ++filled, last = i;
     }
     ORTOLAN_TRY(c.set_output(0, shape));

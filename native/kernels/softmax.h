@@ -104,11 +104,16 @@ static void softmax_row(const T* x, T* y, size_t n, bool logarithm) {
   const I overlap = splat<I>(static_cast<Element<I>>(end - last));
   DoubleSum<V> sum;
   sum.add(select<V>(lane_numbers<V>() < overlap, splat<V>(0), tail));
+  for (size_t i = 0; i < end;) {
+    V part = splat<V>(0);  // a few at a time in the elements' own type
+    const size_t part_end = min(end, i + 8 * kCount);
 #pragma clang loop unroll(disable)
-  for (size_t i = 0; i < end; i += kCount) {
-    const V e = elementary::exp(load<V>(x + i) - shift);
-    sum.add(e);
-    if (!logarithm) store(y + i, e);
+    for (; i < part_end; i += kCount) {
+      const V e = elementary::exp(load<V>(x + i) - shift);
+      part += e;
+      if (!logarithm) store(y + i, e);
+    }
+    sum.add(part);
   }
   if (logarithm) {
     const V all = splat<V>(static_cast<T>(elementary::log(sum.total())));
@@ -164,7 +169,7 @@ struct SoftmaxAxis {
     int64_t axis = c.state<SoftmaxAxis>().axis;
     const Shape& shape = c.input_shape(0);
     if (!normalize_axis(&axis, shape.rank))
-      return c.invalid("axis ", axis, " is outside the rank ", shape.rank);
+      return c.invalid("axis % is outside the rank %", axis, shape.rank);
     return c.set_output(0, shape);
   }
 

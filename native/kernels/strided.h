@@ -321,13 +321,13 @@ struct Dense {
 // `axis` counted from the front, or an error.
 inline Status resolve_axis(const Context& c, int64_t* axis, uint32_t rank) {
   if (normalize_axis(axis, rank)) return Status::kOk;
-  return c.invalid("axis ", *axis, " is outside the rank ", rank);
+  return c.invalid("axis % is outside the rank %", *axis, rank);
 }
 
 // Likewise for one of a list; `seen` has a bit for each axis that came before.
 inline Status resolve_new_axis(const Context& c, int64_t* axis, uint32_t rank, uint32_t* seen) {
   ORTOLAN_TRY(resolve_axis(c, axis, rank));
-  if (*seen >> *axis & 1) return c.invalid("axis ", *axis, " comes twice");
+  if (*seen >> *axis & 1) return c.invalid("axis % comes twice", *axis);
   *seen |= 1u << *axis;
   return Status::kOk;
 }
@@ -335,7 +335,7 @@ inline Status resolve_new_axis(const Context& c, int64_t* axis, uint32_t rank, u
 // The integers of a short input. Refuses more than there may be dimensions.
 inline Status short_list(const Context& c, size_t i, String name, int64_t* values, size_t* count) {
   if (c.input_ints(i, values, kMaxRank, count)) return Status::kOk;
-  return c.invalid(name, " must be at most ", kMaxRank, " int32 or int64 values");
+  return c.invalid("% must be at most % int32 or int64 values", name, kMaxRank);
 }
 
 inline size_t word_size(const Context& c) { return element_size(c.input_type(0)); }

@@ -16,12 +16,12 @@ struct Transpose {
     Permutation* state = c.make_state<Permutation>();
     if (!state) return c.out_of_memory();
     const Span<const int64_t> perm = c.attribute_ints("perm");
-    if (perm.size > kMaxRank) return c.invalid("perm has more than ", kMaxRank, " axes");
+    if (perm.size > kMaxRank) return c.invalid("perm has more than % axes", kMaxRank);
     state->rank = static_cast<uint32_t>(perm.size);
     uint32_t seen = 0;
     for (uint32_t i = 0; i < state->rank; ++i) {
       if (perm[i] < 0 || perm[i] >= state->rank || seen >> perm[i] & 1)
-        return c.invalid("perm ", perm, " is not a permutation");
+        return c.invalid("perm % is not a permutation", perm);
       seen |= 1u << perm[i];
       state->axes[i] = static_cast<uint32_t>(perm[i]);
     }
@@ -32,7 +32,7 @@ struct Transpose {
     const Permutation perm = permutation(c);
     const Shape& input = c.input_shape(0);
     if (perm.rank != input.rank)
-      return c.invalid("perm has ", perm.rank, " axes for the input ", input.span());
+      return c.invalid("perm has % axes for the input %", perm.rank, input.span());
     return set_permuted(c, perm);
   }
 

@@ -31,7 +31,7 @@ inline Status read_auto_pad(Context& c, WindowAttributes* w) {
   else if (text == String("VALID"))
     w->auto_pad = AutoPad::kValid;
   else
-    return c.invalid("auto_pad \"", text, "\" is unknown");
+    return c.invalid("auto_pad \"%\" is unknown", text);
   return Status::kOk;
 }
 
@@ -41,8 +41,8 @@ inline Status check_kernel(Context& c, const WindowAttributes& w) {
   for (uint32_t i = 0; i < w.rank; ++i)
     if (w.kernel[i] < 1 || w.kernel[i] > kWindowLimit ||
         (w.kernel[i] - 1) * w.dilation[i] >= kWindowLimit)
-      return c.invalid("a kernel of ", w.kernel[i], " with dilation ", w.dilation[i],
-                       " is outside 1 to ", kWindowLimit);
+      return c.invalid("a kernel of % with dilation % is outside 1 to %", w.kernel[i],
+                       w.dilation[i], kWindowLimit);
   return Status::kOk;
 }
 
@@ -52,12 +52,10 @@ inline Status read_window(Context& c, WindowAttributes* w) {
   auto read_list = [&](String name, size_t n, int64_t least, auto put) -> Status {
     Span<const int64_t> list = c.attribute_ints(name);
     if (list.empty()) return Status::kOk;
-    if (list.size != n)
-      return c.invalid(name, " has ", list.size, " entries, ", n, " are needed");
+    if (list.size != n) return c.invalid("% has % entries, % are needed", name, list.size, n);
     for (size_t i = 0; i < n; ++i) {
       if (list[i] < least || list[i] > kWindowLimit)
-        return c.invalid(name, " ", list, " has an entry outside ", least, " to ",
-                         kWindowLimit);
+        return c.invalid("% % has an entry outside % to %", name, list, least, kWindowLimit);
       put(i, list[i]);
     }
     return Status::kOk;
@@ -77,8 +75,8 @@ inline Status place_window(Context& c, const WindowAttributes& a, const Shape& i
                            Window* w, ptrdiff_t* pad_after) {
   constexpr int64_t kLimit = 1 << 30;
   if (in.rank != a.rank + 2)
-    return c.invalid("input 0 of shape ", in.span(), " has ", in.rank, " dimensions, ",
-                     a.rank + 2, " are needed");
+    return c.invalid("input 0 of shape % has % dimensions, % are needed", in.span(), in.rank,
+                     a.rank + 2);
   *w = Window();
   for (uint32_t i = 0; i < a.rank; ++i) {
     uint32_t d = 3 - a.rank + i;
@@ -94,8 +92,9 @@ inline Status place_window(Context& c, const WindowAttributes& a, const Shape& i
       if (a.auto_pad == AutoPad::kValid) before = after = 0;
       int64_t room = size + before + after - reach;
       if (room < 0)
-        return c.invalid("a kernel that covers ", reach, " does not fit into dimension ", 2 + i,
-                         " of ", in.span(), " with padding ", before, " and ", after);
+        return c.invalid(
+            "a kernel that covers % does not fit into dimension % of % with padding % and %", reach,
+            2 + i, in.span(), before, after);
       count = (a.ceil_mode ? room + a.stride[i] - 1 : room) / a.stride[i] + 1;
       // A window must begin inside the input or the padding before it.
       if (a.ceil_mode && (count - 1) * a.stride[i] >= size + before) --count;

@@ -20,8 +20,14 @@ namespace {
 
 #if defined(__x86_64__)
 enum Call : long {
-  kClose = 3, kLseek = 8, kMmap = 9, kMunmap = 11, kFutex = 202, kAffinity = 204,
-  kClock = 228, kOpenat = 257,
+  kClose = 3,
+  kLseek = 8,
+  kMmap = 9,
+  kMunmap = 11,
+  kFutex = 202,
+  kAffinity = 204,
+  kClock = 228,
+  kOpenat = 257,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long r10 __asm__("r10") = d;
@@ -36,8 +42,14 @@ long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 
 }
 #elif defined(__aarch64__)
 enum Call : long {
-  kOpenat = 56, kClose = 57, kLseek = 62, kFutex = 98, kClock = 113, kAffinity = 123,
-  kMunmap = 215, kMmap = 222,
+  kOpenat = 56,
+  kClose = 57,
+  kLseek = 62,
+  kFutex = 98,
+  kClock = 113,
+  kAffinity = 123,
+  kMunmap = 215,
+  kMmap = 222,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long x8 __asm__("x8") = number;
@@ -152,9 +164,7 @@ void unmap_file(const Mapping& mapping) {
 #if defined(__x86_64__)
 namespace {
 void cpuid(uint32_t leaf, uint32_t (&r)[4]) {
-  __asm__ volatile("cpuid"
-                   : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
-                   : "a"(leaf), "c"(0));
+  __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
 }
 bool bit(uint32_t word, int i) { return word >> i & 1; }
 }  // namespace

@@ -1,4 +1,5 @@
-// WebAssembly without an operating system: a first-fit allocator over the linear memory, one thread.
+// WebAssembly without an operating system: a first-fit allocator over the linear memory, one
+// thread.
 #include "core/platform.h"
 
 extern "C" unsigned char __heap_base;
@@ -55,7 +56,9 @@ void release(void*, void* memory, size_t bytes) {
   while (*link && *link < block) link = &(*link)->next;
   block->next = *link;
   *link = block;
-  auto end = [](Block* b) { return reinterpret_cast<Block*>(reinterpret_cast<char*>(b) + b->size); };
+  auto end = [](Block* b) {
+    return reinterpret_cast<Block*>(reinterpret_cast<char*>(b) + b->size);
+  };
   if (block->next && end(block) == block->next) {
     block->size += block->next->size;
     block->next = block->next->next;

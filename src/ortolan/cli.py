@@ -153,13 +153,15 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
         *summary.metadata,
     ]
     table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in facts:
         table.add_row(f"[bold]{escape(name)}[/]", escape(text))
     console.print(table)
     for title, values in (("Inputs", summary.inputs), ("Outputs", summary.outputs)):
         console.print(_value_table(title, values))
     operators = Table(title="Operators", title_justify="left")
-    operators.add_column("operator")
+    operators.add_column("operator", overflow="fold")
     operators.add_column("since", justify="right")
     operators.add_column("nodes", justify="right")
     for item in summary.operators:
@@ -168,7 +170,7 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
     console.print(operators)
     weights = Table(title=f"Largest weights (up to {_LARGEST})", title_justify="left")
     for column in ("name", "type", "shape"):
-        weights.add_column(column)
+        weights.add_column(column, overflow="fold")
     weights.add_column("bytes", justify="right")
     for weight in summary.initializers[:_LARGEST]:
         shape = str(list(weight.dims))
@@ -181,7 +183,7 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
 def _value_table(title: str, values: tuple[ValueSummary, ...]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in ("name", "type", "shape"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for value in values:
         sizes = ", ".join("?" if size is None else str(size) for size in value.shape or ())
         shape = "unknown" if value.shape is None else f"[{sizes}]"

@@ -1,6 +1,6 @@
 // Exports every function of core/math.h over arrays, for tests/test_math.py:
 // math_<function>_<type> works through full vectors and a partial one, scalar_<function>_<type>
-// element by element.
+// element by element. Also the lane-wise functions and the reductions of kernels/simd.h.
 #include "core/math.h"
 #include "kernels/simd.h"
 
@@ -28,48 +28,61 @@ ORTOLAN_INLINE void by_elements(Function function, T* out, size_t n, const In*..
 }  // namespace
 
 #define PROBE extern "C" [[gnu::visibility("default")]] void
-#define CALL_UNARY(name) [](auto x) { return math::name(x); }
-#define CALL_BINARY(name) [](auto x, auto y) { return math::name(x, y); }
-
-#define UNARY_OF(name, suffix, T)                                \
-  PROBE math_##name##_##suffix(const T* x, T* out, size_t n) {   \
-    by_vectors(CALL_UNARY(name), out, n, x);                     \
-  }                                                              \
-  PROBE scalar_##name##_##suffix(const T* x, T* out, size_t n) { \
-    by_elements(CALL_UNARY(name), out, n, x);                    \
+#define UNARY_OF(space, name, suffix, T)                           \
+  PROBE math_##name##_##suffix(const T* x, T* out, size_t n) {     \
+    by_vectors([](auto a) { return space::name(a); }, out, n, x);  \
+  }                                                                \
+  PROBE scalar_##name##_##suffix(const T* x, T* out, size_t n) {   \
+    by_elements([](auto a) { return space::name(a); }, out, n, x); \
   }
-#define BINARY_OF(name, suffix, T)                                           \
-  PROBE math_##name##_##suffix(const T* x, const T* y, T* out, size_t n) {   \
-    by_vectors(CALL_BINARY(name), out, n, x, y);                             \
-  }                                                                          \
-  PROBE scalar_##name##_##suffix(const T* x, const T* y, T* out, size_t n) { \
-    by_elements(CALL_BINARY(name), out, n, x, y);                            \
+#define BINARY_OF(space, name, suffix, T)                                        \
+  PROBE math_##name##_##suffix(const T* x, const T* y, T* out, size_t n) {       \
+    by_vectors([](auto a, auto b) { return space::name(a, b); }, out, n, x, y);  \
+  }                                                                              \
+  PROBE scalar_##name##_##suffix(const T* x, const T* y, T* out, size_t n) {     \
+    by_elements([](auto a, auto b) { return space::name(a, b); }, out, n, x, y); \
   }
-#define UNARY(name) UNARY_OF(name, f32, float) UNARY_OF(name, f64, double)
-#define BINARY(name) BINARY_OF(name, f32, float) BINARY_OF(name, f64, double)
+#define UNARY(space, name) UNARY_OF(space, name, f32, float) UNARY_OF(space, name, f64, double)
+#define BINARY(space, name) BINARY_OF(space, name, f32, float) BINARY_OF(space, name, f64, double)
 
-UNARY(exp)
-UNARY(expm1)
-UNARY(log)
-UNARY(log1p)
-UNARY(tanh)
-UNARY(sigmoid)
-UNARY(erf)
-UNARY(sin)
-UNARY(cos)
-UNARY(tan)
-UNARY(asin)
-UNARY(acos)
-UNARY(atan)
-UNARY(sinh)
-UNARY(cosh)
-UNARY(asinh)
-UNARY(acosh)
-UNARY(atanh)
-UNARY(sqrt)
-UNARY(floor)
-UNARY(ceil)
-UNARY(trunc)
-UNARY(round_even)
-BINARY(pow)
-BINARY(fmod)
+UNARY(math, exp)
+UNARY(math, expm1)
+UNARY(math, log)
+UNARY(math, log1p)
+UNARY(math, tanh)
+UNARY(math, sigmoid)
+UNARY(math, erf)
+UNARY(math, sin)
+UNARY(math, cos)
+UNARY(math, tan)
+UNARY(math, asin)
+UNARY(math, acos)
+UNARY(math, atan)
+UNARY(math, sinh)
+UNARY(math, cosh)
+UNARY(math, asinh)
+UNARY(math, acosh)
+UNARY(math, atanh)
+UNARY(math, sqrt)
+UNARY(math, floor)
+UNARY(math, ceil)
+UNARY(math, trunc)
+UNARY(math, round_even)
+BINARY(math, pow)
+BINARY(math, fmod)
+BINARY(ORTOLAN_ISA, minimum)
+BINARY(ORTOLAN_ISA, maximum)
+BINARY(ORTOLAN_ISA, at_least)
+BINARY(ORTOLAN_ISA, at_most)
+
+// out: sum, minimum and maximum of each full vector's lanes.
+PROBE reduce_f32(const float* x, float* out, size_t n) {
+  using namespace ortolan::ORTOLAN_ISA;
+  for (size_t i = 0; i + kLanes <= n; i += kLanes) {
+    F v = load<F>(x + i);
+    *out++ = reduce_sum(v);
+    *out++ = reduce_min(v);
+    *out++ = reduce_max(v);
+  }
+}
+PROBE lanes(size_t* out) { *out = ortolan::ORTOLAN_ISA::kLanes; }

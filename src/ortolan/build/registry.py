@@ -239,7 +239,8 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
         "extern const KernelInfo kKernels[] = {", *(f"    {k}," for k in tables.kernels), "    {}};",
         "extern const uint8_t kSignatures[] = {"
         + ", ".join(map(str, signatures or b"\0")) + "};",
-        "Status invoke(uint16_t function, Context& c) {", "  switch (function) {",
+        "Status invoke(uint16_t function, [[maybe_unused]] Context& c) {",
+        "  switch (function) {",
         *(f"    case {number}: return {name}(c);" for name, number in functions.numbers.items()),
         "  }", "  return Status::kOk;", "}", "}  // namespace ortolan", "",
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from ortolan.catalog.types import (
     type_set,
 )
 
+# Layout "transpose": kernels read any layout and write any other, since the rank may change.
 _REDUCIBLE = FLOATS | INDEX
 _BYTES = type_set("int8", "uint8")
 
@@ -20,7 +21,7 @@ _BYTES = type_set("int8", "uint8")
 def _by_attribute(name: str, versions: str, types: TypeSet) -> Operator:
     return op(
         name, versions, "data:T", "reduced:T", "axes:ints keepdims:int=1", types={"T": types},
-        prepare="plain", infer="Reduce::infer", layout="axis",
+        prepare="plain", infer="Reduce::infer", layout="transpose",
     )  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def _by_input(name: str, versions: str, types: TypeSet) -> Operator:
     return op(
         name, versions, "data:T axes?:I", "reduced:T",
         "keepdims:int=1 noop_with_empty_axes:int=0", types={"T": types, "I": INT64},
-        prepare="plain", infer="Reduce::infer", layout="axis", value_inputs=(1,),
+        prepare="plain", infer="Reduce::infer", layout="transpose", value_inputs=(1,),
     )  # fmt: skip
 
 
@@ -52,11 +53,11 @@ def _arg(name: str) -> tuple[Operator, ...]:
     return (
         op(
             name, "1-11", "data:T", "reduced:I", "axis:int=0 keepdims:int=1",
-            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer", layout="axis",
+            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer", layout="transpose",
         ),
         op(
             name, "12-", "data:T", "reduced:I", "axis:int=0 keepdims:int=1 select_last_index:int=0",
-            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer", layout="axis",
+            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer", layout="transpose",
         ),
     )  # fmt: skip
 

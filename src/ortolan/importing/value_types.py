@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from onnx import GraphProto, TypeProto, ValueInfoProto
 
+from ortolan import errors
+
 __all__ = ["mend_value_infos"]
 
 # What exporters write for "any size". As names they would say that all such sizes are equal.
@@ -18,6 +20,9 @@ def mend_value_infos(graph: GraphProto, own: Mapping[str, str]) -> None:
     Args:
         graph: the graph, changed in place.
         own: the names that the graph defines.
+
+    Raises:
+        NotImplemented: a value is a map.
     """
     constants = {tensor.name for tensor in graph.initializer}
     inputs = {info.name: info for info in graph.input}
@@ -34,7 +39,7 @@ def mend_value_infos(graph: GraphProto, own: Mapping[str, str]) -> None:
         if source is not None:
             info.type.CopyFrom(source.type)
     for info in _all_infos(graph):
-        _mend_type(info.type)
+        _mend_type(info.type, info.name)
 
 
 def _all_infos(graph: GraphProto) -> Iterator[ValueInfoProto]:
@@ -43,7 +48,7 @@ def _all_infos(graph: GraphProto) -> Iterator[ValueInfoProto]:
     yield from graph.value_info
 
 
-def _mend_type(type_: TypeProto) -> None:
+def _mend_type(type_: TypeProto, name: str) -> None:
     match type_.WhichOneof("value"):
         case "tensor_type":
             for dim in type_.tensor_type.shape.dim:
@@ -51,6 +56,11 @@ def _mend_type(type_: TypeProto) -> None:
                 if dim.dim_param.strip().lower() in _NO_NAMES if named else dim.dim_value < 0:
                     dim.ClearField("dim_param" if named else "dim_value")
         case "sequence_type":
-            _mend_type(type_.sequence_type.elem_type)
+            _mend_type(type_.sequence_type.elem_type, name)
         case "optional_type":
-            _mend_type(type_.optional_type.elem_type)
+            _mend_type(type_.optional_type.elem_type, name)
+        case "map_type":
+            raise errors.NotImplemented(
+                f'the value "{name}" is a map (a dictionary), which Ortolan does not support: '
+                "export the model without ZipMap"
+            )

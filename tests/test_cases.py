@@ -1,0 +1,163 @@
+"""Runs every operator case in this machine's runtime: each instruction set, and two threads.
+
+The cases are data that all runtimes share; tests/cases/README.md tells their form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import cases_bundle
+import cases_lib as lib
+import cases_oracle
+import cases_variants
+import numpy as np
+import pytest
+
+import ortolan
+from ortolan.build.targets import host_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """Session options that every case must stand."""
+
+    instruction_set: int
+    threads: int
+
+    def __str__(self) -> str:
+        name = host_target().instruction_sets[self.instruction_set].name
+        return name if self.threads == 1 else f"{name}-{self.threads}-threads"
+
+
+def _level() -> int:
+    names = [item.name for item in host_target().instruction_sets]
+    return names.index(ortolan.runtime_info()["instruction_set"])
+
+
+def _configurations() -> list[Configuration]:
+    levels = range(len(host_target().instruction_sets))
+    return [*(Configuration(level, 1) for level in levels), Configuration(_level(), 2)]
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Mapping[str, Mapping[str, Any]]:
+    """The converted cases by their ids."""
+    return {entry["id"]: entry for entry in cases_bundle.ensure()["cases"]}
+
+
+def run_case(entry: Mapping[str, Any], configuration: Configuration) -> list[str]:
+    """What is wrong with the results of a converted case.
+
+    Raises:
+        ortolan.OrtolanError: the runtime refused it.
+    """
+    options = ortolan.SessionOptions()
+    options.intra_op_num_threads = configuration.threads
+    options.add_session_config_entry("ortolan.instruction_set", str(configuration.instruction_set))
+    content = (cases_bundle.FOLDER / entry["model"]).read_bytes()
+    session = ortolan.InferenceSession(content, options)
+    results = session.run(None, cases_bundle.arrays(entry["inputs"]))
+    expected = cases_bundle.arrays(entry["outputs"])
+    names = [output.name for output in session.get_outputs()]
+    assert entry["error"] is not None or names == list(expected)
+    found = []
+    for name, result in zip(names, results, strict=True):
+        if entry["error"] is None:
+            text = lib.differences(result, expected[name], entry["tolerance"])
+            found += [f"{name}: {text}"] if text else []
+    return found
+
+
+@pytest.mark.parametrize("configuration", _configurations(), ids=str)
+@pytest.mark.parametrize("case_id", cases_variants.all_cases())
+def test_case(
+    case_id: str, configuration: Configuration, bundle: Mapping[str, Mapping[str, Any]]
+) -> None:
+    if configuration.instruction_set > _level():
+        pytest.skip(f"this machine has no {configuration}")
+    entry = bundle[case_id]
+    if "skip" in entry:
+        if not cases_oracle.HAS_ONNXRUNTIME:
+            pytest.skip(entry["skip"])
+        pytest.fail(f"{entry['skip']}: state the outputs in the case")
+    if entry["error"] is None:
+        assert entry.get("refusal", "") == ""
+        assert run_case(entry, configuration) == []
+    elif "refusal" in entry:
+        assert entry["error"] in entry["refusal"]
+    else:
+        with pytest.raises(ortolan.OrtolanError) as caught:
+            run_case(entry, configuration)
+        assert entry["error"] in str(caught.value)
+
+
+def test_every_operator_has_cases() -> None:
+    """At least three for an operator that succeed, and one for each of its catalog entries."""
+    cases = [case for case in lib.load_cases() if case.error is None]
+    counts = Counter((case.domain, case.operator) for case in cases)
+    few = {
+        f"{entry.domain or 'ai.onnx'}:{entry.name}": counts[entry.domain, entry.name]
+        for entry in cases_variants.entries()
+        if counts[entry.domain, entry.name] < 3
+    }
+    assert few == {}
+    covered = [case.entry for case in cases]
+    none = [
+        f"{entry.name} {entry.since}-{entry.until}"
+        for entry in cases_variants.entries()
+        if entry not in covered
+    ]
+    assert none == []
+
+
+def test_every_type_has_a_case() -> None:
+    cases = list(cases_variants.all_cases().values())
+    missing = []
+    for entry in cases_variants.entries():
+        own = [case for case in cases if case.entry is entry]
+        for types in cases_variants.missing_types(entry, own):
+            missing.append(f"{entry.name} {entry.since}-{entry.until}: {types}")
+    assert missing == []
+
+
+def test_cases_are_of_the_catalog() -> None:
+    unknown = {case.id for case in lib.load_cases() if case.entry is None}
+    assert unknown == set()
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "is_equal"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], True),
+        ([1.0, 2.00001], [1.0, 2.0], True),
+        ([1.0, 2.001], [1.0, 2.0], False),
+        ([1.0, 1000.0], [1.005, 1000.0], True),
+        ([1e-8], [0.0], True),
+        ([1e-6], [0.0], False),
+        ([np.nan], [np.nan], True),
+        ([np.nan], [1.0], False),
+        ([1.0], [np.nan], False),
+        ([np.inf], [np.inf], True),
+        ([np.inf], [-np.inf], False),
+        ([np.inf], [1.0], False),
+        ([1.0], [np.inf], False),
+        ([np.nan], [np.inf], False),
+        ([np.nan, np.nan], [np.nan, 1.0], False),
+        ([[1.0]], [1.0], False),
+        ([], [], True),
+    ],
+)
+def test_comparison(got: list[float], expected: list[float], is_equal: bool) -> None:
+    pair = np.array(got, np.float32), np.array(expected, np.float32)
+    assert (lib.differences(*pair) == "") == is_equal
+
+
+def test_comparison_of_other_types() -> None:
+    assert lib.differences(np.array([1, 2]), np.array([1, 2])) == ""
+    assert lib.differences(np.array([1, 2]), np.array([1, 3])) == "elements differ"
+    assert "instead of" in lib.differences(np.array([1.0]), np.array([1.0], np.float32))
+    assert lib.differences(np.array([1.1]), np.array([1.0]), tolerance=0.2) == ""

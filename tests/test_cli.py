@@ -1,0 +1,179 @@
+"""The command line, in the process and once as a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+
+from ortolan import cli
+from ortolan.conversion import convert
+from ortolan.ortformat import read
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MODEL = """
+<ir_version: 8, opset_import: ["" : 17], producer_name: "house", metadata_props: ["author": "us"]>
+g (float[N, 3] x) => (float[N, 2] y) <float[3, 2] w = {1, 2, 3, 4, 5, 6}>
+{
+  m = MatMul (x, w)
+  y = Relu (m)
+}
+"""
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Runs the command line; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["ortolan", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    code = stopped.value.code
+    assert isinstance(code, int | None)
+    return code or 0
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small model in a folder of its own."""
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(MODEL), path)
+    return path
+
+
+def test_convert_writes_beside_the_model(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "convert", model) == 0
+    written = model.with_suffix(".ort")
+    assert written.read_bytes() == convert(model)
+    output = capsys.readouterr().out
+    assert f"{model.stat().st_size:,} -> {written.stat().st_size:,} bytes" in output
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.onnx", "model.ort"]
+
+
+def test_convert_takes_a_file_a_folder_and_a_level(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "other.ort"
+    target.write_bytes(b"old")
+    assert call(monkeypatch, "convert", model, "-o", target, "--level", "disable") == 0
+    assert target.read_bytes() == convert(model, level="disable")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert call(monkeypatch, "convert", model, "--output", folder) == 0
+    assert (folder / "model.ort").is_file()
+
+
+def test_convert_takes_a_folder_of_models_and_names_those_that_fail(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    (below / "copy.onnx").write_bytes(model.read_bytes())
+    (below / "bad.onnx").write_bytes(b"no model")
+    out = tmp_path / "out"
+    assert call(monkeypatch, "convert", tmp_path, "-o", out) == 1
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*.ort"))
+    assert found == [str(Path("below", "copy.ort")), "model.ort"]
+    output = capsys.readouterr()
+    assert "2 converted, 1 failed" in output.out
+    assert "bad.onnx: not an ONNX model" in output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["convert", "{folder}/none.onnx"], "none.onnx: cannot be read (No such file"),
+        (["convert", "{folder}/empty"], "empty: there is no .onnx file in this folder"),
+        (["convert", "{model}", "-o", "{model}"], "model.onnx: this is the model itself"),
+        (["convert", "{model}", "-o", "{folder}/no/m.ort"], "no: there is no such folder"),
+        (["convert", "{model}", "--level", "fast"], 'there is no level "fast"'),
+        (["convert", "{folder}/unknown.onnx"], "ai.onnx.ml:Binarizer:1 (1 node)"),
+        (["inspect", "{folder}/none.ort"], "none.ort: cannot be read (No such file"),
+        (["inspect", "{folder}/bad.ort"], "bad.ort: damaged or no ORT format file"),
+        (["inspect", "{folder}/text.onnx"], "text.onnx: not an ONNX model"),
+    ],
+)
+def test_what_a_user_did_wrong_is_one_line(
+    arguments: list[str],
+    text: str,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = model.parent
+    (folder / "empty").mkdir()
+    (folder / "bad.ort").write_bytes(convert(model)[:100])
+    (folder / "text.onnx").write_text("hello")
+    unknown = onnx.parser.parse_model(MODEL.replace("Relu", "ai.onnx.ml.Binarizer"))
+    onnx.save(unknown, folder / "unknown.onnx")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    given = [argument.format(folder=folder, model=model) for argument in arguments]
+    assert call(monkeypatch, *given) == 1
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ")
+    assert text in output.err
+    assert output.err.count("\n") == 1
+    assert "Traceback" not in output.err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_unknown_operators_can_be_allowed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx.save(onnx.parser.parse_model(MODEL.replace("Relu", "ai.onnx.ml.Binarizer")), model)
+    assert call(monkeypatch, "convert", model, "--allow-unknown-operators") == 0
+    nodes = read(model.with_suffix(".ort").read_bytes()).model.graph.nodes
+    assert [node.op_type for node in nodes] == ["MatMul", "Binarizer"]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "ort"])
+def test_inspect_tells_what_is_in_a_model(
+    kind: str,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    convert(model, model.with_suffix(".ort"), level="disable")
+    file = model.with_suffix(f".{kind}")
+    assert call(monkeypatch, "inspect", file, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [(o["name"], o["since_version"], o["count"]) for o in summary["operators"]] == [
+        ("MatMul", 13, 1), ("Relu", 14, 1),
+    ]  # fmt: skip
+    assert summary["inputs"] == [{"name": "x", "type": "tensor(float)", "shape": ["N", 3]}]
+    assert (summary["initializer_bytes"], summary["metadata"]) == (24, [["author", "us"]])
+    assert call(monkeypatch, "inspect", file) == 0
+    output = capsys.readouterr().out
+    for text in ("MatMul", "tensor(float)", "[N, 3]", "house", "author", "ORT format 6"):
+        assert text in output
+
+
+def test_program_runs_and_explains_itself(model: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for arguments, text in (
+        (["--help"], "convert"),
+        (["convert", "--help"], "--level"),
+        (["convert", str(model)], "model.ort"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "ortolan.cli", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert text in done.stdout
+
+
+def test_help_does_not_wait_for_onnx() -> None:
+    code = "import sys, ortolan.cli; print('onnx' in sys.modules, 'numpy' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["False", "False"]
