@@ -31,8 +31,6 @@ import cases_lib as lib
 import cases_oracle
 import cases_variants
 import numpy as np
-import onnx
-from onnx import helper
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cases"
@@ -118,9 +116,7 @@ def tensors(arrays: Mapping[str, lib.Array]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "type": onnx.TensorProto.DataType.Name(
-                helper.np_dtype_to_tensor_dtype(array.dtype)
-            ).lower(),
+            "type": lib.type_name(array.dtype),
             "shape": list(array.shape),
             "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
         }

@@ -143,6 +143,11 @@ def numpy_type(name: str) -> np.dtype[Any]:
     return helper.tensor_dtype_to_np_dtype(int(data_type(name)))
 
 
+def type_name(dtype: np.dtype[Any]) -> str:
+    """ONNX's name of a numpy type, such as "float" for float32."""
+    return DataType(helper.np_dtype_to_tensor_dtype(dtype)).onnx_name
+
+
 def make_array(spec: Spec) -> Array:
     """The tensor that a case states.
 
@@ -164,14 +169,6 @@ def make_array(spec: Spec) -> Array:
         case other:
             raise ValueError(f'a tensor has neither "data" nor a known "random": {other!r}')
     return np.asarray(drawn).astype(dtype)
-
-
-def make_spec(array: Array) -> Spec:
-    """The other way round: a tensor as a case states it."""
-    name = onnx.TensorProto.DataType.Name(helper.np_dtype_to_tensor_dtype(array.dtype)).lower()
-    values = array.astype(np.float64) if array.dtype.kind == "V" else array
-    data = [str(x) if x != x or x in (np.inf, -np.inf) else x for x in values.ravel().tolist()]
-    return {"type": name, "shape": list(array.shape), "data": data}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,18 +58,19 @@ struct ConvArgs {
   Epilogue epilogue;  // its matrix is [batch * out pixels][outputs]
 };
 
-// How a shape is computed: rows are output pixels, each reads `segments` runs of `run` floats.
+// How a shape is computed. Rows are output pixels; each reads, for every segment of the kernel, a
+// run of neighbouring input floats.
 struct ConvPlan {
   bool is_product;  // 1x1: the input is the matrix A
   bool is_merged;   // a segment is a kernel row, else one tap
   size_t segments;
   size_t pixels;  // of a run
-  size_t run;
-  size_t panels;    // of one group
-  size_t block;     // rows of a work unit
+  size_t run;     // floats of a run
+  size_t panels;  // of one group
+  size_t block;   // rows of a work unit
   size_t blocks;
-  size_t zeros;     // floats
-  size_t patches;   // floats
+  size_t zeros;    // floats
+  size_t patches;  // floats
 };
 
 // Output columns whose kernel rows reach beyond the input's row.
@@ -83,15 +84,15 @@ ORTOLAN_INLINE size_t border_columns(const Window& w) {
 ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
   // With more channels, single taps are long enough and copies at the border cost more.
   constexpr size_t kMergedChannels = 4;
-  constexpr size_t kPointers = 4096;
-  constexpr size_t kUnits = 16;  // at least, so that threads get equal shares
+  constexpr size_t kPointers = 4096;  // of a block, to stay in the first-level cache
+  constexpr size_t kUnits = 16;       // at least, so that threads get equal shares
   const Window& w = s.window;
   ConvPlan p = {};
-  bool is_unit = s.groups == 1 && w.taps() == 1;
-  for (int i = 0; i < 3; ++i) is_unit = is_unit && w.in[i] == w.out[i] && w.pad[i] == 0;
-  p.is_product = is_unit;
-  p.is_merged = s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 &&
-                s.channels <= kMergedChannels;
+  p.is_product = s.groups == 1 && w.taps() == 1;
+  for (int i = 0; i < 3; ++i)
+    p.is_product = p.is_product && w.in[i] == w.out[i] && w.pad[i] == 0 && w.stride[i] == 1;
+  p.is_merged =
+      s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 && s.channels <= kMergedChannels;
   p.pixels = p.is_merged ? w.kernel[2] : 1;
   p.run = p.pixels * s.group_channels();
   p.segments = p.is_merged ? w.kernel[0] * w.kernel[1] : w.taps();
@@ -100,7 +101,6 @@ ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
   const size_t panels = max<size_t>(p.panels * s.groups, 1);
   p.block = rows_per_block(s.rows(), max<size_t>(limit, 1), (kUnits + panels - 1) / panels);
   p.blocks = (s.rows() + p.block - 1) / p.block;
-  if (p.is_product) return p;
   p.zeros = max(p.run, s.channels);
   if (p.is_merged) {
     const size_t image_rows = p.block / max<size_t>(w.out[2], 1) + 2;
@@ -112,6 +112,7 @@ ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
 // Bytes of scratch that each thread needs, aligned to 16.
 ORTOLAN_INLINE size_t conv_scratch_size(const ConvShape& s) {
   const ConvPlan p = plan_conv(s);
+  if (p.is_product) return 0;
   return p.segments * p.block * sizeof(float*) + (p.zeros + p.patches) * sizeof(float);
 }
 
@@ -177,19 +178,21 @@ class PointerBuilder {
   void add_runs(const float* row, ptrdiff_t x, const float** out, size_t count) {
     const Window& w = args_.shape.window;
     const ptrdiff_t step = w.stride[2], slack = w.in[2] - plan_.pixels - x;
+    const ptrdiff_t channels = args_.shape.channels;
     const size_t begin = min<size_t>(count, x < 0 ? (step - 1 - x) / step : 0);
     const size_t end = max(begin, min<size_t>(count, slack < 0 ? 0 : slack / step + 1));
     size_t i = 0;
-    for (; i < (row ? begin : count); ++i, x += step) out[i] = border_run(row, x);
-    const float* inside = row + x * static_cast<ptrdiff_t>(args_.shape.channels);
-    for (; i < end; ++i, x += step, inside += step * args_.shape.channels) out[i] = inside;
+    if (!row)
+      for (; i < count; ++i) out[i] = zeros_;
+    for (; i < begin; ++i, x += step) out[i] = border_run(row, x);
+    for (; i < end; ++i, x += step) out[i] = row + x * channels;
     for (; i < count; ++i, x += step) out[i] = border_run(row, x);
   }
 
   // A run that is not inside: zeros, or a copy of what is inside among zeros.
   const float* border_run(const float* row, ptrdiff_t x) {
     const ptrdiff_t width = args_.shape.window.in[2], pixels = plan_.pixels;
-    if (!row || x + pixels <= 0 || x >= width) return zeros_;
+    if (x + pixels <= 0 || x >= width) return zeros_;
     float* patch = patch_;
     patch_ += plan_.run;
     const size_t channels = args_.shape.channels;
@@ -228,27 +231,39 @@ ORTOLAN_INLINE size_t conv_units(const ConvShape& s) {
   return plan.blocks * s.groups * plan.panels;
 }
 
+// Calls body(row, rows, panel0, panel1) for the blocks that units [begin, end) touch, with the
+// range of panels, counted through all groups.
+template <class Body>
+ORTOLAN_INLINE void for_each_block(const ConvShape& s, const ConvPlan& plan, size_t begin,
+                                   size_t end, Body body) {
+  const size_t panels = s.groups * plan.panels;
+  while (begin < end) {
+    const size_t panel = begin % panels, row = begin / panels * plan.block;
+    const size_t count = min(end - begin, panels - panel);
+    body(row, min(plan.block, s.rows() - row), panel, panel + count);
+    begin += count;
+  }
+}
+
 // Units [begin, end), with conv_scratch_size bytes of scratch of this thread's own.
 ORTOLAN_NOINLINE inline void conv_run_units(const ConvArgs& args, size_t begin, size_t end,
                                             void* scratch) {
   const ConvShape& s = args.shape;
   const ConvPlan plan = plan_conv(s);
-  const size_t panels = s.groups * plan.panels;
-  PointerBuilder builder(args, plan, scratch);
-  for (size_t unit = begin, next; unit < end; unit = next) {
-    const size_t panel = unit % panels, row = unit / panels * plan.block;
-    const size_t rows = min(plan.block, s.rows() - row);
-    next = min(end, unit - panel + panels);
-    if (plan.is_product) {
-      const GemmArgs g = {s.rows(),  s.outputs, s.channels, args.x,       s.channels,
-                          args.weights, args.y,  s.outputs,  args.epilogue};
-      gemm_rows_panels(g, row, row + rows, panel, panel + next - unit);
-      continue;
-    }
-    const float* const* pointers = builder.build(row, rows);
-    for (size_t p = panel; p < panel + next - unit; ++p)
-      conv_panel(args, plan, pointers, row, rows, p / plan.panels, p % plan.panels);
+  if (plan.is_product) {
+    GemmArgs g = {s.rows(),     s.outputs, s.channels, args.x,       s.channels,
+                  args.weights, args.y,    s.outputs,  args.epilogue};
+    return for_each_block(s, plan, begin, end,
+                          [&](size_t row, size_t rows, size_t panel0, size_t panel1) {
+                            gemm_rows_panels(g, row, row + rows, panel0, panel1);
+                          });
   }
+  PointerBuilder builder(args, plan, scratch);
+  for_each_block(s, plan, begin, end, [&](size_t row, size_t rows, size_t panel0, size_t panel1) {
+    const float* const* pointers = builder.build(row, rows);
+    for (size_t p = panel0; p < panel1; ++p)
+      conv_panel(args, plan, pointers, row, rows, p / plan.panels, p % plan.panels);
+  });
 }
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -34,11 +34,11 @@ struct DepthwiseTile {
   const DepthwiseRow* rows;
   size_t row_count;
   size_t channels;
-  size_t taps;               // of the whole kernel
-  size_t kx0, kx1;           // taps of a kernel row that meet the input, for the first column
+  size_t taps;                 // of the whole kernel
+  size_t kx0, kx1;             // taps of a kernel row that meet the input, for the first column
   ptrdiff_t inside0, inside1;  // input columns that exist, counted from the first column's tap 0
-  ptrdiff_t x;               // from a row's column 0 to that tap
-  size_t column_step;        // in the input, from one output column to the next
+  ptrdiff_t x;                 // from a row's column 0 to that tap
+  size_t column_step;          // in the input, from one output column to the next
   size_t tap_step;
   const float* weights;
   float* y;  // [columns][channels]
@@ -107,8 +107,7 @@ ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& tile) {
 #pragma unroll
       for (int i = 0; i < T; ++i) acc[i] += load<F>(t.residual + i * t.ld_residual + c);
 #pragma unroll
-    for (int i = 0; i < T; ++i)
-      store(t.y + i * t.channels + c, clamp_sums(acc[i], low, high));
+    for (int i = 0; i < T; ++i) store(t.y + i * t.channels + c, clamp_sums(acc[i], low, high));
   }
 }
 
@@ -207,7 +206,8 @@ class DepthwiseLine {
   // With stride 1, neighbouring columns are neighbours in the input, too.
   void narrow(size_t begin, size_t end) {
     const size_t C = args_.shape.channels;
-    const bool dense = window_.stride[2] == 1 && (!args_.epilogue.residual || tile_.ld_residual == C);
+    const bool dense =
+        window_.stride[2] == 1 && (!args_.epilogue.residual || tile_.ld_residual == C);
     const size_t inner = first_inner(), outer = last_inner();
     const float* x_end = args_.x + args_.shape.batch * window_.in_pixels() * C;
     for (size_t x = begin, count; x < end; x += count) {

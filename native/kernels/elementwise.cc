@@ -513,7 +513,10 @@ struct Clip {
   template <class T>
   static Status run(Context& c) {
     const Clip& state = c.state<Clip>();
+    // Of what an absent bound leaves, the standard excludes the infinities.
     ClipTo<T> clip = {lowest<T>(), highest<T>()};
+    if constexpr (is_same<T, float>) clip = {-__FLT_MAX__, __FLT_MAX__};
+    if constexpr (is_same<T, double>) clip = {-__DBL_MAX__, __DBL_MAX__};
     if (state.by_attributes) {
       if constexpr (is_float<T>) clip = {state.low, state.high};
     } else {

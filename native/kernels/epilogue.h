@@ -12,14 +12,14 @@ constexpr float kInfinity = __builtin_inff();
 enum class Activation : uint8_t {
   kNone,
   kRelu,
-  kClip,         // to [alpha, beta]
-  kLeakyRelu,    // alpha * x below zero
+  kClip,       // to [alpha, beta]
+  kLeakyRelu,  // alpha * x below zero
   kSigmoid,
   kTanh,
   kHardSigmoid,  // alpha * x + beta, clipped to [0, 1]
   kHardSwish,    // x * clip(x / 6 + 1 / 2, 0, 1)
   kSilu,
-  kGelu,         // exact, by erf
+  kGelu,  // exact, by erf
 };
 
 // For C[M][N]: C = activation(sum + bias + residual).

@@ -49,12 +49,12 @@ ORTOLAN_INLINE void pin(F& v) {
 
 // Where a tile's sums go: columns [0, last + kLanes) of the tile.
 struct TileOutput {
-  float* c;               // [rows][ldc], at the tile's first element
+  float* c;  // [rows][ldc], at the tile's first element
   size_t ldc;
   const float* bias;      // at the tile's first column, or null
   const float* residual;  // at the tile's first element, or null
   size_t ld_residual;
-  ptrdiff_t last;         // column of the last vector; less than its place when N is ragged
+  ptrdiff_t last;  // column of the last vector; less than its place when N is ragged
   Bounds bounds;
 };
 
@@ -126,15 +126,15 @@ struct TileInput {
   const float* const* rows;  // [segments][row_stride] or null
   size_t row_stride;
   size_t segments;
-  size_t offset;             // added to each pointer
-  size_t k;                  // floats of a row, or of a segment
-  const float* b;            // [segments * k][tile width]
-  const float* ahead;        // to fetch into the cache meanwhile, `ahead_step` floats per k
+  size_t offset;       // added to each pointer
+  size_t k;            // floats of a row, or of a segment
+  const float* b;      // [segments * k][tile width]
+  const float* ahead;  // to fetch into the cache meanwhile, `ahead_step` floats per k
   size_t ahead_step;
 };
 
-// Packed weights are used once per block of rows, so they come from memory; hardware notices too
-// late. A tile asks for a slice of the next panel while it computes. May point beyond the end.
+// A packed panel is used once per block of rows and comes from memory each time, which hardware
+// notices too late: a tile asks for a slice of the next panel. It may point beyond the last one.
 ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
   if constexpr (kWasm) return;
   __builtin_prefetch(ahead, 0, 2);
@@ -280,6 +280,7 @@ struct GemmArgs {
   Epilogue epilogue;
 };
 
+// Vectors that cover so many columns.
 ORTOLAN_INLINE size_t vectors_of(size_t columns) { return (columns + kLanes - 1) / kLanes; }
 
 // Panels that different threads may compute. A rest of less than a vector belongs to the panel
@@ -505,10 +506,12 @@ ORTOLAN_INLINE TileInput direct_input(const GemmArgs& g, size_t row) {
   return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b, nullptr, 0};
 }
 
-// Below so many rows, each row goes through several panels at once.
-constexpr size_t kFewRows = tile_rows(kTileVectors, 2) > 1   ? tile_rows(kTileVectors, 2)
-                            : tile_rows(kTileVectors, 1) > 1 ? tile_rows(kTileVectors, 1)
-                                                             : tile_rows(kTileVectors, 0);
+// The lowest tile of more than one row. Below that, a row goes through several panels at once.
+constexpr size_t few_rows() {
+  int level = kTileHeights - 1;
+  while (level && tile_rows(kTileVectors, level) == 1) --level;
+  return tile_rows(kTileVectors, level);
+}
 
 // Rows [row0, row1) of panels [panel, panel + kRowPanels), all whole.
 ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, size_t row1,
@@ -527,7 +530,7 @@ ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, s
 // Rows [row0, row1) of panels [panel0, panel1): what one thread of a static split computes.
 ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, size_t row1,
                                               size_t panel0, size_t panel1) {
-  if (row1 - row0 < kFewRows) {
+  if (row1 - row0 < few_rows()) {
     const size_t whole = min(panel1, g.N / kTileColumns);
     const bool has_rest = panel1 == panel_count(g.N) && g.N % kTileColumns;
     for (; panel0 + kRowPanels + (has_rest ? 1 : 0) <= whole; panel0 += kRowPanels)
@@ -539,9 +542,7 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
       multiply_panel(direct_input(g, row), g.epilogue, g.c, g.ldc, row, min(block, row1 - row), 0,
                      g.N, p);
 }
-ORTOLAN_INLINE void gemm(const GemmArgs& g) {
-  gemm_rows_panels(g, 0, g.M, 0, panel_count(g.N));
-}
+ORTOLAN_INLINE void gemm(const GemmArgs& g) { gemm_rows_panels(g, 0, g.M, 0, panel_count(g.N)); }
 
 // c[n] += sum over i < R of a[i] * b[i][n] for n in [begin, end), as far as whole vectors V reach;
 // answers where it stopped. Sums stay one chain in ascending i.

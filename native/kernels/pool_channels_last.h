@@ -12,7 +12,7 @@ enum class PoolKind : uint8_t { kMax, kAverage };
 // be rounded up: a window may begin inside the padding after the input.
 struct PoolArgs {
   PoolKind kind = PoolKind::kMax;
-  bool count_include_pad = false;   // average: padding counts as zeros, but nothing beyond it
+  bool count_include_pad = false;  // average: padding counts as zeros, but nothing beyond it
   ptrdiff_t pad_after[3] = {0, 0, 0};
   size_t batch = 1;
   size_t channels = 0;
@@ -149,8 +149,7 @@ ORTOLAN_NOINLINE inline void global_average_run_units(const float* x, size_t pix
     size_t c = first;
     for (; c + 4 * kLanes <= last; c += 4 * kLanes)
       average_pixels<F, 4>(in + c, pixels, channels, out + c);
-    for (; c + kLanes <= last; c += kLanes)
-      average_pixels<F, 1>(in + c, pixels, channels, out + c);
+    for (; c + kLanes <= last; c += kLanes) average_pixels<F, 1>(in + c, pixels, channels, out + c);
     for (; c < last; ++c) average_pixels<float, 1>(in + c, pixels, channels, out + c);
   }
 }

@@ -45,9 +45,14 @@ static void finish_integers(Finish how, const void* state, size_t columns, size_
 template <class T>
 static void finish_extremes(Finish, const void* state, size_t columns, size_t, const void*,
                             char* out, size_t stride) {
-  const T* values = static_cast<const T*>(state);
+  const Stored<T>* values = static_cast<const Stored<T>*>(state);
 #pragma clang loop vectorize(disable) unroll(disable)
-  for (size_t i = 0; i < columns; ++i, out += stride) store(out, values[i]);
+  for (size_t i = 0; i < columns; ++i, out += stride) {
+    if constexpr (is_same<T, bool>)
+      store<uint8_t>(out, values[i] != 0);
+    else
+      store(out, values[i]);
+  }
 }
 
 // What all reductions share. Axes are an attribute in old versions and an input since 18 (ReduceSum
@@ -152,8 +157,7 @@ template <class Op>
 struct ReduceExtremes : Reduce {
   template <class T>
   static Status run(Context& c) {
-    using S = Stored<T>;
-    return reduce(c, {ReduceRows<Op, S>::reducer(), finish_extremes<S>, Finish::kSum});
+    return reduce(c, {ReduceRows<Op, Stored<T>>::reducer(), finish_extremes<T>, Finish::kSum});
   }
 };
 

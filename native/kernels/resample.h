@@ -45,11 +45,14 @@ ORTOLAN_NOINLINE static void combine(float* out, const float* base, size_t n, co
   for (; i < n; ++i) combine_at<float, 1>(out, base, n, i, taps, count);
 }
 
-ORTOLAN_INLINE void copy_floats(float* out, const float* in, size_t n) {
-  if (n > 64) return copy(out, in, n * sizeof(float));
-  size_t i = 0;
-  for (; i + 4 <= n; i += 4) store(out + i, load<Vec<float, 4>>(in + i));
-  for (; i < n; ++i) out[i] = in[i];
+// The same as vectors of V, which may reach beyond the n floats at `out`.
+template <class V>
+ORTOLAN_INLINE void combine_few(float* out, const float* base, size_t n, const Tap* taps,
+                                size_t count) {
+  V sum = load<V>(base + taps[0].index * n) * taps[0].weight;
+  for (size_t t = 1; t < count; ++t)
+    sum = fma(splat<V>(taps[t].weight), load<V>(base + taps[t].index * n), sum);
+  store(out, sum);
 }
 
 // Input [outer, in_rows, in_columns, inner] to output [outer, out_rows, out_columns, inner]; an axis
@@ -59,18 +62,46 @@ struct Pass {
   const TapTable *rows, *columns;
 };
 
+// Copies n floats for each output position. A vector more than that may be written, so the positions
+// go upwards, and the last ones, where a vector would leave the rows, go one float at a time.
 ORTOLAN_NOINLINE static void resample_row(const Pass& p, float* out, const float* in) {
-  const TapTable& table = *p.columns;
-  const Tap* taps = table.entries;
-  if (table.taps == 1) {
-    for (size_t x = 0; x < p.out_columns; ++x, out += p.inner)
-      copy_floats(out, in + taps[x].index * p.inner, p.inner);
-  } else if (p.inner == 1) {
-    for (size_t x = 0; x < p.out_columns; ++x, taps += table.taps)
-      combine_at<float, 1>(out + x, in, 1, 0, taps, table.taps);
-  } else {
-    for (size_t x = 0; x < p.out_columns; ++x, taps += table.taps, out += p.inner)
-      combine(out, in, p.inner, taps, table.taps);
+  using V = Vec<float, 4>;
+  const size_t n = p.inner, count = p.columns->taps;
+  const Tap* taps = p.columns->entries;
+  size_t x = 0;
+  if (n == 1) {
+    for (; x < p.out_columns; ++x, taps += count) combine_few<float>(out + x, in, 1, taps, count);
+    return;
+  }
+  if (n <= 4) {
+    for (; x * n + 4 <= p.out_columns * n; ++x, taps += count) {
+      if ((taps[count - 1].index * n + 4) > p.in_columns * n) break;
+      combine_few<V>(out + x * n, in, n, taps, count);
+    }
+  }
+  for (; x < p.out_columns; ++x, taps += count) combine(out + x * n, in, n, taps, count);
+}
+
+// Likewise with one tap of weight 1.
+ORTOLAN_NOINLINE static void repeat_row(const Pass& p, float* out, const float* in) {
+  using V = Vec<float, 4>;
+  const size_t n = p.inner;
+  const Tap* taps = p.columns->entries;
+  size_t x = 0;
+  if (n == 1) {
+#pragma clang loop unroll_count(4)
+    for (; x < p.out_columns; ++x) out[x] = in[taps[x].index];
+    return;
+  }
+  if (n <= 4)
+    for (; x * n + 4 <= p.out_columns * n && taps[x].index * n + 4 <= p.in_columns * n; ++x)
+      store(out + x * n, load<V>(in + taps[x].index * n));
+  for (; x < p.out_columns; ++x) {
+    const float* from = in + taps[x].index * n;
+    float* to = out + x * n;
+    size_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(to + i, load<F>(from + i));
+    for (; i < n; ++i) to[i] = from[i];
   }
 }
 
@@ -98,7 +129,7 @@ static void resample_rows(const Pass& p, const float* in, float* out, size_t beg
         }
       }
     }
-    if (p.columns) resample_row(p, to, from);
+    if (p.columns) (p.columns->taps == 1 ? repeat_row : resample_row)(p, to, from);
   }
 }
 

@@ -51,6 +51,25 @@ struct Nest {
     for (uint32_t i = 0; i < rank; ++i) n *= loops[i].size;
     return n;
   }
+  // Makes elements that always go together in twos, fours or eights one wider element.
+  ORTOLAN_NOINLINE size_t widen(size_t width) {
+    while (width < 8 && rank > 1) {
+      const StridedLoop& last = loops[rank - 1];
+      const size_t n = last.size;
+      if (last.in != 1 || last.out != 1 || n > 8 || (n & (n - 1)) || n * width > 8) break;
+      const ptrdiff_t mask = static_cast<ptrdiff_t>(n) - 1;
+      ptrdiff_t odd = 0;
+      for (uint32_t i = 0; i + 1 < rank; ++i) odd |= (loops[i].in | loops[i].out) & mask;
+      if (odd) break;
+      --rank;
+      for (uint32_t i = 0; i < rank; ++i) {
+        loops[i].in /= mask + 1;
+        loops[i].out /= mask + 1;
+      }
+      width *= n;
+    }
+    return width;
+  }
   // One piece on both sides, in the same order.
   bool contiguous() const {
     return rank == 0 || (rank == 1 && loops[0].in == 1 && loops[0].out == 1);
@@ -257,6 +276,7 @@ ORTOLAN_NOINLINE inline void copy_strided(const Context& c, Nest& nest, size_t w
                                           const void* input, void* output,
                                           BlockFunction transpose = nullptr) {
   if (nest.count() == 0 || input == output) return;
+  if (!transpose) width = nest.widen(width);
   const size_t unit = 16384 / width;  // elements that one turn of the walk handles
   StridedLoop row, column;
   const bool exchanged = take_block(nest, transpose ? 16 / width : 0, &row, &column);

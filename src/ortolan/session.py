@@ -258,7 +258,7 @@ class InferenceSession:
         path = os.fspath(source)
         if not Path(path).is_file():
             raise errors.NoSuchFile(f"Load model from {path} failed: file does not exist")
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             is_ort = file.read(8)[4:8] == b"ORTM"
         if path.endswith(".ort") or is_ort:
             return self._open_path(path)

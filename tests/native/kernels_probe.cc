@@ -112,16 +112,14 @@ void run_gemm(bool plain, Reader r, const float* f, float* const* buffers) {
     g.lda = p.K;
   }
   if (plain) {
-    split(p.N, p.panel_pieces, [&](size_t n0, size_t n1) {
-      gemm_plain(g, buffers[1], p.b_row, n0, n1);
-    });
+    split(p.N, p.panel_pieces,
+          [&](size_t n0, size_t n1) { gemm_plain(g, buffers[1], p.b_row, n0, n1); });
     return;
   }
   pack_b(buffers[1], p.b_row, p.b_column, p.K, p.N, buffers[5]);
   split(p.M, p.row_pieces, [&](size_t m0, size_t m1) {
-    split(panel_count(p.N), p.panel_pieces, [&](size_t p0, size_t p1) {
-      gemm_rows_panels(g, m0, m1, p0, p1);
-    });
+    split(panel_count(p.N), p.panel_pieces,
+          [&](size_t p0, size_t p1) { gemm_rows_panels(g, m0, m1, p0, p1); });
   });
 }
 
@@ -150,8 +148,7 @@ void run_pool(Reader r, float* const* buffers) {
   PoolArgs args = read_pool(r);
   args.x = buffers[0];
   args.y = buffers[4];
-  split(pool_units(args), r.next(),
-        [&](size_t u0, size_t u1) { pool_run_units(args, u0, u1); });
+  split(pool_units(args), r.next(), [&](size_t u0, size_t u1) { pool_run_units(args, u0, u1); });
 }
 void run_global_average(Reader r, float* const* buffers) {
   const size_t batch = r.next(), pixels = r.next(), channels = r.next();
@@ -171,8 +168,7 @@ EXPORT size_t probe_size(Op op, const int32_t* integers, int buffer) {
   }
   if (op != kConv && op != kDepthwise) return 0;
   const ConvShape s = read_conv(r);
-  if (op == kConv)
-    return buffer == 5 ? packed_conv_size(s) * sizeof(float) : conv_scratch_size(s);
+  if (op == kConv) return buffer == 5 ? packed_conv_size(s) * sizeof(float) : conv_scratch_size(s);
   return buffer == 5 ? packed_depthwise_size(s) * sizeof(float) : depthwise_scratch_size(s);
 }
 

@@ -1,4 +1,4 @@
-"""Compiles and links a target: all objects in parallel, each cached by the content it is made of."""
+"""Compiles and links a target: objects in parallel, each cached by what it is made of."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ class _Digests:
 
 def _units(target: Target, native: Path, generated: Path) -> list[tuple[Path, str, Path | None]]:
     """(source, instruction set or "", folder of its generated includes) of every object."""
-    units: list[tuple[Path, str, Path | None]] = []
-    for source in sorted((native / "core").glob("*.cc")):
-        units.append((source, "", None))
+    units: list[tuple[Path, str, Path | None]] = [
+        (source, "", None) for source in sorted((native / "core").glob("*.cc"))
+    ]
     units += [(native / "platform" / name, "", None) for name in target.platform_sources]
     units.append((generated / "registry.cc", "", None))
     units.append((native / "kernels" / "infer.cc", PORTABLE, None))
@@ -148,7 +148,8 @@ def build(
         source, isa, folder = unit
         command = [*base, *(sets.get(isa, baseline)), f"-I{native}", f"-I{native / 'include'}"]
         command += [f"-I{generated}"]
-        command += [f"-DORTOLAN_ISA={isa}"] if isa else ["-Os", "-Xclang", "-Oz"]  # the core has no hot loop
+        # The core has no hot loop: it is compiled for size.
+        command += [f"-DORTOLAN_ISA={isa}"] if isa else ["-Os", "-Xclang", "-Oz"]
         command += [f"-I{folder}"] if folder else []
         flags = [c for c in command[1:] if not c.startswith("-I")]
         digest = hashlib.sha256(digests.of(source, folder) + repr(flags).encode()).hexdigest()

@@ -11,7 +11,7 @@ from ortolan.build.targets import TARGETS, host_target
 
 
 def cache_folder() -> Path:
-    """``ORTOLAN_BUILD_CACHE``, else ``build/cache`` of the source tree or the user's cache folder."""
+    """``ORTOLAN_BUILD_CACHE``, ``build/cache`` of a source tree, or the user's cache folder."""
     named = os.environ.get("ORTOLAN_BUILD_CACHE")
     if named:
         return Path(named)

@@ -112,7 +112,8 @@ def _prepare(
     suffix = "_" + "_".join(instance.arguments) if typed else ""
     arguments = f"<{', '.join(instance.arguments)}>" if typed else ""
     name = f"{operator.kernel}_prepare{suffix}"
-    return functions.add(isa, family.name, name, f"return {operator.kernel}::prepare{arguments}(c);")
+    body = f"return {operator.kernel}::prepare{arguments}(c);"
+    return functions.add(isa, family.name, name, body)
 
 
 def _run(
@@ -208,7 +209,8 @@ def _add_operator(
 
 
 def _registry_source(tables: _Tables, functions: _Functions) -> str:
-    operators, rows = [], []
+    operators: list[str] = []
+    rows: list[str] = []
     hashes: dict[int, tuple[str, str]] = {}
     for key in sorted(tables.rows, key=lambda k: operator_hash(*k)):
         value = operator_hash(*key)
@@ -216,8 +218,7 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
             raise ValueError(f"operators {key} and {hashes[value]} have the same hash")
         hashes[value] = key
         operators.append(
-            f"    {{{value:#010x}u, {len(rows)}, {len(tables.rows[key])}}},"
-            f"  // {key[0]}:{key[1]}"
+            f"    {{{value:#010x}u, {len(rows)}, {len(tables.rows[key])}}},  // {key[0]}:{key[1]}"
         )
         rows += [f"    {row}," for row in tables.rows[key]]
     declarations: dict[str, list[str]] = {}
@@ -236,7 +237,8 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
         "extern const Operator kOperators[] = {", *operators, "    {0, 0, 0}};",
         f"extern const uint32_t kOperatorCount = {len(operators)};",
         "extern const Row kRows[] = {", *rows, "    {}};",
-        "extern const KernelInfo kKernels[] = {", *(f"    {k}," for k in tables.kernels), "    {}};",
+        "extern const KernelInfo kKernels[] = {",
+        *(f"    {k}," for k in tables.kernels), "    {}};",
         "extern const uint8_t kSignatures[] = {"
         + ", ".join(map(str, signatures or b"\0")) + "};",
         "Status invoke(uint16_t function, [[maybe_unused]] Context& c) {",

@@ -72,7 +72,8 @@ FAMILY = Family(
         ),
         op(
             "BatchNormalization", "9-13", "X:T scale:T B:T mean:T var:T",
-            "Y:T mean?:T var?:T saved_mean?:T saved_var?:T", "epsilon:float=1e-05 momentum:float=0.9",
+            "Y:T mean?:T var?:T saved_mean?:T saved_var?:T",
+            "epsilon:float=1e-05 momentum:float=0.9",
             types=_F, prepare="plain", layout="axis",
         ),
         op(

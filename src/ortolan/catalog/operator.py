@@ -141,7 +141,7 @@ def op(
     Args:
         name: operator type, exactly as in ONNX.
         versions: the since_versions covered: ``"7-12"``, ``"13-"`` (to the newest) or ``"9"``.
-        inputs: ``"X:T W:T B?:T"``; ``?`` optional, ``*`` variadic, ``Any`` as variable: no constraint.
+        inputs: ``"X:T W:T B?:T"``; ``?`` optional, ``*`` variadic; variable ``Any``: no constraint.
         outputs: likewise.
         attributes: ``"axis:int=-1 to!:int pads:ints"``; ``!`` required.
         kernel: C++ struct, by default the operator's name; "" when the executor runs it.

@@ -1,4 +1,4 @@
-"""Element types: ONNX's numbers, their names in ONNX, C++ and onnxruntime's reduced-build config."""
+"""Element types: ONNX's numbers, their names in ONNX and in C++."""
 
 from __future__ import annotations
 

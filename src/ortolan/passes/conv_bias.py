@@ -12,6 +12,8 @@ output channels is not known because the weights are no constant.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -66,9 +68,7 @@ def _fold(conv: ir.Node) -> bool:
     return True
 
 
-def _per_channel(
-    term: npt.NDArray[np.generic], channels: int, rank: int
-) -> npt.NDArray[np.generic] | None:
+def _per_channel(term: npt.NDArray[Any], channels: int, rank: int) -> npt.NDArray[Any] | None:
     """Returns what is added to each channel, None if it differs within one."""
     if term.ndim > rank:
         return None

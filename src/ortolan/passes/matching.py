@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 __all__ = ["constant", "only_user", "replace_node_with_input"]
 
 
-def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """Returns the elements of a value that no feed can replace, None if it is no such constant."""
     if value is None or not value.is_initializer() or value.is_graph_input():
         return None
@@ -19,8 +19,9 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
 
 
 def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
-    """Returns the one node that uses a value, in the value's own graph, if it is one of some
-    standard operators; None when there are other users or the value is an output of its graph.
+    """Returns the one node that uses a value, if it is one of some standard operators.
+
+    None when there are other users, or users in subgraphs, or the value is an output of its graph.
     """
     uses = list(value.uses())
     if len(uses) != 1 or value.is_graph_output():
@@ -33,8 +34,9 @@ def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
 
 
 def replace_node_with_input(node: ir.Node, value: ir.Value) -> None:
-    """Takes a node with one output out of its graph: its users, and the graph, get `value`, which
-    is computed in the same graph, takes the output's name and is used by `node` alone.
+    """Takes a node with one output out of its graph: its users, and the graph, get `value`.
+
+    `value` is computed in the same graph and used by `node` alone; it takes the output's name.
     """
     graph, output = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)

@@ -1,0 +1,97 @@
+"""Writes the checks of real models for runners without Python: ORT files, one index, the tensors.
+
+`python tests/models_bundle.py FOLDER` writes FOLDER/models.json, unless it is there and up to date:
+`{"stamp": ..., "missing": why there is nothing, "limit": ..., "checks": [...]}`. A check has `name`,
+`model` (its file), `scales` (by output), `data` (the file of its tensors) and `steps`; a step has
+`inputs` and `outputs` (name, type, shape, and the offset of the bytes in the data file) and `carried`
+(outputs of the step before by the inputs that get them). tests/models_lib.py says what they mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cases_bundle
+import cases_lib
+import models_lib as lib
+import numpy as np
+
+import ortolan
+
+FOLDER = cases_bundle.ROOT / "build" / "models"
+INDEX = "models.json"
+_ALIGNMENT = 16
+
+
+def stamp() -> str:
+    """A digest of everything that decides what the files hold."""
+    digest = hashlib.sha256(cases_bundle.stamp().encode())
+    for path in (lib.__file__, __file__):
+        digest.update(Path(path).read_bytes())
+    for name in [] if lib.MISSING else lib.NAMES:
+        status = (lib.FOLDER / f"{name}.onnx").stat()
+        digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def ensure(folder: Path = FOLDER) -> None:
+    """Writes the checks if they are not there or out of date."""
+    wanted = stamp()
+    index = folder / INDEX
+    if index.is_file() and json.loads(index.read_text("utf-8")).get("stamp") == wanted:
+        return
+    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    checks = [] if lib.MISSING else [_write(fresh, name) for name in lib.check_names()]
+    content = {"stamp": wanted, "missing": lib.MISSING, "limit": lib.LIMIT, "checks": checks}
+    (fresh / INDEX).write_text(json.dumps(content), "utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def _write(folder: Path, name: str) -> dict[str, Any]:
+    check = lib.make_check(name)
+    model = folder / f"{check.model}.ort"
+    if not model.exists():
+        ortolan.convert(check.path, model)
+    data = folder / f"{name.replace('/', '-')}.bin"
+    with data.open("wb") as file:
+        steps = [
+            {
+                "inputs": [_tensor(file, key, value) for key, value in step.feeds.items()],
+                "outputs": [_tensor(file, key, value) for key, value in step.expected.items()],
+                "carried": dict(step.carried),
+            }
+            for step in check.steps
+        ]
+    return {
+        "name": name,
+        "model": model.name,
+        "data": data.name,
+        "scales": dict(check.scales),
+        "steps": steps,
+    }
+
+
+def _tensor(file: Any, name: str, array: cases_lib.Array) -> dict[str, Any]:
+    file.write(bytes(-file.tell() % _ALIGNMENT))
+    offset = file.tell()
+    file.write(np.ascontiguousarray(array).tobytes())
+    return {
+        "name": name,
+        "type": cases_lib.type_name(array.dtype),
+        "shape": list(array.shape),
+        "offset": offset,
+        "bytes": array.nbytes,
+    }
+
+
+if __name__ == "__main__":
+    ensure(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
