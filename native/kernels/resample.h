@@ -69,6 +69,12 @@ ORTOLAN_NOINLINE static void resample_row(const Pass& p, float* out, const float
   const size_t n = p.inner, count = p.columns->taps;
   const Tap* taps = p.columns->entries;
   size_t x = 0;
+  if (n == 1 && count == 2) {
+#pragma clang loop unroll_count(4)
+    for (; x < p.out_columns; ++x, taps += 2)
+      out[x] = fma(taps[1].weight, in[taps[1].index], in[taps[0].index] * taps[0].weight);
+    return;
+  }
   if (n == 1) {
     for (; x < p.out_columns; ++x, taps += count) combine_few<float>(out + x, in, 1, taps, count);
     return;

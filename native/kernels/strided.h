@@ -276,7 +276,7 @@ ORTOLAN_NOINLINE inline void copy_strided(const Context& c, Nest& nest, size_t w
                                           const void* input, void* output,
                                           BlockFunction transpose = nullptr) {
   if (nest.count() == 0 || input == output) return;
-  if (!transpose) width = nest.widen(width);
+  if (const size_t wide = nest.widen(width); wide != width) width = wide, transpose = nullptr;
   const size_t unit = 16384 / width;  // elements that one turn of the walk handles
   StridedLoop row, column;
   const bool exchanged = take_block(nest, transpose ? 16 / width : 0, &row, &column);

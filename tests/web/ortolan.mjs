@@ -59,7 +59,7 @@ export class OrtolanError extends Error {
 export function typedArray(type, bytes) {
   const [, Kind] = TYPES[type];
   const isAligned = bytes.byteOffset % Kind.BYTES_PER_ELEMENT === 0;
-  const place = isAligned ? bytes : bytes.slice();
+  const place = isAligned ? bytes : new Uint8Array(bytes);
   return new Kind(place.buffer, place.byteOffset, bytes.byteLength / Kind.BYTES_PER_ELEMENT);
 }
 

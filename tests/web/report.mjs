@@ -2,8 +2,11 @@
 // the last line "N passed, N failed, N skipped".
 
 export class Report {
-  constructor() {
+  /** `prefix` stands before the names of tests; `print` shows a line. */
+  constructor(prefix = "", print = console.log) {
     this.passed = this.failed = this.skipped = 0;
+    this.prefix = prefix;
+    this.print = print;
   }
 
   /** `problem` is empty for a test that passed. */
@@ -13,17 +16,24 @@ export class Report {
       return;
     }
     ++this.failed;
-    console.log(`failed: ${name}: ${problem}`);
+    this.print(`failed: ${this.prefix}${name}: ${problem}`);
   }
 
   skip(name, reason) {
     ++this.skipped;
-    console.log(`skipped: ${name}: ${reason}`);
+    this.print(`skipped: ${this.prefix}${name}: ${reason}`);
   }
 
-  /** Prints the counts; the exit status is 1 if something failed or nothing ran. */
+  /** Takes over the counts of another report. */
+  add({ passed, failed, skipped }) {
+    this.passed += passed;
+    this.failed += failed;
+    this.skipped += skipped;
+  }
+
+  /** Prints the counts; true if something ran and nothing failed. */
   end() {
-    console.log(`${this.passed} passed, ${this.failed} failed, ${this.skipped} skipped`);
-    process.exitCode = this.failed || this.passed + this.skipped === 0 ? 1 : 0;
+    this.print(`${this.passed} passed, ${this.failed} failed, ${this.skipped} skipped`);
+    return this.failed === 0 && this.passed + this.skipped > 0;
   }
 }

@@ -58,6 +58,14 @@ def _logic(name: str) -> Operator:
     )  # fmt: skip
 
 
+def _cast(versions: str, attributes: str) -> Operator:
+    types: Mapping[str, TypeSet] = {"T1": NUMBERS | BOOL, "T2": NUMBERS | BOOL}
+    return op(
+        "Cast", versions, "input:T1", "output:T2", attributes, types=types, instances="pair",
+        keys="T1 T2", layout="elementwise", type_attribute="to",
+    )  # fmt: skip
+
+
 FAMILY = Family(
     "elementwise",
     simd=True,
@@ -149,11 +157,9 @@ FAMILY = Family(
             instances="width", keys="T", infer="infer_broadcast", layout="elementwise",
             in_place=(1, 2),
         ),
-        op(
-            "Cast", "6-", "input:T1", "output:T2", "to!:int",
-            types={"T1": NUMBERS | BOOL, "T2": NUMBERS | BOOL}, instances="pair", keys="T1 T2",
-            layout="elementwise", type_attribute="to",
-        ),
+        _cast("6-18", "to!:int"),
+        _cast("19-23", "saturate:int=1 to!:int"),
+        _cast("24-", "round_mode:string=up saturate:int=1 to!:int"),
         op(
             "IsNaN", "9-", "X:T1", "Y:T2", types={"T1": FLOATS, "T2": BOOL}, keys="T1",
             infer="infer_same", layout="elementwise",

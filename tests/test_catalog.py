@@ -1,0 +1,193 @@
+"""Holds the catalog against the standard, and what is generated from it against the catalog."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+
+from ortolan.build import registry
+from ortolan.catalog import FAMILIES, find
+from ortolan.catalog.errors import Code
+from ortolan.catalog.operator import NEWEST, Operator, Parameter, covers
+from ortolan.catalog.types import DataType
+
+NATIVE = Path(__file__).resolve().parents[1] / "native"
+KINDS = {
+    onnx.defs.OpSchema.AttrType.INT: "int",
+    onnx.defs.OpSchema.AttrType.FLOAT: "float",
+    onnx.defs.OpSchema.AttrType.STRING: "string",
+    onnx.defs.OpSchema.AttrType.INTS: "ints",
+    onnx.defs.OpSchema.AttrType.FLOATS: "floats",
+    onnx.defs.OpSchema.AttrType.STRINGS: "strings",
+    onnx.defs.OpSchema.AttrType.TENSOR: "tensor",
+    onnx.defs.OpSchema.AttrType.GRAPH: "graph",
+}
+STANDARD = ("", "ai.onnx.ml")
+# Attributes that older versions have and that mean nothing for inference.
+IGNORED_ATTRIBUTES = {("Reshape", "consumed_inputs")}
+
+OPERATORS = [(f, o) for f in FAMILIES for o in f.operators]
+
+
+def schemas() -> dict[tuple[str, str], dict[int, onnx.defs.OpSchema]]:
+    found: dict[tuple[str, str], dict[int, onnx.defs.OpSchema]] = defaultdict(dict)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if not schema.deprecated:
+            found[schema.domain, schema.name][schema.since_version] = schema
+    return found
+
+
+SCHEMAS = schemas()
+
+
+def covered() -> Iterator[tuple[Operator, onnx.defs.OpSchema]]:
+    for _, operator in OPERATORS:
+        if operator.domain in STANDARD:
+            for version, schema in SCHEMAS[operator.domain, operator.name].items():
+                if covers(operator, version):
+                    yield operator, schema
+
+
+COVERED = list(covered())
+IDS = [f"{o.name}-{s.since_version}" for o, s in COVERED]
+
+
+def signature(parameters: tuple[Parameter, ...]) -> list[tuple[bool, bool]]:
+    return [(p.optional, p.variadic) for p in parameters]
+
+
+def standard(parameters: list[onnx.defs.OpSchema.FormalParameter]) -> list[tuple[bool, bool]]:
+    option = onnx.defs.OpSchema.FormalParameterOption
+    return [(p.option == option.Optional, p.option == option.Variadic) for p in parameters]
+
+
+@pytest.mark.parametrize(("operator", "schema"), COVERED, ids=IDS)
+def test_entry_is_the_standard(operator: Operator, schema: onnx.defs.OpSchema) -> None:
+    for ours, theirs in ((operator.inputs, schema.inputs), (operator.outputs, schema.outputs)):
+        # An older version may lack trailing optional parameters; the rest is the same in order.
+        assert signature(ours)[: len(theirs)] == standard(list(theirs))
+        assert all(p.optional or p.variadic for p in ours[len(theirs) :])
+    for name, attribute in schema.attributes.items():
+        if (operator.name, name) in IGNORED_ATTRIBUTES:
+            continue
+        ours_ = next((a for a in operator.attributes if a.name == name), None)
+        assert ours_ is not None, f"attribute {name} is missing"
+        assert ours_.kind == KINDS[attribute.type], name
+        assert ours_.required == attribute.required, name
+        default = onnx.helper.get_attribute_value(attribute.default_value)
+        if attribute.default_value.name and ours_.default is not None:
+            text = default.decode() if isinstance(default, bytes) else default
+            if isinstance(text, float):
+                assert float(str(ours_.default)) == pytest.approx(text, rel=1e-6), name
+            else:
+                assert ours_.default == text, name
+    for attribute_ in operator.attributes:
+        assert attribute_.name in {
+            n for s in SCHEMAS[operator.domain, operator.name].values() for n in s.attributes
+        }, attribute_.name
+
+
+@pytest.mark.parametrize(("operator", "schema"), COVERED, ids=IDS)
+def test_types_are_allowed_by_some_covered_version(
+    operator: Operator, schema: onnx.defs.OpSchema
+) -> None:
+    """Parameters that share a variable in the standard share one here; types are the standard's."""
+    ours = operator.inputs + operator.outputs
+    theirs = [*schema.inputs, *schema.outputs]
+    offset = len(operator.inputs) - len(schema.inputs)
+    by_variable: dict[str, set[str]] = defaultdict(set)
+    for k, parameter in enumerate(theirs):
+        index = k if k < len(schema.inputs) else k + offset
+        by_variable[parameter.type_str].add(ours[index].variable)
+    for variable, names in by_variable.items():
+        assert len(names) == 1, f"{variable} is split into {names}"
+
+
+@pytest.mark.parametrize("operator", [o for _, o in OPERATORS if o.domain in STANDARD])
+def test_types_are_the_standards(operator: Operator) -> None:
+    """Operators that only move bytes may take more types than an old version of the standard."""
+    if operator.instances in ("width", "pair_width", "once"):
+        return
+    versions = SCHEMAS[operator.domain, operator.name]
+    for side, parameters in (("inputs", operator.inputs), ("outputs", operator.outputs)):
+        for k, parameter in enumerate(parameters):
+            allowed: set[str] = set()
+            for version, schema in versions.items():
+                formal = getattr(schema, side)
+                if covers(operator, version) and k < len(formal):
+                    allowed |= set(formal[k].types)
+            for data_type in operator.types.get(parameter.variable, ()):
+                assert f"tensor({data_type.onnx_name})" in allowed, (parameter.name, data_type)
+
+
+def test_versions_have_no_gaps() -> None:
+    """From the oldest version that an operator has here, every later one has an entry."""
+    oldest: dict[tuple[str, str], int] = {}
+    for _, operator in OPERATORS:
+        key = operator.domain, operator.name
+        oldest[key] = min(oldest.get(key, NEWEST), operator.since)
+    gaps = [
+        f"{name}:{version}"
+        for (domain, name), first in oldest.items()
+        if domain in STANDARD
+        for version in SCHEMAS[domain, name]
+        if version >= first and find(domain, name, version) is None
+    ]
+    assert not gaps, gaps
+
+
+def test_entries_do_not_overlap() -> None:
+    for _, a in OPERATORS:
+        for _, b in OPERATORS:
+            if a is not b and (a.domain, a.name) == (b.domain, b.name):
+                assert a.until < b.since or b.until < a.since, (a.name, a.since, b.since)
+
+
+def test_hash_is_the_runtimes() -> None:
+    """Known values of FNV-1a with the final mix, computed by hand for short strings."""
+    value = 2166136261
+    for byte in b":Add":
+        value = (value ^ byte) * 16777619 % 2**32
+    assert registry.operator_hash("", "Add") == value ^ value >> 15
+
+
+def test_registry_has_no_pointers_and_no_names() -> None:
+    source = registry.generate(FAMILIES, ["a", "b"])["registry.cc"]
+    tables = source[source.index("kOperators[]") : source.index("Status invoke")]
+    code = re.sub(r"//.*", "", tables)
+    assert '"' not in code
+    assert "&" not in code
+
+
+def test_reduced_registry_compiles_only_what_is_wanted() -> None:
+    files = registry.generate(FAMILIES, ["a"], lambda operator, types: operator.name == "Relu")
+    assert set(files) == {"a/elementwise.inc", "registry.cc"}
+    assert "Add" not in files["a/elementwise.inc"]
+
+
+def test_error_codes_are_those_of_the_headers() -> None:
+    for path, prefix in (
+        (NATIVE / "include" / "ortolan" / "ortolan.h", "ORTOLAN_"),
+        (NATIVE / "core" / "status.h", "k"),
+    ):
+        found = re.findall(rf"^\s+({prefix}\w+) = (\d+),?$", path.read_text(), re.MULTILINE)
+        codes = {name.removeprefix(prefix).replace("_", "").upper(): int(n) for name, n in found}
+        codes = {name: n for name, n in codes.items() if name not in ("INPUT", "OUTPUT")}
+        expected = {code.name.replace("_", ""): int(code) for code in Code}
+        if prefix == "k":
+            expected["NOSUCHFILE"] = expected.pop("NOSUCHFILE")
+        assert codes == expected, path
+
+
+def test_data_types_are_those_of_onnx_and_the_header() -> None:
+    header = (NATIVE / "core" / "types.h").read_text()
+    enum = header[header.index("enum class DataType") : header.index("kDataTypes")]
+    found = {name.upper(): int(n) for name, n in re.findall(r"k(\w+) = (\d+),", enum)}
+    assert found == {t.name: int(t) for t in DataType}
+    for data_type in DataType:
+        assert getattr(onnx.TensorProto, data_type.name) == data_type
