@@ -147,6 +147,18 @@ ORTOLAN_INLINE V upper_half(V x) {
   return bitcast<V>(bitcast<U>(x) & (U)(~uint64_t{0} << 27));
 }
 
+// Modulo 2^bits: a NaN or a huge argument leads to any integer whatever on its way.
+template <class I>
+ORTOLAN_INLINE I add_wrapping(I a, I b) {
+  using U = UintLike<I>;
+  return bitcast<I>(bitcast<U>(a) + bitcast<U>(b));
+}
+template <class I>
+ORTOLAN_INLINE I subtract_wrapping(I a, I b) {
+  using U = UintLike<I>;
+  return bitcast<I>(bitcast<U>(a) - bitcast<U>(b));
+}
+
 // 2^mantissa bits: adding it rounds to an integer, the sum's low bits are that integer.
 template <class V>
 constexpr Element<V> kRoundingShift = kIsDouble<V> ? 0x1p52 : 0x1p23;
@@ -204,21 +216,21 @@ ORTOLAN_INLINE Rounded<V> round_to_integer(V x, V scale) {
   using I = IntLike<V>;
   V shift = (V)(kRoundingShift<V> * Element<V>(1.5));
   V sum = mul_add(x, scale, shift);
-  return {sum - shift, bitcast<I>(sum) - bitcast<I>(shift)};
+  return {sum - shift, subtract_wrapping(bitcast<I>(sum), bitcast<I>(shift))};
 }
 // Back from a small integer; there is no such conversion for int64 before AVX-512.
 template <class V>
 ORTOLAN_INLINE V small_integer_to_float(IntLike<V> n) {
   using I = IntLike<V>;
   V shift = (V)(kRoundingShift<V> * Element<V>(1.5));
-  return bitcast<V>(bitcast<I>(shift) + n) - shift;
+  return bitcast<V>(add_wrapping(bitcast<I>(shift), n)) - shift;
 }
 
 // 2^n for n in the range of normal numbers.
 template <class V>
 ORTOLAN_INLINE V power_of_two(IntLike<V> n) {
   constexpr int kBias = kIsDouble<V> ? 1023 : 127;
-  return bitcast<V>((n + kBias) << kMantissaBits<V>);
+  return bitcast<V>(add_wrapping(n, (IntLike<V>)kBias) << kMantissaBits<V>);
 }
 // y * 2^n for |n| up to twice that range, with one rounding when the result is denormal.
 template <class V>

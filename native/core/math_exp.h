@@ -99,7 +99,7 @@ ORTOLAN_INLINE V expm1_scaled(V x, int shift) {
   auto [k, head, tail] = reduce_exp(bound(x, C::kMinusOne, C::kOverflow + 1), C::kTailNearZero);
   IntLike<V> limited = k > 100 ? (IntLike<V>)100 : k;
   V y = (1 - power_of_two<V>(-limited)) + (head + tail);
-  return scale_by_power(y, k + shift);
+  return scale_by_power(y, add_wrapping(k, (IntLike<V>)shift));
 }
 
 template <class V>
@@ -209,7 +209,7 @@ template <class V>
 ORTOLAN_INLINE V cosh(V x) {
   using C = ExpConstants<Element<V>>;
   auto [k, head, tail] = reduce_exp(bound(abs(x), 0, C::kOverflow + 1), C::kTail);
-  V h = scale_by_power(1 + (head + tail), k - 1);
+  V h = scale_by_power(1 + (head + tail), add_wrapping(k, (IntLike<V>)-1));
   return h + Element<V>(0.25) / h;
 }
 

@@ -39,7 +39,7 @@ ORTOLAN_INLINE ReducedLog<V> reduce_log(V x) {
   auto denormal = x < (V)C::kSmallest;
   x = select<V>(denormal, x * (V)(kRoundingShift<V>), x);
   I base = bitcast<I>((V)C::kSqrtHalf);
-  I bits = bitcast<I>(x) - base;
+  I bits = subtract_wrapping(bitcast<I>(x), base);
   V k = small_integer_to_float<V>(bits >> kBits);
   k = select<V>(denormal, k - kBits, k);
   I mantissa = bits & (I)(((Element<I>)1 << kBits) - 1);

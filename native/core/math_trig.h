@@ -185,7 +185,7 @@ template <class V>
 ORTOLAN_INLINE V cos(V x) {
   using T = Element<V>;
   auto [quadrant, high, low] = reduce_angle<T>(convert<double>(x));
-  return convert<T>(turn(sin_cos_of_reduced<T>(high, low), quadrant + 1));
+  return convert<T>(turn(sin_cos_of_reduced<T>(high, low), (quadrant & 3) + 1));
 }
 
 template <class V>

@@ -95,7 +95,8 @@ ORTOLAN_NOINLINE inline void pool_run_units(const PoolArgs& args, size_t begin, 
         const TapRange taps = tap_range(w, i, i < 2 ? position[i] : column);
         counted *= counted_taps(args, i, taps);
         patch.count[i] = taps.end - taps.begin;
-        at = at * w.in[i] + taps.start + taps.begin * w.dilation[i];
+        at *= w.in[i];
+        if (patch.count[i]) at += taps.start + taps.begin * w.dilation[i];
       }
       patch.step[2] = w.dilation[2] * C;
       patch.step[1] = w.dilation[1] * w.in[2] * C;
