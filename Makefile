@@ -37,11 +37,13 @@ build: ## Compiles the runtime for this machine into src/ortolan/lib, if a sourc
 wheel: build ## Packs a wheel for this platform into dist
 	$(VENV_PYTHON) -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-size: build ## Prints the bytes of the compiled runtime
-	@wc -c src/ortolan/lib/*
+size: ## Builds every target and prints the bytes of its parts beside their budgets
+	@$(SET_UP) test
+	@$(VENV_PYTHON) benchmarks/size.py --check
 
-bench: build ## Measures the demo's model in this machine's runtime
-	@$(VENV_PYTHON) -m ortolan.cli bench examples/digits/digits.onnx
+bench: ## Times models beside onnxruntime
+	@$(SET_UP) test
+	@$(VENV_PYTHON) benchmarks/compare.py
 
 clean: ## Removes what was built and cached, but not the Python environment
 	rm -rf build dist src/ortolan/lib .mypy_cache .pytest_cache .ruff_cache

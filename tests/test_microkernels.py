@@ -167,7 +167,7 @@ def dimension(rng: np.random.Generator, limit: int) -> int:
 
 
 def gemm_case(rng: np.random.Generator, plain: bool) -> Case:
-    m, n, k = dimension(rng, 6 if plain else 150), dimension(rng, 150), dimension(rng, 100)
+    m, n, k = dimension(rng, 6 if plain else 150), dimension(rng, 300), dimension(rng, 100)
     a = fill(rng, (m, k), nan=0.01 if rng.random() < 0.2 else 0)
     b = fill(rng, (k, n))
     tail = Tail.random(rng, (m, n))

@@ -129,21 +129,28 @@ Status Loader::order(GraphBuilder& b) {
 
 Status Loader::bind_graph(GraphBuilder& b) {
   for (uint32_t value : b.graph->inputs)
-    if (b.values[value].kind != ValueKind::kTensor || b.values[value].type == DataType::kUndefined)
+    if (b.values[value].kind != ValueKind::kTensor || !element_size(b.values[value].type))
       return fail(error_, Status::kNotImplemented,
                   "input \"%\" has no tensor type that is supported", b.values[value].name);
   for (Node& node : b.nodes) ORTOLAN_TRY(bind_node(b, node));
+  for (uint32_t value : b.graph->outputs)
+    if (!element_size(b.values[value].type))
+      return fail(error_, Status::kNotImplemented,
+                  "output \"%\" has no tensor type that is supported", b.values[value].name);
   return Status::kOk;
 }
 
-Status Loader::note_unknown(const Node& node) {
+void Loader::note_unknown(const Node& node) {
   for (size_t i = 0; i < unknown_count_; ++i)
-    if (unknown_[i]->type == node.type && unknown_[i]->domain == node.domain) return Status::kOk;
+    if (unknown_[i]->type == node.type && unknown_[i]->domain == node.domain) return;
   if (unknown_count_ < sizeof(unknown_) / sizeof(unknown_[0])) unknown_[unknown_count_++] = &node;
-  return Status::kOk;
 }
 
+// All of them at once, before anything is wrong because of one of them.
 Status Loader::unknown_operators() {
+  for (GraphBuilder* b : builders_)
+    for (const Node& node : b->nodes)
+      if (!find_operator(node.domain, node.type)) note_unknown(node);
   if (unknown_count_ == 0) return Status::kOk;
   error_.clear();
   error_.append(Part("operators that this build does not have:"));

@@ -79,6 +79,7 @@ struct Graph {
   Span<Node> nodes;  // in execution order
   Span<uint32_t> inputs;
   Span<uint32_t> outputs;
+  Span<bool> repeats;       // per output: the same value stands before it
   Span<uint32_t> captures;  // values of this graph whose `outer` is set
 };
 

@@ -17,6 +17,24 @@ uint32_t name_hash(String name) {
   return hash ^ hash >> 15;
 }
 
+// Texts that callers see are UTF-8, so that every language can hold them.
+bool is_utf8(String text) {
+  for (size_t i = 0; i < text.size;) {
+    uint32_t first = static_cast<uint8_t>(text.data[i++]);
+    if (first < 0x80) continue;
+    if (first < 0xc2 || first > 0xf4) return false;
+    int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    uint32_t code = first & (0x3fu >> more);
+    for (int k = 0; k < more; ++k, ++i) {
+      if (i == text.size || (text.data[i] & 0xc0) != 0x80) return false;
+      code = code << 6 | (static_cast<uint8_t>(text.data[i]) & 0x3f);
+    }
+    bool is_overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
+    if (is_overlong || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool NameTable::reserve(size_t names) {
@@ -66,6 +84,7 @@ Status Loader::run() {
   FbTable model = model_.root.table(InferenceSessionTable::kModel);
   if (!model.has(ModelTable::kGraph))
     return fail(error_, Status::kInvalidFormat, "the model has no graph");
+  ORTOLAN_TRY(check_metadata(model));
   initializers_are_constant_ = model.scalar<int64_t>(ModelTable::kIrVersion, 0) < 4;
   Graph* graph = nullptr;
   ORTOLAN_TRY(read_graph(model.table(ModelTable::kGraph), nullptr, 0, &graph));
@@ -78,6 +97,26 @@ Status Loader::run() {
   // Bodies were read after the graphs that hold them: outer constants come first.
   for (Graph* each : model_.graphs) ORTOLAN_TRY(prepare(*each));
   return Status::kOk;
+}
+
+Status Loader::check_metadata(FbTable model) {
+  using schema::ModelTable;
+  using schema::StringStringEntryTable;
+  constexpr uint16_t kTexts[] = {ModelTable::kProducerName, ModelTable::kProducerVersion,
+                                 ModelTable::kDomain, ModelTable::kDocString,
+                                 ModelTable::kGraphDocString};
+  for (uint16_t slot : kTexts)
+    if (!is_utf8(model.string(slot))) return not_utf8("a text of the model");
+  FbOffsets props = model.offsets(ModelTable::kMetadataProps);
+  for (size_t i = 0; i < props.size(); ++i)
+    if (!is_utf8(props.table(i).string(StringStringEntryTable::kKey)) ||
+        !is_utf8(props.table(i).string(StringStringEntryTable::kValue)))
+      return not_utf8("the metadata");
+  return Status::kOk;
+}
+
+Status Loader::not_utf8(String what) {
+  return fail(error_, Status::kInvalidFormat, "damaged ORT format file: % is not UTF-8", what);
 }
 
 Status Loader::read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, Graph** result) {
@@ -122,6 +161,7 @@ Status Loader::declare(GraphBuilder& b, FbTable table) {
 }
 
 Status Loader::define(GraphBuilder& b, String name, uint32_t* value) {
+  if (!is_utf8(name)) return not_utf8("the name of a value");
   if (b.names.find(b.values, name) != kNoValue)
     return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
   Value fresh;
@@ -182,6 +222,7 @@ Status Loader::declare_types(GraphBuilder& b, FbTable table) {
     v.kind = static_cast<ValueKind>(kind);
     if (kind != TypeInfoValue::kTensorType) continue;
     FbTable tensor = type.table(TypeInfoTable::kValue);
+    if (!tensor) continue;
     uint32_t element = tensor.scalar<uint32_t>(TensorTypeAndShapeTable::kElemType, 0);
     v.type = element < kDataTypes ? static_cast<DataType>(element) : DataType::kUndefined;
     FbTable shape = tensor.table(TensorTypeAndShapeTable::kShape);
@@ -205,6 +246,7 @@ Status Loader::read_shape(FbTable shape, Value& v) {
     bool fixed = kind == DimensionValueType::kValue;
     v.shape.append(fixed ? dim.scalar<int64_t>(DimensionValueTable::kDimValue, -1) : -1);
     if (kind == DimensionValueType::kParam) names[i] = dim.string(DimensionValueTable::kDimParam);
+    if (!is_utf8(names[i])) return not_utf8("the name of a dimension");
   }
   v.dim_names = {names.data, names.size};
   return Status::kOk;
@@ -279,13 +321,16 @@ Status Loader::resolve_nodes(GraphBuilder& b, FbTable table) {
 Status Loader::resolve_outputs(GraphBuilder& b, FbTable table) {
   FbOffsets outputs = table.offsets(GraphTable::kOutputs);
   b.graph->outputs = model_.zone.array<uint32_t>(outputs.size());
-  if (b.graph->outputs.size != outputs.size()) return out_of_memory();
+  b.graph->repeats = model_.zone.array<bool>(outputs.size());
+  if (b.graph->outputs.size != outputs.size() || b.graph->repeats.size != outputs.size())
+    return out_of_memory();
   for (size_t i = 0; i < outputs.size(); ++i) {
     uint32_t value;
     ORTOLAN_TRY(resolve(b, outputs.string(i), &value));
     if (value == kNoValue)
       return fail(error_, Status::kInvalidGraph, "output % of a graph has no name", i);
     b.graph->outputs[i] = value;
+    b.graph->repeats[i] = b.values[value].is_output;
     b.values[value].is_output = true;
   }
   return Status::kOk;
@@ -400,6 +445,8 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
     if (bytes) copy(moved, data, bytes);
     data = static_cast<const uint8_t*>(moved);
   }
+  if (tensor->type == DataType::kBool && !are_bools(data, bytes))
+    return wrong("a byte of it is no bool");
   tensor->data = data;
   return Status::kOk;
 }

@@ -49,6 +49,8 @@ class Loader {
 
  private:
   // loader.cc
+  Status check_metadata(FbTable model);
+  Status not_utf8(String what);
   Status read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, Graph** result);
   Status declare(GraphBuilder& b, FbTable table);
   Status declare_inputs(GraphBuilder& b, FbTable table);

@@ -13,6 +13,10 @@ struct Pending {
   uint8_t depth;
 };
 
+// The budget counts long strings and vectors as well, for the loader reads or copies them once per
+// use. Names are shared by all that use them, so they count little.
+constexpr size_t kSharedString = 256, kSharedVector = 16;
+
 class Verifier {
  public:
   Verifier(const uint8_t* data, size_t size, const Allocator& allocator, ErrorText& error)
@@ -120,7 +124,8 @@ class Verifier {
   Status string(size_t at) {
     if (at % 4 != 0 || !inside(at, 5)) return bad("a string lies outside", at);
     size_t length = word(at);
-    if (!inside(at + 4, length + 1)) return bad("a string is longer than the file", at);
+    if (length > size_ - at - 5) return bad("a string is longer than the file", at);
+    if (!spend(length / kSharedString)) return bad("more text than it has room for", at);
     if (data_[at + 4 + length] != 0) return bad("a string without its end", at);
     return Status::kOk;
   }
@@ -133,6 +138,7 @@ class Verifier {
                                             : 4;
     size_t n = word(at);
     if (n > (size_ - at - 4) / width) return bad("a vector is longer than the file", at);
+    if (!spend(n * width / kSharedVector)) return bad("more data than it has room for", at);
     if (kind != Kind::kStrings && kind != Kind::kTables) return Status::kOk;
     if (!spend(n)) return bad("more entries than it has room for", at);
     for (size_t i = 0; i < n; ++i) {

@@ -168,6 +168,9 @@ Status Run::check_inputs() {
         return fail(error_, Status::kInvalidArgument,
                     "input \"%\" has shape %, but dimension % must be %", v.name,
                     given.shape.span(), d, v.shape[d]);
+    if (given.type == DataType::kBool && !are_bools(given.data, bytes))
+      return fail(error_, Status::kInvalidArgument, "input \"%\" has a byte that is no bool",
+                  v.name);
     slot.data = given.data;
     slot.shape = given.shape;
     slot.state = Slot::kReady;
@@ -240,9 +243,7 @@ Status Run::bind_outputs(Frame& frame) {
     if (frame.sources[v] != Source::kOutput || frame.roots[v] != v) continue;
     Slot& slot = frame.slots[v];
     size_t bytes = slot.shape.count() * element_size(slot.type);
-    bool again = false;
-    for (size_t k = 0; k < i; ++k) again = again || frame.graph->outputs[k] == v;
-    if (again) continue;
+    if (frame.graph->repeats[i]) continue;
     if (!is_main) {
       slot.block = slot.data = heap_.allocate(bytes);
       if (!slot.data) return out_of_memory();
@@ -271,9 +272,7 @@ Status Run::deliver_outputs(Frame& frame) {
   for (size_t i = 0; i < graph.outputs.size; ++i) {
     uint32_t v = graph.outputs[i];
     const Slot& slot = frame.slots[v];
-    bool again = false;
-    for (size_t k = 0; k < i; ++k) again = again || graph.outputs[k] == v;
-    if (frame.sources[v] == Source::kOutput && !again) continue;
+    if (frame.sources[v] == Source::kOutput && !graph.repeats[i]) continue;
     if (slot.state == Slot::kEmpty)
       return fail(error_, Status::kFail, "output \"%\" was not produced", graph.values[v].name);
     size_t bytes = slot.shape.count() * element_size(slot.type);
@@ -422,7 +421,7 @@ Status Context::set_output(size_t i, const Shape& shape) {
   size_t bytes;
   if (!checked_bytes(shape, max<size_t>(element_size(slot.type), 1), &bytes) ||
       bytes > tensor_limit_)
-    return fail(Status::kLimitExceeded, "output ", "% of shape % is too large", i, shape.span());
+    return fail(Status::kLimitExceeded, "output % of shape % is too large", i, shape.span());
   slot.shape = shape;
   slot.state = Slot::kShape;
   slot.alias_of = kNoValue;

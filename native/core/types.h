@@ -38,6 +38,13 @@ constexpr size_t element_size(DataType type) {
   return static_cast<uint8_t>(type) < kDataTypes ? kSizes[static_cast<uint8_t>(type)] : 0;
 }
 
+// Whether all bytes are 0 or 1. The compiler relies on it wherever a bool is read.
+inline bool are_bools(const void* data, size_t bytes) {
+  uint8_t all = 0;
+  for (size_t i = 0; i < bytes; ++i) all |= static_cast<const uint8_t*>(data)[i];
+  return all <= 1;
+}
+
 constexpr uint32_t type_bit(DataType type) { return 1u << static_cast<uint8_t>(type); }
 
 template <class T>

@@ -531,9 +531,9 @@ ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, s
 ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, size_t row1,
                                               size_t panel0, size_t panel1) {
   if (row1 - row0 < few_rows()) {
-    const size_t whole = min(panel1, g.N / kTileColumns);
-    const bool has_rest = panel1 == panel_count(g.N) && g.N % kTileColumns;
-    for (; panel0 + kRowPanels + (has_rest ? 1 : 0) <= whole; panel0 += kRowPanels)
+    const size_t tiles = g.N / kTileColumns, rest = g.N % kTileColumns;
+    const size_t whole = tiles && rest && rest < kLanes ? tiles - 1 : tiles;  // without a rest
+    for (; panel0 + kRowPanels <= min(panel1, whole); panel0 += kRowPanels)
       multiply_few_rows(g, row0, row1, panel0);
   }
   const size_t block = rows_per_block(row1 - row0, kBlockRows, 1);

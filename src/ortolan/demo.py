@@ -26,6 +26,7 @@ FULL_INK = 16  # the samples count 0..16 inked cells per pixel
 LEAST_ACCURACY = 0.98
 TIMED_RUNS = 500
 SHOWN = 6
+DRAWN_WIDTH = 20  # characters of one digit with the space beside it
 SHADES = " ░▒▓█"
 ASCII_SHADES = " .:*#"
 
@@ -129,18 +130,20 @@ def draw(image: Array, shades: str = SHADES) -> list[str]:
     return ["".join(shades[level] * 2 for level in row) for row in levels]
 
 
-def chosen_samples(answers: Array, labels: Array) -> list[int]:
+def chosen_samples(answers: Array, labels: Array, count: int = SHOWN) -> list[int]:
     """Which samples to show: the first ones of different digits, the last place for a mistake."""
     _, first = np.unique(labels, return_index=True)
     mistakes = np.flatnonzero(answers != labels)
     right = [int(i) for i in sorted(first) if answers[i] == labels[i]]
-    return [*right[: SHOWN - len(mistakes[:1])], *map(int, mistakes[:1])]
+    return [*right[: count - len(mistakes[:1])], *map(int, mistakes[:1])]
 
 
-def answer_table(images: Array, labels: Array, answers: Array, shades: str) -> Table:
+def answer_table(
+    images: Array, labels: Array, answers: Array, shades: str, count: int = SHOWN
+) -> Table:
     """Digits side by side, each with the model's answer under it."""
     table = Table.grid(padding=(0, 2))
-    samples = chosen_samples(answers, labels)
+    samples = chosen_samples(answers, labels, count)
     table.add_row(*("\n".join(draw(images[i], shades)) for i in samples))
     table.add_row(
         *(
@@ -185,7 +188,9 @@ def run(console: Console) -> int:
     folder = example_folder()
     images, labels = load_held_out(folder)
     found = measure(folder, images, labels)
-    console.print(answer_table(images, labels, found.answers, shades_for(console.encoding)))
+    shown = max(2, min(SHOWN, console.width // DRAWN_WIDTH))
+    shades = shades_for(console.encoding)
+    console.print(answer_table(images, labels, found.answers, shades, shown))
     console.print()
     console.print(figure_table(found))
     if found.accuracy < LEAST_ACCURACY:
