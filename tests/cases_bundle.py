@@ -1,7 +1,7 @@
 """Writes the operator cases for runners without Python: ORT files and one index of tensors.
 
-`python tests/cases_bundle.py FOLDER` writes FOLDER/cases.json and an .ort file for each case, unless
-they are there already and nothing changed that they are made of. The index is
+`python tests/cases_bundle.py FOLDER` writes FOLDER/cases.json and an .ort file for each case,
+unless they are there already and nothing changed that they are made of. The index is
 `{"stamp": ..., "cases": [...]}`; a case has
 
 * `id`, and `model`: its file, relative to the index;
@@ -27,10 +27,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import cases_lib as lib
 import cases_oracle
 import cases_variants
-import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cases"

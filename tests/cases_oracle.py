@@ -11,9 +11,9 @@ import dataclasses
 import importlib.util
 from typing import Any
 
-import cases_lib as lib
 import numpy as np
 
+import cases_lib as lib
 import ortolan
 from ortolan.errors import OrtolanError
 

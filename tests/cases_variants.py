@@ -1,7 +1,7 @@
 """Cases that are made from the written ones: for types that no case has, and for channels_last.
 
-A type variant takes the smallest case of a catalog entry and draws small whole numbers of the wanted
-type; a channels_last variant sends the images of a case through a pool that changes nothing.
+A type variant takes the smallest case of a catalog entry and draws small whole numbers of the
+wanted type; a channels_last variant sends the images of a case through a pool that changes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cases_lib as lib
 import onnx.defs
 
+import cases_lib as lib
 from ortolan.catalog import FAMILIES
 from ortolan.catalog.operator import Operator, covers
 from ortolan.catalog.types import FLOATS, INDEX, INTS, SIGNED, DataType

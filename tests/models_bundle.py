@@ -1,10 +1,11 @@
 """Writes the checks of real models for runners without Python: ORT files, one index, the tensors.
 
-`python tests/models_bundle.py FOLDER` writes FOLDER/models.json, unless it is there and up to date:
-`{"stamp": ..., "missing": why there is nothing, "limit": ..., "checks": [...]}`. A check has `name`,
-`model` (its file), `scales` (by output), `data` (the file of its tensors) and `steps`; a step has
-`inputs` and `outputs` (name, type, shape, and the offset of the bytes in the data file) and `carried`
-(outputs of the step before by the inputs that get them). tests/models_lib.py says what they mean.
+`python tests/models_bundle.py FOLDER` writes FOLDER/models.json, unless it is up to date:
+`{"stamp": ..., "missing": why there is nothing, "limit": ..., "checks": [...]}`. A check has
+`name`, `model` (its file), `scales` (by output), `data` (the file of its tensors) and `steps`; a
+step has `inputs` and `outputs` (name, type, shape, and the offset of the bytes in the data file)
+and `carried` (outputs of the step before by the inputs that get them). tests/models_lib.py says
+what they mean.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import cases_bundle
 import cases_lib
 import models_lib as lib
-import numpy as np
-
 import ortolan
 
 FOLDER = cases_bundle.ROOT / "build" / "models"

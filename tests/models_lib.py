@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cases_lib as lib
 import numpy as np
 import onnx
 from onnx import helper
 
+import cases_lib as lib
 import ortolan
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "models"
@@ -131,7 +131,7 @@ def _yunet_with_logits() -> tuple[Any, dict[str, str]]:
 
 
 def _yunet_expected(feeds: Mapping[str, lib.Array]) -> dict[str, lib.Array]:
-    """onnxruntime's results, but sigmoids of its logits in double.
+    """What onnxruntime computes, but sigmoids of its logits in double.
 
     Many of the logits are below -11. onnxruntime's own sigmoid is wrong by 1e-2 of its value
     there, so that the goldens do not tell right from wrong.

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pytest
+
 import cases_bundle
 import cases_lib as lib
 import cases_oracle
 import cases_variants
-import numpy as np
-import pytest
-
 import ortolan
 from ortolan.build.targets import host_target
 
@@ -119,8 +119,10 @@ def test_every_type_has_a_case() -> None:
     missing = []
     for entry in cases_variants.entries():
         own = [case for case in cases if case.entry is entry]
-        for types in cases_variants.missing_types(entry, own):
-            missing.append(f"{entry.name} {entry.since}-{entry.until}: {types}")
+        missing += [
+            f"{entry.name} {entry.since}-{entry.until}: {types}"
+            for types in cases_variants.missing_types(entry, own)
+        ]
     assert missing == []
 
 

@@ -1,8 +1,9 @@
 """Runs every kind of test and adds the counts up.
 
-Order: lint, pytest, the web runtime's cases in Node, the same in Chromium. The skips and their
-reasons come last, and the last line is `N passed, N failed, N skipped`. The exit status is 1 if
-anything failed. `--quick` leaves out the tests marked slow and the browser.
+Order: lint, pytest, the web runtime's cases and the real models in Node, then in Chromium. The skips
+and their reasons come last, and the last line is `N passed, N failed, N skipped`. The exit status is 1 if
+anything failed. `--quick` leaves out the tests marked slow, the web
+runtime's models and the browser.
 
 A runner that is not pytest ends its output with that same line, and prints each skip as
 `skipped: NAME: REASON`.
@@ -207,8 +208,10 @@ def run_all(quick: bool) -> Iterator[tuple[str, Outcome]]:
     yield "pytest", run_pytest(quick, left())
     yield "Node", run_web("Node", "tests/web/run_cases.mjs", False, left())
     if quick:
+        yield "Node models", skip_runner("Node models", "left out by --quick")
         yield "Chromium", skip_runner("Chromium", "left out by --quick")
     else:
+        yield "Node models", run_web("Node models", "tests/web/run_models.mjs", False, left())
         yield "Chromium", run_web("Chromium", "tests/web/chromium.mjs", True, left())
 
 

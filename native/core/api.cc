@@ -135,7 +135,7 @@ OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side, 
   tensor->rank = v->rank_hint < 0 ? 0xffffffffu : static_cast<uint32_t>(v->rank_hint);
   tensor->data = nullptr;
   tensor->bytes = 0;
-  for (uint32_t d = 0; d < v->shape.rank; ++d) tensor->dims[d] = v->shape[d];
+  for (uint32_t d = 0; d < kMaxRank; ++d) tensor->dims[d] = d < v->shape.rank ? v->shape[d] : -1;
   return ORTOLAN_OK;
 }
 

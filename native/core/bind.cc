@@ -21,6 +21,7 @@ struct SignatureView {
     return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
   }
   bool takes_inputs(size_t n) const { return n <= header.declared_inputs || (header.variadic & 1); }
+  size_t required_outputs() const { return header.variadic >> 2; }
   bool takes_outputs(size_t n) const {
     return n <= header.declared_outputs || (header.variadic & 2);
   }
@@ -168,15 +169,6 @@ Status Loader::unknown_operators() {
 
 Status Loader::bind_node(GraphBuilder& b, Node& node) {
   const Operator* op = find_operator(node.domain, node.type);
-  if (!op) {
-    for (uint32_t value : node.outputs) {
-      if (value == kNoValue) continue;
-      // Keep looking for more unknown operators as if the file's types were true.
-      Value& v = b.values[value];
-      if (v.kind != ValueKind::kTensor) v.kind = ValueKind::kTensor, v.type = DataType::kFloat;
-    }
-    return note_unknown(node);
-  }
   const Row& any = kRows[op->first_row];
   if (kKernels[any.kernel].control != Control::kNone) {
     node.kernel = &kKernels[any.kernel];
@@ -185,6 +177,26 @@ Status Loader::bind_node(GraphBuilder& b, Node& node) {
   if (node.bodies[0] || node.bodies[1])
     return node_error(node, Status::kInvalidGraph, "it has a graph but is no control flow");
   return choose_row(b, node, *op);
+}
+
+// Kernels rely on the outputs that are not optional; where the file leaves one out, there comes a
+// value that nobody reads.
+Status Loader::complete_outputs(GraphBuilder& b, Node& node, const uint8_t* bytes) {
+  SignatureView signature(bytes);
+  size_t given = node.outputs.size, required = signature.required_outputs();
+  if (given < required) {
+    Span<uint32_t> list = model_.zone.array<uint32_t>(required);
+    if (list.size != required) return out_of_memory();
+    for (size_t i = 0; i < required; ++i) list[i] = i < given ? node.outputs[i] : kNoValue;
+    node.outputs = list;
+  }
+  for (size_t i = 0; i < node.outputs.size; ++i) {
+    bool repeated = i >= signature.header.declared_outputs;
+    if (node.outputs[i] != kNoValue || (i >= required && !repeated)) continue;
+    node.outputs[i] = static_cast<uint32_t>(b.values.size());
+    if (!b.values.push(Value())) return out_of_memory();
+  }
+  return Status::kOk;
 }
 
 // Binds type variables from the inputs and gives the outputs their types.
@@ -247,6 +259,7 @@ Status Loader::choose_row(GraphBuilder& b, Node& node, const Operator& op) {
     if (!covers(row, node.since_version) || row.target > model_.level) continue;
     if (signature == ~0u) {
       signature = row.signature;
+      ORTOLAN_TRY(complete_outputs(b, node, kSignatures + signature));
       ORTOLAN_TRY(derive_types(b, node, kSignatures + signature, variables));
     }
     SignatureView view(kSignatures + row.signature);
@@ -274,6 +287,8 @@ Status Loader::choose_row(GraphBuilder& b, Node& node, const Operator& op) {
 // The types of a body: captures from outside, inputs as the file states them.
 Status Loader::bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_inputs) {
   GraphBuilder* inner = builder_of(body);
+  if (node.kernel->control == Control::kIf && body->inputs.size)
+    return node_error(node, Status::kInvalidGraph, "a branch has inputs");
   for (uint32_t capture : inner->captures) {
     Value& v = inner->values[capture];
     const Value& outer = b.values[v.outer];
@@ -302,6 +317,8 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
   bool is_if = control == Control::kIf, is_loop = control == Control::kLoop;
   if (!node.bodies[0] || (is_if && !node.bodies[1]))
     return node_error(node, Status::kInvalidGraph, "a body is missing");
+  if (!is_if && node.bodies[1])
+    return node_error(node, Status::kInvalidGraph, "it has a second body");
   size_t in = node.inputs.size, out = node.outputs.size;
   if (is_if &&
       (in != 1 || node.inputs[0] == kNoValue || b.values[node.inputs[0]].type != DataType::kBool))
@@ -427,9 +444,9 @@ bool Loader::is_constant_node(const Node& node, const List<Slot>& slots) const {
 }
 
 // Results of constants become constants, so that weights which a file reshapes or transposes are
-// packed once, unless they are much larger than their operands.
+// packed once, unless they are much larger than their operands, or all of them than the file.
 Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slots) {
-  constexpr size_t kSmall = 64 * 1024;
+  constexpr size_t kSmall = 64 * 1024, kFolded = 1024 * 1024;
   size_t before = 0, after = 0;
   auto bytes_of = [&](const Slot& s) { return s.shape.count() * element_size(s.type); };
   for (uint32_t v : node.inputs)
@@ -442,6 +459,8 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
     if (slots[v].alias_of == kNoValue) after += bytes_of(slots[v]);
   }
   if (after > max(kSmall, 2 * before)) return Status::kLimitExceeded;
+  if (after > kFolded + 4 * model_.file_bytes - folded_) return Status::kLimitExceeded;
+  folded_ += after;
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
     Slot& slot = slots[v];

@@ -298,8 +298,11 @@ Status Run::stack_output(Frame& body, size_t index, const Slot& slot) {
   if (stack.count == stack.capacity) {
     bool is_scan = loop.input_count != 0;
     size_t capacity = is_scan ? static_cast<size_t>(loop.limit) : max<size_t>(8, 2 * stack.count);
-    size_t bytes;
-    if (__builtin_mul_overflow(capacity, stack.bytes, &bytes)) return out_of_memory();
+    size_t fitting = model_.options.max_tensor_bytes / max<size_t>(stack.bytes, 1);
+    if (fitting < (is_scan ? capacity : stack.count + 1))
+      return fail_node(*body.node, Status::kLimitExceeded, "scan output % is too large", index);
+    capacity = min(capacity, fitting);
+    size_t bytes = capacity * stack.bytes;
     void* grown = heap_.allocate(bytes);
     if (!grown) return out_of_memory();
     if (stack.count && stack.bytes) copy(grown, stack.block, stack.count * stack.bytes);
@@ -333,13 +336,15 @@ Status Run::finish_stack(Frame& body, size_t index, uint32_t value, Slot& result
     result.shape.append(d == a  ? static_cast<int64_t>(stack.count)
                         : d < a ? stack.element[d]
                                 : stack.element[d - 1]);
-  size_t outer = stack.element.product(0, a);
+  size_t outer = stack.element.product(0, a), bytes;
+  if (!checked_bytes(result.shape, element_size(v.type), &bytes))
+    return fail_node(*body.node, Status::kLimitExceeded, "scan output % is too large", index);
   if (outer == 1 && stack.block) {
     result.data = result.block = stack.block;
     stack.block = nullptr;
     return Status::kOk;
   }
-  result.data = result.block = heap_.allocate(stack.count * stack.bytes);
+  result.data = result.block = heap_.allocate(bytes);
   if (!result.data) return out_of_memory();
   size_t inner = stack.element.product(a, stack.element.rank) * element_size(v.type);
   for (size_t k = 0; inner && k < stack.count; ++k)

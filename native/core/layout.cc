@@ -94,6 +94,10 @@ Status Loader::choose_layouts(GraphBuilder& b) {
     for (uint32_t value : node.inputs)
       if (value != kNoValue) ++pass.uses[value];
   for (uint32_t value : b.graph->outputs) ++pass.uses[value];
+  for (const Node& node : b.nodes)
+    for (Graph* body : node.bodies)
+      for (size_t i = 0; body && i < builder_of(body)->captures.size(); ++i)
+        ++pass.uses[builder_of(body)->values[builder_of(body)->captures[i]].outer];
   for (Node& node : b.nodes) {
     LayoutClass kind = node.kernel->layout;
     int rank =

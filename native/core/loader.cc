@@ -88,8 +88,8 @@ Status Loader::run() {
   initializers_are_constant_ = model.scalar<int64_t>(ModelTable::kIrVersion, 0) < 4;
   Graph* graph = nullptr;
   ORTOLAN_TRY(read_graph(model.table(ModelTable::kGraph), nullptr, 0, &graph));
-  ORTOLAN_TRY(bind_graph(*builder_of(graph)));
   ORTOLAN_TRY(unknown_operators());
+  ORTOLAN_TRY(bind_graph(*builder_of(graph)));
   for (GraphBuilder* b : builders_) {
     ORTOLAN_TRY(choose_layouts(*b));
     ORTOLAN_TRY(finish(*b));
@@ -453,6 +453,7 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
 
 Status Model::load(const uint8_t* data, size_t size) {
   error.clear();
+  file_bytes = size;
   if (reinterpret_cast<uintptr_t>(data) % 4 != 0) {
     auto* moved = static_cast<uint8_t*>(zone.allocate(size, kAlignment));
     if (!moved) return fail(error, Status::kOutOfMemory, "memory is out");

@@ -76,9 +76,10 @@ class Loader {
   Status bind_control(GraphBuilder& b, Node& node);
   Status bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_inputs);
   Status choose_row(GraphBuilder& b, Node& node, const Operator& op);
+  Status complete_outputs(GraphBuilder& b, Node& node, const uint8_t* signature);
   Status derive_types(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* variables);
   Status unknown_operators();
-  Status note_unknown(const Node& node);
+  void note_unknown(const Node& node);
   GraphBuilder* builder_of(const Graph* graph) { return builders_[graph->index]; }
   Status finish(GraphBuilder& b);
   Status prepare(Graph& graph);
@@ -102,6 +103,7 @@ class Loader {
   const Node* unknown_[64] = {};
   size_t unknown_count_ = 0;
   uint64_t node_count_ = 0;
+  size_t folded_ = 0;  // bytes of constants that were computed
   bool initializers_are_constant_ = false;  // IR version < 4: even those listed as inputs
 };
 

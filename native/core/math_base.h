@@ -52,6 +52,12 @@ ORTOLAN_INLINE V select(Mask<V> mask, V yes, V no) {
     using Half = Vec<Element<V>, kLanesOf<V> / 2>;
     return by_halves<V>([](Mask<Half> m, Half y, Half n) { return select(m, y, n); }, mask, yes,
                         no);
+  } else if constexpr (kIsVector<V> && sizeof(V) == 8 && kWidth == 4) {  // half a register
+    using Whole = Vec<Element<V>, 4>;
+    return select<Whole>(__builtin_shufflevector(mask, mask, 0, 1, 0, 1),
+                         __builtin_shufflevector(yes, yes, 0, 1, 0, 1),
+                         __builtin_shufflevector(no, no, 0, 1, 0, 1))
+        .lo;
   } else if constexpr (sizeof(V) == 16 && kWidth == 8) {
     return bitcast<V>(
         __builtin_wasm_relaxed_laneselect_i64x2(bitcast<I>(yes), bitcast<I>(no), bitcast<I>(mask)));

@@ -10,7 +10,8 @@ constexpr size_t kHeader = kAlignment;
 void* Zone::allocate(size_t bytes, size_t alignment) {
   if (bytes > SIZE_MAX / 2) return nullptr;
   size_t at = round_up(reinterpret_cast<uintptr_t>(cursor_), alignment);
-  if (cursor_ && at + bytes <= reinterpret_cast<uintptr_t>(limit_)) {
+  if (cursor_ && at <= reinterpret_cast<uintptr_t>(limit_) &&
+      bytes <= reinterpret_cast<uintptr_t>(limit_) - at) {
     cursor_ = reinterpret_cast<char*>(at + bytes);
     return reinterpret_cast<void*>(at);
   }

@@ -47,6 +47,7 @@ class Model {
   Zone zone;
   List<Graph*> graphs;
   FbTable root;  // InferenceSession
+  size_t file_bytes = 0;
   ThreadPool* pool = nullptr;
   uint32_t threads = 1;
   uint8_t level = 0;  // instruction set in use

@@ -25,10 +25,13 @@ Status Planner::plan() {
     last_[root(v)] = max(last_[root(v)], f_.last_use[v]);
   place_in_place();
   ORTOLAN_TRY(collect_blocks());
+  f_.arena_bytes = 0;
+  List<const Block*> placed(run_.model().options.allocator);
+  if (!placed.resize(blocks_.size(), nullptr)) return out_of_memory();
   if (blocks_.size() <= kBySizeLimit)
-    assign_by_size();
+    assign_by_size(placed);
   else
-    assign_by_time();
+    assign_by_time(placed);
   measure();
   ORTOLAN_TRY(keep());
   ORTOLAN_TRY(list_releases());
@@ -101,7 +104,7 @@ Status Planner::plan_node(uint32_t index) {
   context_.scratch_shared_ = context_.scratch_per_thread_ = 0;
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
   ORTOLAN_TRY(check_outputs(node));
-  ORTOLAN_TRY(check_layout(node));
+  ORTOLAN_TRY(check_layout(error_, node, f_.slots));
   if (can_compute(node)) return compute(node);
   if (!place_outputs(node)) return Status::kOk;
   step.scratch_shared = context_.scratch_shared_;
@@ -117,22 +120,22 @@ Status Planner::check_outputs(const Node& node) {
   return Status::kOk;
 }
 
-// Layouts were chosen by hints; here the true ranks must bear them out.
-Status Planner::check_layout(const Node& node) {
+Status check_layout(ErrorText& error, const Node& node, const Slot* slots) {
   LayoutClass kind = node.kernel->layout;
   if (kind != LayoutClass::kElementwise && kind != LayoutClass::kAxis) return Status::kOk;
   if (node.outputs.size == 0 || node.outputs[0] == kNoValue) return Status::kOk;
-  const Slot& out = f_.slots[node.outputs[0]];
+  const Slot& out = slots[node.outputs[0]];
   if (out.layout == Layout::kPlain) return Status::kOk;
   for (size_t i = 0; i < node.inputs.size; ++i) {
     if (node.inputs[i] == kNoValue) continue;
-    const Slot& in = f_.slots[node.inputs[i]];
+    const Slot& in = slots[node.inputs[i]];
     bool fits = in.layout == Layout::kChannelsLast ? in.shape.rank == out.shape.rank
                                                    : layout_neutral(in.shape, out.shape.rank);
+    const Part parts[] = {i, in.shape.span()};
     if (!fits)
-      return fail(error_, Status::kInvalidGraph,
-                  "[%] node \"%\": input % has shape %, which is not the rank that the file states",
-                  node.type, node.name, i, in.shape.span());
+      return fail_node_parts(error, node, Status::kInvalidGraph,
+                             "input % has shape %, which is not the rank that the file states",
+                             parts, 2);
   }
   return Status::kOk;
 }
@@ -161,7 +164,7 @@ Status Planner::compute(Node& node) {
     } else {
       slot.data = f_.zone.allocate(max<size_t>(bytes_of(v), 1), kAlignment);
       if (!slot.data) return out_of_memory();
-      run = true;
+      run = run || bytes_of(v);
     }
     f_.sources[v] = Source::kKnown;
   }
@@ -179,7 +182,7 @@ Status Planner::compute(Node& node) {
   return status;
 }
 
-// False when the node has nothing to do: all its results are views.
+// False when the node has nothing to do: all its results are views or empty.
 bool Planner::place_outputs(const Node& node) {
   bool work = false;
   for (uint32_t v : node.outputs) {
@@ -188,7 +191,7 @@ bool Planner::place_outputs(const Node& node) {
     bool is_output = f_.graph->values[v].is_output;
     f_.sources[v] = is_output ? Source::kOutput : Source::kArena;
     if (slot.alias_of == kNoValue) {
-      work = true;
+      work = work || bytes_of(v);
       continue;
     }
     uint32_t of = slot.alias_of, r = root(of);
@@ -200,7 +203,7 @@ bool Planner::place_outputs(const Node& node) {
     } else if (f_.sources[r] == Source::kArena && offset == 0 && bytes_of(r) == bytes_of(v)) {
       f_.roots[r] = v;  // the result is computed in the caller's memory from the start
     } else {
-      work = true;  // a graph output is never a view of something else
+      work = work || bytes_of(v);  // a graph output is never a view of something else
     }
   }
   return work;
@@ -253,11 +256,17 @@ void Planner::place(Block& block, const Block* const* placed, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const Block& other = *placed[i];
     if (other.last < block.first || block.last < other.first) continue;
-    if (other.offset >= at + block.bytes) break;
+    if (other.offset >= at && other.offset - at >= block.bytes) break;
     at = max(at, other.offset + other.bytes);
   }
-  block.offset = at;
-  f_.arena_bytes = max(f_.arena_bytes, at + block.bytes);
+  put(block, at);
+}
+
+void Planner::put(Block& block, size_t offset) {
+  block.offset = offset;
+  // More than the address space holds: SIZE_MAX bytes will not be had.
+  if (__builtin_add_overflow(offset, block.bytes, &offset)) offset = SIZE_MAX;
+  f_.arena_bytes = max(f_.arena_bytes, offset);
 }
 
 namespace {
@@ -278,15 +287,12 @@ void sort(T* items, size_t n, const Before& before) {  // heap sort: no recursio
 }
 }  // namespace
 
-void Planner::assign_by_size() {
-  f_.arena_bytes = 0;
+void Planner::assign_by_size(List<const Block*>& placed) {
   size_t n = blocks_.size();
   sort(blocks_.begin(), n, [](const Block& a, const Block& b) {
     if (a.bytes != b.bytes) return a.bytes > b.bytes;
     return a.first != b.first ? a.first < b.first : a.value < b.value;
   });
-  List<const Block*> placed(run_.model().options.allocator);
-  if (!placed.resize(n, nullptr)) return assign_by_time();
   for (size_t i = 0; i < n; ++i) {
     place(blocks_[i], placed.begin(), i);
     size_t at = i;
@@ -298,23 +304,23 @@ void Planner::assign_by_size() {
   }
 }
 
-// Blocks are in the order of their first node: only those alive at that moment matter.
-void Planner::assign_by_time() {
-  f_.arena_bytes = 0;
-  List<const Block*> alive(run_.model().options.allocator);
+// Blocks are in the order of their first node: only those alive at that moment matter. Once too many
+// are, all that follow go behind each other: not tight, but never quadratic.
+void Planner::assign_by_time(List<const Block*>& alive) {
+  size_t count = 0;
   for (Block& block : blocks_) {
-    size_t kept = 0;
-    for (const Block* other : alive)
-      if (other->last >= block.first) alive[kept++] = other;
-    while (alive.size() > kept) alive.pop();
-    place(block, alive.begin(), alive.size());
-    if (!alive.push(&block)) {  // worse, but right: behind everything
-      block.offset = f_.arena_bytes;
-      f_.arena_bytes += block.bytes;
+    if (count == kBySizeLimit) {
+      put(block, f_.arena_bytes);
       continue;
     }
-    for (size_t at = kept; at > 0 && alive[at - 1]->offset > block.offset; --at)
-      swap(alive[at], alive[at - 1]);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; ++i)
+      if (alive[i]->last >= block.first) alive[kept++] = alive[i];
+    place(block, alive.begin(), kept);
+    size_t at = kept;
+    for (; at > 0 && alive[at - 1]->offset > block.offset; --at) alive[at] = alive[at - 1];
+    alive[at] = &block;
+    count = kept + 1;
   }
 }
 

@@ -6,6 +6,9 @@
 
 namespace ortolan {
 
+// Layouts were chosen by hints from the file; here the true ranks must bear them out. After infer.
+Status check_layout(ErrorText& error, const Node& node, const Slot* slots);
+
 class Planner {
  public:
   Planner(Run& run, Frame& frame)
@@ -30,16 +33,16 @@ class Planner {
   Status plan_node(uint32_t index);
   bool must_wait(const Node& node) const;
   bool is_folded(const Node& node) const;
-  Status check_layout(const Node& node);
   Status check_outputs(const Node& node);
   bool can_compute(const Node& node) const;
   Status compute(Node& node);
   bool place_outputs(const Node& node);
   void place_in_place();
   Status collect_blocks();
-  void assign_by_size();
-  void assign_by_time();
+  void assign_by_size(List<const Block*>& placed);
+  void assign_by_time(List<const Block*>& alive);
   void place(Block& block, const Block* const* placed, size_t count);
+  void put(Block& block, size_t offset);
   void measure();
   Status keep();
   Status list_releases();

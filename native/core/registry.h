@@ -57,7 +57,8 @@ struct Operator {
 struct Signature {
   uint8_t min_inputs;
   uint8_t declared_inputs;
-  uint8_t variadic;  // bit 0: last input repeats, bit 1: last output repeats
+  uint8_t variadic;  // bit 0: last input repeats, bit 1: last output repeats; above: the number
+                     // of outputs up to the last that is not optional
   uint8_t declared_outputs;
   uint8_t key_a, key_b;    // variable numbers, kNoVariable if unused
   uint8_t type_attribute;  // TypeAttribute that gives output types not bound by inputs

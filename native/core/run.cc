@@ -69,11 +69,13 @@ Status Run::create() {
     }
     for (uint32_t v : graph.outputs) frame->last_use[v] = end;
   }
+  created_ = true;
   return Status::kOk;
 }
 
 Run::~Run() {
   clean();
+  release_outputs();
   for (size_t g = 0; frames_ && g < model_.graphs.size(); ++g)
     if (frames_[g]) frames_[g]->~Frame();
   model_.options.allocator.put(arena_, arena_capacity_);
@@ -109,17 +111,24 @@ OutputTensor* Run::take_output(size_t index) {
   return tensor;
 }
 
-Status Run::execute() {
-  error_.clear();
-  __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
+// Those that the caller has not taken.
+void Run::release_outputs() {
   for (OutputTensor*& tensor : made_) {
     release_output(tensor);
     tensor = nullptr;
   }
+}
+
+Status Run::execute() {
+  error_.clear();
+  if (!created_) return out_of_memory();
+  __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
+  release_outputs();
   uint32_t state = model_.options.flush_denormals ? platform::flush_denormals() : 0;
   Status status = run();
   if (model_.options.flush_denormals) platform::restore_denormals(state);
   clean();
+  if (status != Status::kOk) release_outputs();
   for (TensorArgument& argument : inputs_) argument.present = false;
   for (TensorArgument& argument : outputs_) argument.present = false;
   return status;
@@ -346,6 +355,7 @@ Status Run::step_dynamic(Frame& frame, const Step& step) {
     frame.slots[v].layout = value.layout;
   }
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
+  ORTOLAN_TRY(check_layout(error_, node, frame.slots));
   bool work = false;
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
@@ -367,9 +377,10 @@ Status Run::step_dynamic(Frame& frame, const Step& step) {
         continue;
       }
     }
-    slot.data = slot.block = heap_.allocate(slot.shape.count() * element_size(slot.type));
+    size_t bytes = slot.shape.count() * element_size(slot.type);
+    slot.data = slot.block = heap_.allocate(bytes);
     if (!slot.data) return out_of_memory();
-    work = true;
+    work = work || bytes;
   }
   if (!work || !node.kernel->run) return Status::kOk;
   size_t scratch = context_.scratch_shared_ + context_.scratch_per_thread_ * context_.threads_;

@@ -129,6 +129,7 @@ class Run {
   friend class Planner;
 
   Status run();
+  void release_outputs();
   Status loop();
   void clean();
   Status check_inputs();
@@ -185,6 +186,7 @@ class Run {
   Span<OutputTensor*> made_;
   Span<Shape> output_shapes_;
   uint32_t cancelled_ = 0;
+  bool created_ = false;
 };
 
 }  // namespace ortolan

@@ -7,6 +7,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Multiplications that keep a thread busy for about 20 us: less is not worth another thread.
+constexpr size_t kThreadWork = 1 << 19;
+
 // Panels of a group, so that four vectors of B are at hand. Where panels are wider than two
 // vectors, or registers too few, the lower tiles do well.
 constexpr int kGroupPanels = kTileVectors == 2 ? 2 : 1;

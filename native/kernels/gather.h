@@ -1,4 +1,5 @@
-// Gather: whole rows of an axis, by index. Rows are bytes: only the type of the index is compiled in.
+// Gather: whole rows of an axis, by index. Rows are bytes: only the type of the index is compiled
+// in.
 #pragma once
 
 #include "kernels/strided.h"
@@ -48,7 +49,8 @@ struct Gather {
     if (c.output_shape(0).count() == 0) return Status::kOk;
     for (size_t i = 0; i < count; ++i)
       if (indices[i] < -limit || indices[i] >= limit)
-        return c.invalid("index % at % is outside [-%, %] of axis %", static_cast<int64_t>(indices[i]), i, limit, limit - 1, axis);
+        return c.invalid("index % at % is outside [-%, %] of axis %",
+                         static_cast<int64_t>(indices[i]), i, limit, limit - 1, axis);
     const char* from = c.input_data<char>(0);
     char* to = c.output_data<char>(0);
     const size_t row = inner * word_size(c), plane = static_cast<size_t>(limit) * row;
@@ -57,8 +59,8 @@ struct Gather {
       const char* base = from + begin / count * plane;
       for (size_t turn = begin; turn < end; ++turn) {
         const int64_t index = indices[i];
-        copy_piece(to + turn * row, base + static_cast<size_t>(index < 0 ? index + limit : index) * row,
-                   row);
+        copy_piece(to + turn * row,
+                   base + static_cast<size_t>(index < 0 ? index + limit : index) * row, row);
         if (++i == count) i = 0, base += plane;
       }
     });

@@ -15,11 +15,20 @@ struct Range {
     shape.append(0);
     bool valid = false;
     switch (c.input_type(0)) {
-      case DataType::kFloat: valid = float_steps<float>(c, &shape[0]); break;
-      case DataType::kDouble: valid = float_steps<double>(c, &shape[0]); break;
-      case DataType::kInt16: valid = int_steps<int16_t>(c, &shape[0]); break;
-      case DataType::kInt32: valid = int_steps<int32_t>(c, &shape[0]); break;
-      default: valid = int_steps<int64_t>(c, &shape[0]);
+      case DataType::kFloat:
+        valid = float_steps<float>(c, &shape[0]);
+        break;
+      case DataType::kDouble:
+        valid = float_steps<double>(c, &shape[0]);
+        break;
+      case DataType::kInt16:
+        valid = int_steps<int16_t>(c, &shape[0]);
+        break;
+      case DataType::kInt32:
+        valid = int_steps<int32_t>(c, &shape[0]);
+        break;
+      default:
+        valid = int_steps<int64_t>(c, &shape[0]);
     }
     if (!valid) return c.invalid("delta is 0, or the number of elements is not finite");
     return c.set_output(0, shape);
@@ -70,7 +79,8 @@ struct Range {
     if (delta > 0 ? start >= limit : start <= limit) return true;
     const uint64_t low = static_cast<uint64_t>(min(start, limit));
     const uint64_t distance = static_cast<uint64_t>(max(start, limit)) - low;
-    const uint64_t step = delta > 0 ? static_cast<uint64_t>(delta) : 0 - static_cast<uint64_t>(delta);
+    const uint64_t step =
+        delta > 0 ? static_cast<uint64_t>(delta) : 0 - static_cast<uint64_t>(delta);
     const uint64_t count = (distance - 1) / step + 1;
     if (count > INT64_MAX) return false;
     *steps = static_cast<int64_t>(count);

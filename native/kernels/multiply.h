@@ -8,9 +8,6 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
-// Multiplications that keep a thread busy for about 20 us.
-constexpr size_t kThreadWork = 1 << 19;
-
 // C[M][N] = A[M][K] * B[K][N] for each index of the batch dimensions. Strides are in elements.
 struct Product {
   size_t M = 0, N = 0, K = 0;
@@ -61,7 +58,7 @@ ORTOLAN_INLINE Way choose_way(const Product& p, bool packed) {
   return p.batches == 1 ? Way::kPackShared : Way::kPackPerThread;
 }
 
-// Scratch in bytes: first a copy of A (kCopyA) or of B (other types than float), then packed B.
+// Scratch in bytes: first a copy of A, or of B for other types than float, then packed B.
 struct Needs {
   size_t copy = 0, shared = 0, per_thread = 0;
 };
@@ -104,7 +101,7 @@ ORTOLAN_INLINE void split(const Context& c, const Product& p, size_t each, Body 
              });
 }
 
-ORTOLAN_NOINLINE static float dot(const float* a, const float* b, size_t n) {
+ORTOLAN_NOINLINE inline float dot(const float* a, const float* b, size_t n) {
   F sums[4] = {splat<F>(0), splat<F>(0), splat<F>(0), splat<F>(0)};
   size_t k = 0;
   for (; k + 4 * kLanes <= n; k += 4 * kLanes)
@@ -219,7 +216,7 @@ ORTOLAN_INLINE void multiply_packing(const Context& c, const Product& p, const G
   });
 }
 
-ORTOLAN_NOINLINE static void multiply(const Context& c, const Product& p, const Operands<float>& o,
+ORTOLAN_NOINLINE inline void multiply(const Context& c, const Product& p, const Operands<float>& o,
                                       const Ready& ready) {
   GemmArgs g;
   g.M = p.M, g.N = p.N, g.K = p.K;
@@ -278,8 +275,8 @@ ORTOLAN_INLINE void loop_rows(const Product& p, const Element<V>* a, const Eleme
 
 // Other types than float: double, and integers as unsigned words, whose products wrap.
 template <class T>
-ORTOLAN_NOINLINE static void multiply(const Context& c, const Product& p, const Operands<T>& o,
-                                      const Ready& ready) {
+ORTOLAN_NOINLINE void multiply(const Context& c, const Product& p, const Operands<T>& o,
+                               const Ready& ready) {
   using V = Vec<T, kLanes * sizeof(float) / sizeof(T)>;
   constexpr size_t kRows = 4;
   const T* b = o.b;

@@ -1,5 +1,5 @@
-// Pad: the input goes into the middle of the output, then axis by axis, innermost first, the borders
-// are filled: with a constant, or with planes that the output already holds.
+// Pad: the input goes into the middle of the output, then axis by axis, innermost first, the
+// borders are filled: with a constant, or with planes that the output already holds.
 #pragma once
 
 #include "kernels/strided.h"
@@ -46,7 +46,8 @@ struct Pad {
       const int64_t before = borders.before[i], after = borders.after[i];
       if (__builtin_add_overflow(dim, before, &dim) || __builtin_add_overflow(dim, after, &dim) ||
           dim < 0)
-        return c.invalid("pads % and % do not fit axis % of %", before, after, i, c.input_shape(0).span());
+        return c.invalid("pads % and % do not fit axis % of %", before, after, i,
+                         c.input_shape(0).span());
     }
     ORTOLAN_TRY(c.set_output(0, shape));
     if (shape.count() == 0) return Status::kOk;
@@ -109,8 +110,7 @@ struct Pad {
       if (!c.input_ints(1, read, 2 * kMaxRank, &pads.size))
         return c.invalid("pads must be at most % integers", 2 * kMaxRank);
     }
-    if (pads.size != 2 * count)
-      return c.invalid("pads has % values for % axes", pads.size, count);
+    if (pads.size != 2 * count) return c.invalid("pads has % values for % axes", pads.size, count);
     uint32_t seen = 0;
     for (size_t i = 0; i < count; ++i) {
       ORTOLAN_TRY(resolve_new_axis(c, &axes[i], rank, &seen));

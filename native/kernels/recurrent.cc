@@ -6,9 +6,6 @@ namespace ortolan::ORTOLAN_ISA {
 
 namespace {
 
-// Multiplications that keep a thread busy for about 20 us.
-constexpr size_t kThreadWork = 1 << 19;
-
 // Strides in elements of tensors indexed by step, direction and row.
 struct Strides {
   size_t x_step, x_row;
@@ -202,7 +199,8 @@ Status check_lengths(const Context& c, const Sizes& s) {
   const int32_t* lengths = c.input_data<int32_t>(kLengths);
   for (size_t n = 0; n < s.batch; ++n)
     if (lengths[n] < 0 || static_cast<size_t>(lengths[n]) > s.steps)
-      return c.invalid("sequence_lens has %, X has % steps", static_cast<int64_t>(lengths[n]), static_cast<int64_t>(s.steps));
+      return c.invalid("sequence_lens has %, X has % steps", static_cast<int64_t>(lengths[n]),
+                       static_cast<int64_t>(s.steps));
   return Status::kOk;
 }
 

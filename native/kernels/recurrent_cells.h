@@ -29,7 +29,7 @@ struct Curve {
   float beta;
 };
 
-ORTOLAN_NOINLINE static F apply(const Curve& curve, F x) {
+ORTOLAN_NOINLINE inline F apply(const Curve& curve, F x) {
   const F zero = splat<F>(0), one = splat<F>(1);
   const F alpha = splat<F>(curve.alpha), beta = splat<F>(curve.beta);
   switch (curve.function) {

@@ -76,7 +76,7 @@ constexpr NamedCurve kCurves[] = {
 };
 
 // onnxruntime takes names in any case. Null for an unknown one.
-static const NamedCurve* find_curve(String name) {
+inline const NamedCurve* find_curve(String name) {
   for (const NamedCurve& entry : kCurves) {
     if (name.size >= sizeof(entry.name) || entry.name[name.size]) continue;
     size_t i = 0;
@@ -89,14 +89,14 @@ static const NamedCurve* find_curve(String name) {
   return nullptr;
 }
 
-static Span<const float> attribute_floats(const Context& c, String name) {
+inline Span<const float> attribute_floats(const Context& c, String name) {
   const Attribute* a = c.attribute(name);
   return a && a->kind == AttributeKind::kFloats ? a->floats : Span<const float>{};
 }
 
 // Activations of all directions. Values of alpha and beta go in order to the functions that use
 // them.
-static Status parse_curves(const Context& c, const Kind& kind, LayerState* state) {
+inline Status parse_curves(const Context& c, const Kind& kind, LayerState* state) {
   for (Cell& cell : state->cells)
     for (size_t i = 0; i < kind.curves; ++i) cell.curves[i] = kind.usual[i];
   const Attribute* names = c.attribute("activations");
@@ -121,7 +121,7 @@ static Status parse_curves(const Context& c, const Kind& kind, LayerState* state
   return Status::kOk;
 }
 
-static Status parse_attributes(const Context& c, const Kind& kind, LayerState* state) {
+inline Status parse_attributes(const Context& c, const Kind& kind, LayerState* state) {
   const String direction = c.attribute_string("direction", "forward");
   state->reverse = direction == "reverse";
   state->directions = direction == "bidirectional" ? 2 : 1;
@@ -157,7 +157,7 @@ struct Adder {
 };
 
 // Columns and packed sizes from `columns`, `hidden` and `input`.
-static bool size_weights(const LayerState& state, const Kind& kind, Sizes* s) {
+inline bool size_weights(const LayerState& state, const Kind& kind, Sizes* s) {
   const bool halves = kind.has_reset && !state.reset_after;
   s->first = halves ? 2 * s->hidden : s->columns;
   s->second = s->columns - s->first;
@@ -169,11 +169,11 @@ static bool size_weights(const LayerState& state, const Kind& kind, Sizes* s) {
   return true;
 }
 
-static void pack_w(const LayerState& state, const Sizes& s, const float* w, float* out) {
+inline void pack_w(const LayerState& state, const Sizes& s, const float* w, float* out) {
   for (size_t d = 0; d < state.directions; ++d)
     pack_b(w + d * s.columns * s.input, 1, s.input, s.input, s.columns, out + d * s.w_size);
 }
-static void pack_r(const LayerState& state, const Sizes& s, const float* r, float* out) {
+inline void pack_r(const LayerState& state, const Sizes& s, const float* r, float* out) {
   for (size_t d = 0; d < state.directions; ++d, r += s.columns * s.hidden, out += s.r_size) {
     pack_b(r, 1, s.hidden, s.hidden, s.first, out);
     pack_b(r + s.first * s.hidden, 1, s.hidden, s.hidden, s.second,
@@ -182,7 +182,7 @@ static void pack_r(const LayerState& state, const Sizes& s, const float* r, floa
 }
 
 // Packs a weight [directions][columns][depth] that is constant; others are packed in each run.
-static Status pack_weight(Context& c, const Kind& kind, size_t input, LayerState* state) {
+inline Status pack_weight(Context& c, const Kind& kind, size_t input, LayerState* state) {
   const Slot* weight = c.constant_input(input);
   if (!weight) return Status::kOk;
   const Shape& shape = weight->shape;
@@ -207,7 +207,7 @@ static Status pack_weight(Context& c, const Kind& kind, size_t input, LayerState
   return Status::kOk;
 }
 
-static Status prepare_layer(Context& c, const Kind& kind) {
+inline Status prepare_layer(Context& c, const Kind& kind) {
   LayerState* state = c.make_state<LayerState>();
   if (!state) return c.out_of_memory();
   ORTOLAN_TRY(parse_attributes(c, kind, state));
@@ -215,7 +215,7 @@ static Status prepare_layer(Context& c, const Kind& kind) {
   return pack_weight(c, kind, kR, state);
 }
 
-static Status check_shape(const Context& c, size_t input, String name,
+inline Status check_shape(const Context& c, size_t input, String name,
                           Span<const int64_t> expected) {
   if (!c.has_input(input)) return Status::kOk;
   const Shape& shape = c.input_shape(input);
@@ -224,7 +224,7 @@ static Status check_shape(const Context& c, size_t input, String name,
 }
 
 // Dimensions from the inputs' shapes, all of which must agree.
-static Status read_dims(const Context& c, const Kind& kind, Sizes* s) {
+inline Status read_dims(const Context& c, const Kind& kind, Sizes* s) {
   const LayerState& state = c.state<LayerState>();
   const Shape &x = c.input_shape(kX), &r = c.input_shape(kR);
   if (x.rank != 3 || r.rank != 3)
@@ -257,7 +257,7 @@ static Status read_dims(const Context& c, const Kind& kind, Sizes* s) {
   return Status::kOk;
 }
 
-static Status find_sizes(const Context& c, const Kind& kind, Sizes* s) {
+inline Status find_sizes(const Context& c, const Kind& kind, Sizes* s) {
   const LayerState& state = c.state<LayerState>();
   ORTOLAN_TRY(read_dims(c, kind, s));
   const size_t directions = state.directions;
@@ -278,7 +278,7 @@ static Status find_sizes(const Context& c, const Kind& kind, Sizes* s) {
   return c.fail(Status::kLimitExceeded, "the layer is too large");
 }
 
-static Status infer_layer(Context& c, const Kind& kind) {
+inline Status infer_layer(Context& c, const Kind& kind) {
   Sizes s = {};
   ORTOLAN_TRY(find_sizes(c, kind, &s));
   const LayerState& state = c.state<LayerState>();

@@ -1,5 +1,6 @@
-// Resampling along axes: per axis a table says which input positions, with which weights, make up an
-// output position; the passes apply the tables to one axis, or to two neighbouring ones row by row.
+// Resampling along axes: per axis a table says which input positions, with which weights, make up
+// an output position; the passes apply the tables to one axis, or to two neighbouring ones row by
+// row.
 #pragma once
 
 #include "core/context.h"
@@ -55,15 +56,16 @@ ORTOLAN_INLINE void combine_few(float* out, const float* base, size_t n, const T
   store(out, sum);
 }
 
-// Input [outer, in_rows, in_columns, inner] to output [outer, out_rows, out_columns, inner]; an axis
-// without table keeps its size.
+// Input [outer, in_rows, in_columns, inner] to output [outer, out_rows, out_columns, inner]; an
+// axis without table keeps its size.
 struct Pass {
   size_t outer, in_rows, out_rows, in_columns, out_columns, inner;
   const TapTable *rows, *columns;
 };
 
-// Copies n floats for each output position. A vector more than that may be written, so the positions
-// go upwards, and the last ones, where a vector would leave the rows, go one float at a time.
+// Copies n floats for each output position. A vector more than that may be written, so the
+// positions go upwards, and the last ones, where a vector would leave the rows, go one float at a
+// time.
 ORTOLAN_NOINLINE static void resample_row(const Pass& p, float* out, const float* in) {
   using V = Vec<float, 4>;
   const size_t n = p.inner, count = p.columns->taps;

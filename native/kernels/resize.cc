@@ -1,7 +1,7 @@
 // Resize and Upsample: every mode is a separable resampling. The tables of the axes are made at the
 // start of each run, in scratch; they are small beside the tensor.
 #include "core/context.h"
-#include "kernels/resample.h"
+#include "kernels/resize_taps.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -15,39 +15,10 @@ struct Resize {
   }
 
  private:
-  enum class Mode : uint8_t { kNearest, kLinear, kCubic };
-  enum class Coordinates : uint8_t {
-    kHalfPixel,
-    kHalfPixelSymmetric,
-    kPytorchHalfPixel,
-    kAlignCorners,
-    kAsymmetric,
-    kTfHalfPixelForNn,
-    kTfCropAndResize,
-  };
-  // kBeforeVersion11: down when enlarging, up when shrinking, as onnxruntime does.
-  enum class Nearest : uint8_t { kRoundPreferFloor, kRoundPreferCeil, kFloor, kCeil, kBeforeVersion11 };
-  enum class Aspect : uint8_t { kStretch, kNotLarger, kNotSmaller };
-
-  struct State {
-    Mode mode = Mode::kNearest;
-    Coordinates coordinates = Coordinates::kAsymmetric;
-    Nearest nearest = Nearest::kBeforeVersion11;
-    Aspect aspect = Aspect::kStretch;
-    bool antialias = false, exclude_outside = false, enlarges_only = false;
-    uint8_t roi_input = 0, scales_input = 0, sizes_input = 0;  // 0: this version has none
-    float cubic_a = -0.75f, extrapolation = 0;
-  };
-
-  // What happens to an axis (logical).
-  struct Axis {
-    int64_t in = 0, out = 0;
-    float scale = 1, roi_begin = 0, roi_end = 1;
-  };
   struct Axes {
     uint32_t rank = 0, count = 0;
     uint32_t listed[kMaxRank];  // the `count` axes that roi, scales and sizes speak of
-    Axis axes[kMaxRank];
+    ResizeAxis axes[kMaxRank];
   };
 
   // The resampled axes in memory order, with the memory that run needs.
@@ -55,24 +26,18 @@ struct Resize {
     Shape in, out;  // in memory order
     uint32_t count = 0;
     uint32_t places[kMaxRank];
-    Axis axes[kMaxRank];
+    ResizeAxis axes[kMaxRank];
     size_t taps[kMaxRank];
     size_t table_bytes = 0, between_bytes = 0, row_bytes = 0;
   };
 
   static Status choose(Context& c, String attribute, Span<const String> names, void* choice);
-  static Status read_names(Context& c, State* state);
+  static Status read_names(Context& c, ResizeState* state);
   static Status read_axes(Context& c, Axes* axes);
   static Status read_scales(Context& c, Axes* axes);
   static Status read_sizes(Context& c, Axes* axes);
   static Status read_roi(Context& c, Axes* axes);
   static Status make_plan(Context& c, const Axes& axes, Plan* plan);
-  static uint64_t tap_count(const State& state, float scale);
-  static float coordinate(const State& state, const Axis& axis, int64_t x);
-  static int64_t nearest(const State& state, float x, float scale);
-  static float filter(const State& state, float distance);
-  static void weigh(const State& state, const Axis& axis, float x, Tap* taps, size_t count);
-  static void fill_table(const State& state, const Axis& axis, const TapTable& table);
   static void extrapolate(const Plan& plan, uint32_t i, const TapTable& table, float value,
                           float* out);
   static void run_passes(Context& c, const Plan& plan, const TapTable* tables, float* between);
@@ -90,11 +55,6 @@ ORTOLAN_NOINLINE void fill(float* out, size_t n, float value) {
   for (size_t i = 0; i < n; ++i) out[i] = value;
 }
 
-int64_t floor_int(float x) {
-  const int64_t whole = static_cast<int64_t>(x);
-  return static_cast<float>(whole) > x ? whole - 1 : whole;
-}
-
 // Elements of the dimensions [begin, end). Called often where speed does not matter.
 ORTOLAN_NOINLINE size_t volume(const Shape& shape, uint32_t begin, uint32_t end) {
   size_t n = 1;
@@ -102,9 +62,6 @@ ORTOLAN_NOINLINE size_t volume(const Shape& shape, uint32_t begin, uint32_t end)
   for (uint32_t i = begin; i < end; ++i) n *= static_cast<size_t>(shape[i]);
   return n;
 }
-
-// NaN and what no integer can hold become places that clamp to an edge.
-float within(float x, float low, float high) { return x > low ? (x < high ? x : high) : low; }
 
 }  // namespace
 
@@ -119,7 +76,7 @@ Status Resize::choose(Context& c, String attribute, Span<const String> names, vo
 }
 
 // The names are in the order of the enumerations, the standard's default first.
-Status Resize::read_names(Context& c, State* state) {
+Status Resize::read_names(Context& c, ResizeState* state) {
   const String modes[] = {"nearest", "linear", "cubic"};
   const String ways[] = {
       "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
@@ -135,7 +92,7 @@ Status Resize::read_names(Context& c, State* state) {
 }
 
 Status Resize::prepare(Context& c) {
-  State* state = c.make_state<State>();
+  ResizeState* state = c.make_state<ResizeState>();
   if (!state) return c.out_of_memory();
   ORTOLAN_TRY(read_names(c, state));
   const int32_t version = c.since_version();
@@ -148,13 +105,13 @@ Status Resize::prepare(Context& c) {
   state->exclude_outside = c.attribute_int("exclude_outside", 0) != 0;
   state->cubic_a = c.attribute_float("cubic_coeff_a", -0.75f);
   state->extrapolation = c.attribute_float("extrapolation_value", 0);
-  if (state->antialias && state->mode == Mode::kNearest)
+  if (state->antialias && state->mode == ResizeMode::kNearest)
     return c.invalid("antialias needs mode linear or cubic");
   return Status::kOk;
 }
 
 Status Resize::read_scales(Context& c, Axes* axes) {
-  const State& state = c.state<State>();
+  const ResizeState& state = c.state<ResizeState>();
   Span<const float> scales;
   if (state.scales_input == 0) {
     const Attribute* attribute = c.attribute("scales");
@@ -166,7 +123,7 @@ Status Resize::read_scales(Context& c, Axes* axes) {
     return c.invalid("there are % scales for % axes", scales.size, axes->count);
 #pragma clang loop unroll(disable) vectorize(disable)
   for (uint32_t i = 0; i < axes->count; ++i) {
-    Axis& axis = axes->axes[axes->listed[i]];
+    ResizeAxis& axis = axes->axes[axes->listed[i]];
     axis.scale = scales[i];
     if (!(axis.scale > 0 && axis.scale < 1e9f) || (state.enlarges_only && axis.scale < 1))
       return c.invalid("the scale of axis % is too small or too large", axes->listed[i]);
@@ -178,24 +135,25 @@ Status Resize::read_scales(Context& c, Axes* axes) {
 }
 
 Status Resize::read_sizes(Context& c, Axes* axes) {
-  const State& state = c.state<State>();
+  const ResizeState& state = c.state<ResizeState>();
   int64_t sizes[kMaxRank];
   size_t count = 0;
   if (!c.input_ints(state.sizes_input, sizes, kMaxRank, &count) || count != axes->count)
     return c.invalid("sizes must be one int64 for each of % axes", axes->count);
   float common = 0;
   for (uint32_t i = 0; i < count; ++i) {
-    Axis& axis = axes->axes[axes->listed[i]];
+    ResizeAxis& axis = axes->axes[axes->listed[i]];
     if (sizes[i] < 0 || (axis.in == 0 && sizes[i] > 0))
       return c.invalid("axis % cannot go from % to %", axes->listed[i], axis.in, sizes[i]);
     axis.out = sizes[i];
     if (axis.in > 0) axis.scale = static_cast<float>(axis.out) / static_cast<float>(axis.in);
-    const bool better = state.aspect == Aspect::kNotLarger ? axis.scale < common : axis.scale > common;
+    const bool better =
+        state.aspect == ResizeAspect::kNotLarger ? axis.scale < common : axis.scale > common;
     if (i == 0 || better) common = axis.scale;
   }
-  if (state.aspect == Aspect::kStretch) return Status::kOk;
+  if (state.aspect == ResizeAspect::kStretch) return Status::kOk;
   for (uint32_t i = 0; i < count; ++i) {
-    Axis& axis = axes->axes[axes->listed[i]];
+    ResizeAxis& axis = axes->axes[axes->listed[i]];
     const double size = static_cast<double>(common * static_cast<float>(axis.in));
     if (!(size < 1e18)) return c.invalid("axis % becomes too large", axes->listed[i]);
     axis.scale = common;
@@ -205,7 +163,7 @@ Status Resize::read_sizes(Context& c, Axes* axes) {
 }
 
 Status Resize::read_roi(Context& c, Axes* axes) {
-  const size_t input = c.state<State>().roi_input;
+  const size_t input = c.state<ResizeState>().roi_input;
   const size_t count = c.has_input(input) ? c.input_shape(input).count() : 0;
   if (count != 2 * static_cast<size_t>(axes->count))
     return c.invalid("roi has % values for % axes", count, axes->count);
@@ -219,7 +177,7 @@ Status Resize::read_roi(Context& c, Axes* axes) {
 }
 
 Status Resize::read_axes(Context& c, Axes* axes) {
-  const State& state = c.state<State>();
+  const ResizeState& state = c.state<ResizeState>();
   const Shape& input = c.input_shape(0);
   axes->rank = axes->count = input.rank;
 #pragma clang loop unroll(disable) vectorize(disable)
@@ -241,25 +199,18 @@ Status Resize::read_axes(Context& c, Axes* axes) {
   const uint8_t sizes = state.sizes_input;
   const bool has_sizes = sizes > 0 && c.has_input(sizes) && c.input_shape(sizes).count() > 0;
   ORTOLAN_TRY(has_sizes ? read_sizes(c, axes) : read_scales(c, axes));
-  if (state.coordinates == Coordinates::kTfCropAndResize) ORTOLAN_TRY(read_roi(c, axes));
+  if (state.coordinates == ResizeCoordinates::kTfCropAndResize) ORTOLAN_TRY(read_roi(c, axes));
   return Status::kOk;
-}
-
-uint64_t Resize::tap_count(const State& state, float scale) {
-  if (state.mode == Mode::kNearest) return 1;
-  const uint64_t reach = state.mode == Mode::kLinear ? 1 : 2;
-  if (!state.antialias || scale >= 1) return 2 * reach;
-  return 2 * (static_cast<uint64_t>(static_cast<float>(reach) / scale) + 1);
 }
 
 // Which axes need work, and the memory for it. Called for outputs that are not empty.
 Status Resize::make_plan(Context& c, const Axes& axes, Plan* plan) {
-  const State& state = c.state<State>();
+  const ResizeState& state = c.state<ResizeState>();
   const bool last = c.input_layout(0) == Layout::kChannelsLast && axes.rank >= 3;
   uint64_t table = 0;
 #pragma clang loop unroll(disable)
   for (uint32_t i = 0; i < axes.rank; ++i) {
-    const Axis& axis = axes.axes[!last || i == 0 ? i : i + 1 < axes.rank ? i + 1 : 1];
+    const ResizeAxis& axis = axes.axes[!last || i == 0 ? i : i + 1 < axes.rank ? i + 1 : 1];
     plan->in.append(axis.in);
     plan->out.append(axis.out);
     const bool whole = axis.roi_begin == 0 && axis.roi_end == 1;
@@ -306,97 +257,6 @@ Status Resize::infer(Context& c) {
   return Status::kOk;
 }
 
-// Where output position x lies on the input axis. In float, as onnxruntime computes it: which
-// neighbour is nearest hangs on the last bit.
-float Resize::coordinate(const State& state, const Axis& axis, int64_t x) {
-#pragma clang fp contract(off)
-  const float at = static_cast<float>(x), scale = axis.scale;
-  const float in = static_cast<float>(axis.in), out = static_cast<float>(axis.out);
-  switch (state.coordinates) {
-    case Coordinates::kPytorchHalfPixel:
-      if (axis.out <= 1) return 0;
-      [[fallthrough]];
-    case Coordinates::kHalfPixel:
-      return (at + 0.5f) / scale - 0.5f;
-    case Coordinates::kHalfPixelSymmetric: {
-      const double offset = in / 2 * (1 - out / (scale * in));
-      return static_cast<float>(offset + (at + 0.5) / static_cast<double>(scale) - 0.5);
-    }
-    case Coordinates::kAlignCorners:
-      return axis.out <= 1 ? 0 : at * (in - 1) / (out - 1);
-    case Coordinates::kAsymmetric:
-      return at / scale;
-    case Coordinates::kTfHalfPixelForNn:
-      return (at + 0.5f) / scale;
-    case Coordinates::kTfCropAndResize:
-      break;
-  }
-  const float begin = axis.roi_begin, end = axis.roi_end;
-  if (axis.out <= 1) return 0.5f * (begin + end) * (in - 1);
-  return begin * (in - 1) + at * (end - begin) * (in - 1) / (out - 1);
-}
-
-int64_t Resize::nearest(const State& state, float x, float scale) {
-  const int64_t floor = floor_int(x);
-  const float part = x - static_cast<float>(floor);
-  // A rational scale is inexact in float; like onnxruntime, count what is this near as a tie.
-  constexpr float kTie = 1e-6f;
-  bool up = false;
-  switch (state.nearest) {
-    case Nearest::kRoundPreferFloor: up = part - 0.5f > kTie; break;
-    case Nearest::kRoundPreferCeil: up = part - 0.5f >= -kTie; break;
-    case Nearest::kFloor: break;
-    case Nearest::kCeil: up = part > 0; break;
-    case Nearest::kBeforeVersion11: up = scale < 1 && part > 0;
-  }
-  return up ? floor + 1 : floor;
-}
-
-// Triangle, or the cubic convolution kernel (Keys 1981) with a free parameter a.
-float Resize::filter(const State& state, float distance) {
-  const float x = distance < 0 ? -distance : distance;
-  if (state.mode == Mode::kLinear) return x < 1 ? 1 - x : 0;
-  const float a = state.cubic_a;
-  if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
-}
-
-// The taps of an output position at x. Positions beyond the edge count as the edge.
-void Resize::weigh(const State& state, const Axis& axis, float x, Tap* taps, size_t count) {
-  const float stretch = state.antialias && axis.scale < 1 ? axis.scale : 1;
-  const int64_t floor = floor_int(x), first = floor - static_cast<int64_t>(count / 2) + 1;
-  const float part = x - static_cast<float>(floor);
-  float sum = 0;
-#pragma clang loop unroll(disable) vectorize(disable)
-  for (size_t t = 0; t < count; ++t) {
-    const int64_t at = first + static_cast<int64_t>(t);
-    const bool outside = at < 0 || at >= axis.in;
-    const float distance = static_cast<float>(at - floor) - part;
-    const float weight = outside && state.exclude_outside ? 0 : filter(state, distance * stretch);
-    taps[t] = {static_cast<uint32_t>(min(max<int64_t>(at, 0), axis.in - 1)), weight};
-    sum += weight;
-  }
-  if ((!state.antialias && !state.exclude_outside) || sum == 0) return;
-#pragma clang loop unroll(disable) vectorize(disable)
-  for (size_t t = 0; t < count; ++t) taps[t].weight /= sum;
-}
-
-void Resize::fill_table(const State& state, const Axis& axis, const TapTable& table) {
-  const float end = static_cast<float>(axis.in - 1);
-  for (int64_t i = 0; i < axis.out; ++i) {
-    float x = coordinate(state, axis, i);
-    if (table.outside) table.outside[i] = !(x >= 0 && x <= end);
-    x = within(x, -4, end + 4);
-    Tap* taps = table.entries + static_cast<size_t>(i) * table.taps;
-    if (state.mode == Mode::kNearest) {
-      const int64_t at = min(max<int64_t>(nearest(state, x, axis.scale), 0), axis.in - 1);
-      *taps = {static_cast<uint32_t>(at), 1};
-    } else {
-      weigh(state, axis, x, taps, table.taps);
-    }
-  }
-}
-
 // Output positions whose place lay outside the input have a value of their own.
 void Resize::extrapolate(const Plan& plan, uint32_t i, const TapTable& table, float value,
                          float* out) {
@@ -441,7 +301,7 @@ void Resize::run_passes(Context& c, const Plan& plan, const TapTable* tables, fl
 Status Resize::run_float(Context& c) {
   const size_t count = volume(c.output_shape(0), 0, c.output_shape(0).rank);
   if (count == 0 || c.input_data<float>(0) == c.output_data<float>(0)) return Status::kOk;
-  const State& state = c.state<State>();
+  const ResizeState& state = c.state<ResizeState>();
   Axes axes;
   Plan plan;
   ORTOLAN_TRY(read_axes(c, &axes));
@@ -450,7 +310,7 @@ Status Resize::run_float(Context& c) {
   TapTable tables[kMaxRank];
   char* memory = static_cast<char*>(c.scratch());
   float* between = reinterpret_cast<float*>(memory + plan.table_bytes);
-  const bool crops = state.coordinates == Coordinates::kTfCropAndResize;
+  const bool crops = state.coordinates == ResizeCoordinates::kTfCropAndResize;
   for (uint32_t i = 0; i < plan.count; ++i) {
     const size_t size = static_cast<size_t>(plan.axes[i].out);
     tables[i].taps = plan.taps[i];

@@ -134,8 +134,7 @@ struct Unsqueeze {
     if (rank > kMaxRank) return c.invalid("the result has more than % dimensions", kMaxRank);
     ORTOLAN_TRY(read_axes(c, rank, false, &set));
     Shape shape;
-    for (uint32_t i = 0, next = 0; i < rank; ++i)
-      shape.append(set >> i & 1 ? 1 : input[next++]);
+    for (uint32_t i = 0, next = 0; i < rank; ++i) shape.append(set >> i & 1 ? 1 : input[next++]);
     return set_view(c, shape);
   }
   static Status run(Context& c) { return copy_bytes(c); }
@@ -233,7 +232,8 @@ struct ConstantOfShape {
   template <class Word>
   static Status run(Context& c) {
     Word word = 0;  // also the bits of the default, the float 0
-    if (const Attribute* value = c.attribute("value")) copy(&word, value->tensor.data, sizeof(Word));
+    if (const Attribute* value = c.attribute("value"))
+      copy(&word, value->tensor.data, sizeof(Word));
     typedef Word Loose __attribute__((may_alias));
     Loose* out = c.output_data<Loose>(0);
     for (size_t i = 0, n = c.output_shape(0).count(); i < n; ++i) out[i] = word;

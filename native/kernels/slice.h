@@ -59,7 +59,8 @@ struct Slice {
     if (c.has_input(3)) ORTOLAN_TRY(short_list(c, 3, "axes", lists->axes, &axes));
     if (c.has_input(4)) ORTOLAN_TRY(short_list(c, 4, "steps", lists->steps, &steps));
     if (ends != lists->count || axes != lists->count || steps != lists->count)
-      return c.invalid("starts, ends, axes and steps have %, %, % and % values", lists->count, ends, axes, steps);
+      return c.invalid("starts, ends, axes and steps have %, %, % and % values", lists->count, ends,
+                       axes, steps);
     return Status::kOk;
   }
   static Status read_attributes(Context& c, Lists* lists) {
@@ -68,7 +69,8 @@ struct Slice {
     lists->count = starts.size;
     if (starts.size > kMaxRank || ends.size != starts.size ||
         (axes.size && axes.size != starts.size))
-      return c.invalid("starts, ends and axes have %, % and % values", starts.size, ends.size, axes.size);
+      return c.invalid("starts, ends and axes have %, % and % values", starts.size, ends.size,
+                       axes.size);
     for (size_t i = 0; i < starts.size; ++i) {
       lists->starts[i] = starts[i];
       lists->ends[i] = ends[i];
@@ -79,20 +81,21 @@ struct Slice {
 
   static Status resolve(Context& c, Selection* selection) {
     const Shape& input = c.input_shape(0);
-    for (uint32_t i = 0; i < input.rank; ++i) selection->start[i] = 0, selection->step[i] = 1, selection->size[i] = input[i];
+    for (uint32_t i = 0; i < input.rank; ++i)
+      selection->start[i] = 0, selection->step[i] = 1, selection->size[i] = input[i];
     Lists lists;
-    for (size_t i = 0; i < kMaxRank; ++i) lists.axes[i] = static_cast<int64_t>(i), lists.steps[i] = 1;
+    for (size_t i = 0; i < kMaxRank; ++i)
+      lists.axes[i] = static_cast<int64_t>(i), lists.steps[i] = 1;
     ORTOLAN_TRY(c.state<State>().from_inputs ? read_inputs(c, &lists) : read_attributes(c, &lists));
     uint32_t seen = 0;
     for (size_t i = 0; i < lists.count; ++i) {
       int64_t axis = lists.axes[i];
-      ORTOLAN_TRY(resolve_axis(c, &axis, input.rank));
-      if (seen >> axis & 1) return c.invalid("axis % comes twice", axis);
-      seen |= 1u << axis;
+      ORTOLAN_TRY(resolve_new_axis(c, &axis, input.rank, &seen));
       if (lists.steps[i] == 0) return c.invalid("the step of axis % is 0", axis);
       const size_t k = static_cast<size_t>(axis);
       selection->step[k] = lists.steps[i];
-      clamp(input[k], lists.starts[i], lists.ends[i], lists.steps[i], &selection->start[k], &selection->size[k]);
+      clamp(input[k], lists.starts[i], lists.ends[i], lists.steps[i], &selection->start[k],
+            &selection->size[k]);
     }
     return Status::kOk;
   }
@@ -102,9 +105,12 @@ struct Slice {
     start = min(max(start < 0 ? start + dim : start, step > 0 ? low : 0), high);
     end = min(max(end < 0 ? end + dim : end, low), high);
     const int64_t distance = step > 0 ? end - start : start - end;
-    const uint64_t stride = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
+    const uint64_t stride =
+        step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
     *first = start;
-    *size = distance <= 0 ? 0 : static_cast<int64_t>((static_cast<uint64_t>(distance) - 1) / stride + 1);
+    *size = distance <= 0
+                ? 0
+                : static_cast<int64_t>((static_cast<uint64_t>(distance) - 1) / stride + 1);
   }
 
   // The loops over the result, and the offset of its first element.
@@ -161,7 +167,8 @@ struct Split {
     if (c.has_input(1) == (wanted != nullptr))
       return c.invalid("exactly one of split and num_outputs must be given");
     if (wanted && c.attribute_int("num_outputs", 0) != outputs)
-      return c.invalid("num_outputs is %, but there are % outputs", c.attribute_int("num_outputs", 0), outputs);
+      return c.invalid("num_outputs is %, but there are % outputs",
+                       c.attribute_int("num_outputs", 0), outputs);
     return Status::kOk;
   }
 
@@ -232,8 +239,7 @@ struct Split {
       return c.invalid("split has % values for % outputs", given.size, n);
     int64_t left = dim;
     for (int64_t size : given) {
-      if (size < 0 || size > left)
-        return c.invalid("split % does not fit dimension %", given, dim);
+      if (size < 0 || size > left) return c.invalid("split % does not fit dimension %", given, dim);
       left -= size;
     }
     if (left != 0) return c.invalid("split % leaves % of dimension %", given, left, dim);
@@ -273,11 +279,12 @@ struct Concat {
       if (!c.has_input(i)) return c.invalid("input % is missing", i);
       const Shape& input = c.input_shape(i);
       bool fits = input.rank == shape.rank;
-      for (uint32_t k = 0; fits && k < input.rank; ++k)
-        fits = k == axis || input[k] == shape[k];
+      for (uint32_t k = 0; fits && k < input.rank; ++k) fits = k == axis || input[k] == shape[k];
       int64_t& total = shape[static_cast<size_t>(axis)];
-      if (!fits || (i > 0 && __builtin_add_overflow(total, input[static_cast<size_t>(axis)], &total)))
-        return c.invalid("input % has shape %, which does not fit % on axis %", i, input.span(), c.input_shape(0).span(), axis);
+      if (!fits ||
+          (i > 0 && __builtin_add_overflow(total, input[static_cast<size_t>(axis)], &total)))
+        return c.invalid("input % has shape %, which does not fit % on axis %", i, input.span(),
+                         c.input_shape(0).span(), axis);
       if (input.count() > 0) ++filled, last = i;
     }
     ORTOLAN_TRY(c.set_output(0, shape));

@@ -190,8 +190,8 @@ ORTOLAN_INLINE V interleave(V a, V b, bool high) {
   else
     return high ? __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
                                           30, 15, 31)
-                : __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22,
-                                          7, 23);
+                : __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
+                                          23);
 }
 
 // A square of N x N elements, N to a vector. Dealing the rows like cards, log2(N) times, exchanges
@@ -302,8 +302,8 @@ ORTOLAN_NOINLINE inline void copy_strided(const Context& c, Nest& nest, size_t w
   });
 }
 
-// How a dense tensor lies in memory: dimensions and strides in that order, and the logical dimension
-// at each place.
+// How a dense tensor lies in memory: dimensions and strides in that order, and the logical
+// dimension at each place.
 struct Dense {
   Shape dims;
   ptrdiff_t strides[kMaxRank];

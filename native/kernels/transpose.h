@@ -1,5 +1,5 @@
-// Transpose, and ChangeLayout: the same with the identity permutation. Input and output may each be plain
-// or channels_last; what is carried out is the permutation between the two orders in memory.
+// Transpose, and ChangeLayout: the same with the identity permutation. Input and output may each be
+// plain or channels_last; what is carried out is the permutation between the two orders in memory.
 #pragma once
 
 #include "kernels/strided.h"

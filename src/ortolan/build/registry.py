@@ -169,6 +169,8 @@ def _signature(operator: Operator) -> bytes:
     keys += [_NO_VARIABLE] * (2 - len(keys))
     variadic = int(bool(operator.inputs and operator.inputs[-1].variadic))
     variadic |= int(bool(operator.outputs and operator.outputs[-1].variadic)) << 1
+    required = [i for i, p in enumerate(operator.outputs) if not p.optional]
+    variadic |= (required[-1] + 1 if required else 0) << 2
     header = bytes(
         [
             operator.min_inputs, len(operator.inputs), variadic, len(operator.outputs),

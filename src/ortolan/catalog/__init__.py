@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from ortolan.catalog import (
+    activation,
     control,
     convolution,
     elementwise,
     matrix,
     movement,
+    normalization,
     recurrent,
     reduction,
     resize,
     shape_ops,
+    transposed,
 )
 from ortolan.catalog.operator import Family, Operator, covers
 
@@ -24,6 +27,9 @@ FAMILIES: tuple[Family, ...] = (
     resize.FAMILY,
     reduction.FAMILY,
     recurrent.FAMILY,
+    activation.FAMILY,
+    normalization.FAMILY,
+    transposed.FAMILY,
     control.FAMILY,
 )
 

@@ -36,4 +36,3 @@ FAMILY = Family(
            value_inputs=(1, 2, 3)),
     ),
 )  # fmt: skip
-

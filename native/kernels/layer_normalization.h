@@ -1,0 +1,276 @@
+// Normalizations of rows: LayerNormalization, RMSNormalization, and com.microsoft's that add first.
+#pragma once
+
+#include "core/context.h"
+#include "kernels/memory_order.h"
+#include "kernels/moments.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+// y = (x - mean) * inverse * scale + bias; scale and bias may be null.
+template <class T>
+ORTOLAN_NOINLINE void normalize_row(const T* x, T* y, size_t n, Moments<T> m, const T* scale,
+                                    const T* bias) {
+  for (size_t i = 0; i < n; ++i) {
+    T v = (x[i] - m.mean) * m.inverse;
+    if (scale) v *= scale[i];
+    y[i] = bias ? v + bias[i] : v;
+  }
+}
+
+// Scale or bias of rows: usually one row for all; else it broadcasts and a row is filled each time.
+template <class T>
+class RowOperand {
+ public:
+  RowOperand(const Context& c, size_t input, const Shape& x, uint32_t axis)
+      : x_(x), axis_(axis), n_(x.product(axis, x.rank)) {
+    if (!c.has_input(input)) return;
+    data_ = c.input_data<T>(input);
+    shape_ = c.input_shape(input);
+    uint32_t first = 0;
+    while (first < shape_.rank && shape_[first] == 1) ++first;
+    shared_ = shape_.rank - first <= x.rank - axis && shape_.count() == n_;
+  }
+  // n elements for a row; `buffer` holds as many.
+  const T* row(size_t index, T* buffer) const {
+    if (!data_ || shared_) return data_;
+    for (size_t i = 0; i < n_; ++i) {
+      size_t rest = index * n_ + i, at = 0, stride = 1;
+      for (uint32_t d = x_.rank, s = shape_.rank; d-- > 0 && s-- > 0;) {
+        const size_t place = rest % static_cast<size_t>(x_[d]);
+        if (shape_[s] != 1) at += place * stride;
+        stride *= static_cast<size_t>(shape_[s]);
+        rest /= static_cast<size_t>(x_[d]);
+      }
+      buffer[i] = data_[at];
+    }
+    return buffer;
+  }
+
+ private:
+  const Shape& x_;
+  Shape shape_;
+  uint32_t axis_;
+  size_t n_;
+  const T* data_ = nullptr;
+  bool shared_ = false;
+};
+
+struct LayerState {
+  int64_t axis = -1;
+  float epsilon = 0;
+};
+
+ORTOLAN_SMALL static Status prepare_layer(Context& c, float epsilon) {
+  LayerState* state = c.make_state<LayerState>();
+  if (!state) return c.out_of_memory();
+  state->axis = c.attribute_int("axis", -1);
+  state->epsilon = c.attribute_float("epsilon", epsilon);
+  return Status::kOk;
+}
+
+ORTOLAN_SMALL static Status infer_layer(Context& c) {
+  const Shape& x = c.input_shape(0);
+  int64_t axis = c.state<LayerState>().axis;
+  if (!normalize_axis(&axis, x.rank))
+    return c.invalid("axis % is outside a tensor of % dimensions", axis, x.rank);
+  for (size_t i = 1; i < 3; ++i) {
+    if (!c.has_input(i)) continue;
+    const Shape& s = c.input_shape(i);
+    bool fits = s.rank <= x.rank;
+    for (uint32_t d = 1; fits && d <= s.rank; ++d)
+      fits = s[s.rank - d] == 1 || s[s.rank - d] == x[x.rank - d];
+    if (!fits) return c.invalid("input % of shape % does not fit %", i, s.span(), x.span());
+  }
+  Shape moments = x;
+  for (uint32_t i = static_cast<uint32_t>(axis); i < x.rank; ++i) moments[i] = 1;
+  const size_t n = x.product(static_cast<uint32_t>(axis), x.rank);
+  c.request_scratch(0, 2 * n * element_size(c.input_type(0)));
+  ORTOLAN_TRY(c.set_output(0, x));
+  ORTOLAN_TRY(c.set_output(1, moments));
+  return c.set_output(2, moments);
+}
+
+constexpr size_t kRowWork = 1 << 14;  // elements that are worth a thread
+
+// Normalizes the rows of input 0; `moments_of(x, n)` gives their mean and factor.
+template <class T, class MomentsOf>
+ORTOLAN_INLINE Status run_layer(Context& c, MomentsOf moments_of) {
+  const Shape& x = c.input_shape(0);
+  int64_t axis = c.state<LayerState>().axis;
+  normalize_axis(&axis, x.rank);
+  const uint32_t first = static_cast<uint32_t>(axis);
+  const size_t rows = x.product(0, first), n = x.product(first, x.rank);
+  if (rows * n == 0) return Status::kOk;
+  const RowOperand<T> scale(c, 1, x, first), bias(c, 2, x, first);
+  float* means = c.has_output(1) ? c.output_data<float>(1) : nullptr;
+  float* inverses = c.has_output(2) ? c.output_data<float>(2) : nullptr;
+  c.parallel(rows, kRowWork / n + 1, [&](size_t begin, size_t end, size_t thread) {
+    T* buffer = static_cast<T*>(c.thread_scratch(thread));
+    for (size_t r = begin; r < end; ++r) {
+      const T* from = c.input_data<T>(0) + r * n;
+      const Moments<T> m = moments_of(from, n);
+      if (means) means[r] = static_cast<float>(m.mean);
+      if (inverses) inverses[r] = static_cast<float>(m.inverse);
+      normalize_row(from, c.output_data<T>(0) + r * n, n, m, scale.row(r, buffer),
+                    bias.row(r, buffer + n));
+    }
+  });
+  return Status::kOk;
+}
+
+struct LayerNormalization {
+  static Status prepare(Context& c) { return prepare_layer(c, 1e-5f); }
+  static Status infer(Context& c) { return infer_layer(c); }
+  template <class T>
+  static Status run(Context& c) {
+    const float epsilon = c.state<LayerState>().epsilon;
+    return run_layer<T>(c, [=](const T* x, size_t n) { return row_moments(x, n, epsilon); });
+  }
+};
+
+struct RMSNormalization {
+  static Status prepare(Context& c) { return prepare_layer(c, 1e-5f); }
+  static Status infer(Context& c) { return infer_layer(c); }
+  template <class T>
+  static Status run(Context& c) {
+    const float epsilon = c.state<LayerState>().epsilon;
+    return run_layer<T>(c, [=](const T* x, size_t n) {
+      return Moments<T>{
+          0, inverse_root<T>(square_sum(x, n) / static_cast<double>(n), epsilon)};
+    });
+  }
+};
+
+// Every input from `first` on that is there has one dimension of n.
+ORTOLAN_SMALL static Status check_vectors(Context& c, size_t first, size_t last, int64_t n) {
+  for (size_t i = first; i <= last; ++i) {
+    if (!c.has_input(i)) continue;
+    const Shape& s = c.input_shape(i);
+    if (s.rank != 1 || s[0] != n) return c.invalid("input % has shape %, not [%]", i, s.span(), n);
+  }
+  return Status::kOk;
+}
+
+// Normalizes input + skip + bias.
+struct SkipLayerNormalization {
+  static Status prepare(Context& c) {
+    for (size_t i = 1; i < 3; ++i)
+      if (c.has_output(i))
+        return c.fail(Status::kNotImplemented, "output % exists in training only", i);
+    return prepare_layer(c, 1e-12f);
+  }
+  static Status infer(Context& c) {
+    const Shape &x = c.input_shape(0), &skip = c.input_shape(1);
+    if (x.rank != 2 && x.rank != 3)
+      return c.invalid("input 0 of shape % needs 2 or 3 dimensions", x.span());
+    // The skip may lack the batch, or have a batch of 1.
+    bool fits = skip.rank == x.rank || (x.rank == 3 && skip.rank == 2);
+    for (uint32_t d = 1; fits && d <= skip.rank; ++d)
+      fits = skip[skip.rank - d] == x[x.rank - d] || (d == 3 && skip[0] == 1);
+    if (!fits) return c.invalid("skip of shape % does not fit %", skip.span(), x.span());
+    ORTOLAN_TRY(check_vectors(c, 2, 4, x[x.rank - 1]));
+    ORTOLAN_TRY(c.set_output(0, x));
+    return c.set_output(3, x);
+  }
+  template <class T>
+  static Status run(Context& c) {
+    const Shape& x = c.input_shape(0);
+    const size_t n = static_cast<size_t>(x[x.rank - 1]), rows = x.product(0, x.rank - 1);
+    const size_t skips = c.input_shape(1).count();
+    const float epsilon = c.state<LayerState>().epsilon;
+    const T* beta = c.has_input(3) ? c.input_data<T>(3) : nullptr;
+    const T* bias = c.has_input(4) ? c.input_data<T>(4) : nullptr;
+    if (rows * n == 0) return Status::kOk;
+    c.parallel(rows, kRowWork / n + 1, [&](size_t begin, size_t end, size_t) {
+      for (size_t r = begin; r < end; ++r) {
+        const T* from = c.input_data<T>(0) + r * n;
+        const T* skip = c.input_data<T>(1) + r * n % skips;
+        T* to = c.output_data<T>(0) + r * n;
+        for (size_t i = 0; i < n; ++i) {
+          const T sum = from[i] + skip[i];
+          to[i] = bias ? sum + bias[i] : sum;
+        }
+        if (c.has_output(3)) copy(c.output_data<T>(3) + r * n, to, n * sizeof(T));
+        normalize_row(to, to, n, row_moments(to, n, epsilon), c.input_data<T>(2), beta);
+      }
+    });
+    return Status::kOk;
+  }
+};
+
+// Normalizes the sum of the embeddings of words, positions and segments.
+struct EmbedLayerNormalization {
+  static Status prepare(Context& c) { return prepare_layer(c, 1e-12f); }
+  static Status infer(Context& c) {
+    const Shape& ids = c.input_shape(0);
+    if (ids.rank != 2) return c.invalid("input 0 of shape % needs 2 dimensions", ids.span());
+    for (size_t i = 2; i < 5; ++i)
+      if (c.has_input(i) && (c.input_shape(i).rank != 2 ||
+                             c.input_shape(i)[1] != c.input_shape(2)[1]))
+        return c.invalid("embedding % has shape %", i, c.input_shape(i).span());
+    const bool segments = c.has_input(1), has_table = c.has_input(4);
+    if (segments != has_table)
+      return c.invalid("segment_ids and segment_embedding need each other");
+    for (size_t i : {1, 7, 8}) {
+      if (!c.has_input(i)) continue;
+      const Shape& s = c.input_shape(i);
+      const bool one = i == 8 && s.rank == 2 && s[0] == 1 && s[1] == ids[1];
+      if (!(s == ids) && !one)
+        return c.invalid("input % has shape %, input 0 %", i, s.span(), ids.span());
+    }
+    ORTOLAN_TRY(check_vectors(c, 5, 6, c.input_shape(2)[1]));
+    Shape out = ids, batch;
+    out.append(c.input_shape(2)[1]);
+    batch.append(ids[0]);
+    ORTOLAN_TRY(c.set_output(0, out));
+    ORTOLAN_TRY(c.set_output(1, batch));
+    return c.set_output(2, out);
+  }
+  template <class T>
+  static Status run(Context& c) {
+    const Shape& ids = c.input_shape(0);
+    const size_t length = static_cast<size_t>(ids[1]), rows = ids.count();
+    const size_t n = static_cast<size_t>(c.input_shape(2)[1]);
+    if (c.has_output(1)) count_mask(c, static_cast<size_t>(ids[0]), length);
+    for (size_t r = 0; r < rows; ++r) {
+      T* to = c.output_data<T>(0) + r * n;
+      const size_t place = r % length;
+      const size_t from = c.has_input(8) ? r % c.input_shape(8).count() : 0;
+      const int64_t position =
+          c.has_input(8) ? c.input_data<int32_t>(8)[from] : static_cast<int64_t>(place);
+      fill_zero(to, n * sizeof(T));
+      ORTOLAN_TRY(add_row<T>(c, 2, c.input_data<int32_t>(0)[r], to));
+      ORTOLAN_TRY(add_row<T>(c, 3, position, to));
+      if (c.has_input(1)) ORTOLAN_TRY(add_row<T>(c, 4, c.input_data<int32_t>(1)[r], to));
+      if (c.has_output(2)) copy(c.output_data<T>(2) + r * n, to, n * sizeof(T));
+      normalize_row(to, to, n, row_moments(to, n, c.state<LayerState>().epsilon),
+                    c.input_data<T>(5), c.input_data<T>(6));
+    }
+    return Status::kOk;
+  }
+
+ private:
+  template <class T>
+  static Status add_row(Context& c, size_t table, int64_t index, T* to) {
+    const Shape& shape = c.input_shape(table);
+    if (index < 0 || index >= shape[0])
+      return c.invalid("% is outside the % rows of input %", index, shape[0], table);
+    const size_t n = static_cast<size_t>(shape[1]);
+    const T* from = c.input_data<T>(table) + static_cast<size_t>(index) * n;
+    for (size_t i = 0; i < n; ++i) to[i] += from[i];
+    return Status::kOk;
+  }
+  // How many ones there are in each row of the mask; 0 without one.
+  static void count_mask(Context& c, size_t batch, size_t length) {
+    for (size_t b = 0; b < batch; ++b) {
+      int32_t ones = 0;
+      if (c.has_input(7))
+        for (size_t i = 0; i < length; ++i)
+          ones += c.input_data<int32_t>(7)[b * length + i] == 1 ? 1 : 0;
+      c.output_data<int32_t>(1)[b] = ones;
+    }
+  }
+};
+
+}  // namespace ortolan::ORTOLAN_ISA
