@@ -6,6 +6,7 @@ In: the JSON files (form: tests/cases/README.md). Out: ONNX models of one node w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,14 +77,14 @@ class Case:
         """How many outputs the node has, left out ones included."""
         return self.outputs if isinstance(self.outputs, int) else len(self.outputs)
 
-    @property
+    @functools.cached_property
     def since(self) -> int:
         """The since_version that the opset means for the operator."""
         if not onnx.defs.has(self.operator, self.domain):
             return self.opset
         return int(onnx.defs.get_schema(self.operator, self.opset, self.domain).since_version)
 
-    @property
+    @functools.cached_property
     def entry(self) -> Operator | None:
         """The operator's entry in the catalog."""
         return catalog.find(self.domain, self.operator, self.since)

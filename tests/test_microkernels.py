@@ -158,8 +158,8 @@ def dimension(rng: np.random.Generator, limit: int) -> int:
     kind = rng.random()
     if kind < 0.02:
         return 0
-    if kind < 0.4:
-        return int(rng.integers(1, 9))
+    if kind < 0.4 or limit < 9:
+        return int(rng.integers(1, min(limit, 8) + 1))
     if kind < 0.7:
         near = int(rng.choice([4, 8, 16, 32, 48, 64])) + int(rng.integers(-2, 3))
         return min(limit, max(1, near))
@@ -167,16 +167,20 @@ def dimension(rng: np.random.Generator, limit: int) -> int:
 
 
 def gemm_case(rng: np.random.Generator, plain: bool) -> Case:
-    m, n, k = dimension(rng, 6 if plain else 150), dimension(rng, 300), dimension(rng, 100)
+    few = plain or rng.random() < 0.3
+    m, n, k = dimension(rng, 4 if few else 150), dimension(rng, 300), dimension(rng, 100)
+    if rng.random() < 0.1:  # whole panels in groups, and a rest of less than a vector
+        m, n = int(rng.integers(1, 3)), 64 * int(rng.integers(1, 5)) + int(rng.integers(0, 4))
     a = fill(rng, (m, k), nan=0.01 if rng.random() < 0.2 else 0)
     b = fill(rng, (k, n))
     tail = Tail.random(rng, (m, n))
     gap = int(rng.integers(0, 4)) if rng.random() < 0.5 else 0
-    trans_a, trans_b = (bool(v) for v in rng.random(2) < (0.2, 0 if plain else 0.4))
+    trans_a = bool(rng.random() < 0.2)
+    b_layout = 0 if plain else int(rng.choice([0, 0, 1, 2]))  # rows, columns, neither contiguous
     integers = (
         m, n, k,
         *((1, m) if trans_a else (k, 1)),
-        *((1, k) if trans_b else (n, 1)),
+        *((n, 1), (1, k), (2 * n, 2))[b_layout],
         n + gap,
         *(int(v) for v in rng.integers(1, 4, 2)),
         tail.activation,
@@ -186,7 +190,7 @@ def gemm_case(rng: np.random.Generator, plain: bool) -> Case:
     padding = ((0, 0), (0, gap))
     inputs = (
         a.T.copy() if trans_a else a,
-        b.T.copy() if trans_b else b,
+        (b, b.T.copy(), np.repeat(b, 2, axis=1))[b_layout],
         tail.bias,
         tail.residual,
     )

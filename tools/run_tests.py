@@ -1,9 +1,9 @@
 """Runs every kind of test and adds the counts up.
 
-Order: lint, pytest, the web runtime's cases and the real models in Node, then in Chromium. The skips
-and their reasons come last, and the last line is `N passed, N failed, N skipped`. The exit status is 1 if
-anything failed. `--quick` leaves out the tests marked slow, the web
-runtime's models and the browser.
+Order: lint, pytest, the web runtime's cases in Node, the real models there, both in Chromium. The
+skips and their reasons come last, and the last line is `N passed, N failed, N skipped`. The exit
+status is 1 if anything failed. `--quick` leaves out the tests marked slow, the models in Node and
+the browser.
 
 A runner that is not pytest ends its output with that same line, and prints each skip as
 `skipped: NAME: REASON`.

@@ -68,6 +68,12 @@ Status fail_node_parts(ErrorText& error, const Node& node, Status code, const ch
   return code;
 }
 
+const Attribute* find_attribute(const Node& node, String name) {
+  for (const Attribute& attribute : node.attributes)
+    if (attribute.name == name) return &attribute;
+  return nullptr;
+}
+
 const Operator* find_operator(String domain, String type) {
   uint32_t hash = operator_hash(domain, type), low = 0, high = kOperatorCount;
   while (low < high) {

@@ -63,24 +63,14 @@ class Context {
   bool input_ints(size_t i, int64_t* values, size_t capacity, size_t* count) const;
 
   // Attributes, with the standard's default given by the caller.
-  const Attribute* attribute(String name) const { return find_attribute(*node_, name); }
-  int64_t attribute_int(String name, int64_t fallback) const {
-    const Attribute* a = attribute(name);
-    return a && a->kind == AttributeKind::kInt ? a->i : fallback;
+  ORTOLAN_INLINE const Attribute* attribute(String name) const {
+    return find_attribute(*node_, name);
   }
-  float attribute_float(String name, float fallback) const {
-    const Attribute* a = attribute(name);
-    return a && a->kind == AttributeKind::kFloat ? a->f : fallback;
-  }
-  String attribute_string(String name, String fallback) const {
-    const Attribute* a = attribute(name);
-    return a && a->kind == AttributeKind::kString ? a->s : fallback;
-  }
+  int64_t attribute_int(String name, int64_t fallback) const;
+  float attribute_float(String name, float fallback) const;
+  String attribute_string(String name, String fallback) const;
   // Empty when absent.
-  Span<const int64_t> attribute_ints(String name) const {
-    const Attribute* a = attribute(name);
-    return a && a->kind == AttributeKind::kInts ? a->ints : Span<const int64_t>{};
-  }
+  Span<const int64_t> attribute_ints(String name) const;
   int32_t since_version() const { return node_->since_version; }
 
   // prepare: state and packed weights live as long as the model. Null when memory is out.
@@ -96,11 +86,7 @@ class Context {
   }
   void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
   // Null when the input is absent or no constant.
-  const Slot* constant_input(size_t i) const {
-    if (!has_input(i)) return nullptr;
-    const Slot& slot = input(i);
-    return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
-  }
+  const Slot* constant_input(size_t i) const;
 
   // infer: exactly one call per present output.
   Status set_output(size_t i, const Shape& shape);
@@ -142,7 +128,7 @@ class Context {
   ORTOLAN_INLINE Status invalid(const char* format, const Parts&... parts) const {
     return fail(Status::kInvalidArgument, format, parts...);
   }
-  Status out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }
+  Status out_of_memory() const;
 
   // The rest is the executor's.
   const Slot& input(size_t i) const { return slots_[node_->inputs[i]]; }

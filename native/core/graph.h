@@ -87,10 +87,7 @@ struct Graph {
 Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
                        const Part* parts, size_t count);
 
-inline const Attribute* find_attribute(const Node& node, String name) {
-  for (const Attribute& attribute : node.attributes)
-    if (attribute.name == name) return &attribute;
-  return nullptr;
-}
+// Null when the node has none of that name.
+const Attribute* find_attribute(const Node& node, String name);
 
 }  // namespace ortolan

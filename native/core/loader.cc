@@ -217,7 +217,7 @@ Status Loader::declare_types(GraphBuilder& b, FbTable table) {
     FbTable type = args.table(i).table(ValueInfoTable::kType);
     if (value == kNoValue || !type) continue;
     Value& v = b.values[value];
-    if (v.data) continue;
+    if (v.kind != ValueKind::kNone) continue;  // an initializer: its own type is the true one
     auto kind = static_cast<TypeInfoValue>(type.scalar<uint8_t>(TypeInfoTable::kValueType, 0));
     v.kind = static_cast<ValueKind>(kind);
     if (kind != TypeInfoValue::kTensorType) continue;

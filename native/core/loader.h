@@ -103,7 +103,7 @@ class Loader {
   const Node* unknown_[64] = {};
   size_t unknown_count_ = 0;
   uint64_t node_count_ = 0;
-  size_t folded_ = 0;  // bytes of constants that were computed
+  size_t folded_ = 0;                       // bytes of constants that were computed
   bool initializers_are_constant_ = false;  // IR version < 4: even those listed as inputs
 };
 

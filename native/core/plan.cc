@@ -304,8 +304,8 @@ void Planner::assign_by_size(List<const Block*>& placed) {
   }
 }
 
-// Blocks are in the order of their first node: only those alive at that moment matter. Once too many
-// are, all that follow go behind each other: not tight, but never quadratic.
+// Blocks are in the order of their first node: only those alive at that moment matter. Once too
+// many are, all that follow go behind each other: not tight, but never quadratic.
 void Planner::assign_by_time(List<const Block*>& alive) {
   size_t count = 0;
   for (Block& block : blocks_) {

@@ -426,6 +426,34 @@ void Run::clean() {
 
 // Context members that need the executor.
 
+int64_t Context::attribute_int(String name, int64_t fallback) const {
+  const Attribute* a = attribute(name);
+  return a && a->kind == AttributeKind::kInt ? a->i : fallback;
+}
+
+float Context::attribute_float(String name, float fallback) const {
+  const Attribute* a = attribute(name);
+  return a && a->kind == AttributeKind::kFloat ? a->f : fallback;
+}
+
+String Context::attribute_string(String name, String fallback) const {
+  const Attribute* a = attribute(name);
+  return a && a->kind == AttributeKind::kString ? a->s : fallback;
+}
+
+Span<const int64_t> Context::attribute_ints(String name) const {
+  const Attribute* a = attribute(name);
+  return a && a->kind == AttributeKind::kInts ? a->ints : Span<const int64_t>{};
+}
+
+const Slot* Context::constant_input(size_t i) const {
+  if (!has_input(i)) return nullptr;
+  const Slot& slot = input(i);
+  return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
+}
+
+Status Context::out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }
+
 Status Context::set_output(size_t i, const Shape& shape) {
   if (!has_output(i)) return Status::kOk;
   Slot& slot = output(i);

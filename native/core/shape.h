@@ -12,80 +12,42 @@ struct Shape {
   int64_t dims[kMaxRank] = {};
 
   constexpr Shape() = default;
-  static Shape of(Span<const int64_t> values) {
+  ORTOLAN_INLINE static Shape of(Span<const int64_t> values) {
     Shape shape;
     shape.rank = static_cast<uint32_t>(min<size_t>(values.size, kMaxRank));
     for (uint32_t i = 0; i < shape.rank; ++i) shape.dims[i] = values[i];
     return shape;
   }
 
-  int64_t& operator[](size_t i) { return dims[i]; }
-  int64_t operator[](size_t i) const { return dims[i]; }
-  Span<const int64_t> span() const { return {dims, rank}; }
+  ORTOLAN_INLINE int64_t& operator[](size_t i) { return dims[i]; }
+  ORTOLAN_INLINE int64_t operator[](size_t i) const { return dims[i]; }
+  ORTOLAN_INLINE Span<const int64_t> span() const { return {dims, rank}; }
 
-  void append(int64_t dim) { dims[rank++] = dim; }
+  ORTOLAN_INLINE void append(int64_t dim) { dims[rank++] = dim; }
 
   // Number of elements. The caller has checked that the product fits (see checked_count).
-  size_t count() const { return product(0, rank); }
-  size_t product(uint32_t begin, uint32_t end) const {
+  ORTOLAN_INLINE size_t count() const { return product(0, rank); }
+  ORTOLAN_INLINE size_t product(uint32_t begin, uint32_t end) const {
     size_t n = 1;
     for (uint32_t i = begin; i < end; ++i) n *= static_cast<size_t>(dims[i]);
     return n;
   }
 
-  bool operator==(const Shape& other) const {
-    if (rank != other.rank) return false;
-    for (uint32_t i = 0; i < rank; ++i)
-      if (dims[i] != other.dims[i]) return false;
-    return true;
-  }
+  bool operator==(const Shape& other) const;
 };
 
 // Bytes of `shape` with elements of `element` bytes; false when a dimension is negative or the
 // product does not fit into half of the address space.
-inline bool checked_bytes(const Shape& shape, size_t element, size_t* bytes) {
-  size_t total = element;
-  bool zero = false;
-  for (uint32_t i = 0; i < shape.rank; ++i) {
-    if (shape.dims[i] < 0) return false;
-    if (shape.dims[i] == 0) {
-      zero = true;
-      continue;
-    }
-    if (static_cast<uint64_t>(shape.dims[i]) > (SIZE_MAX >> 1)) return false;
-    if (__builtin_mul_overflow(total, static_cast<size_t>(shape.dims[i]), &total)) return false;
-    if (total > (SIZE_MAX >> 1)) return false;
-  }
-  *bytes = zero ? 0 : total;
-  return true;
-}
+bool checked_bytes(const Shape& shape, size_t element, size_t* bytes);
 
 // `axis` counted from the end when negative; false when it is outside [-rank, rank).
-inline bool normalize_axis(int64_t* axis, uint32_t rank) {
-  if (*axis < -static_cast<int64_t>(rank) || *axis >= static_cast<int64_t>(rank)) return false;
-  if (*axis < 0) *axis += rank;
-  return true;
-}
+bool normalize_axis(int64_t* axis, uint32_t rank);
 
 // The dimensions in memory order for channels_last: N, spatial..., C.
-inline Shape channels_last(const Shape& logical) {
-  Shape physical = logical;
-  if (logical.rank < 3) return physical;
-  for (uint32_t i = 1; i + 1 < logical.rank; ++i) physical.dims[i] = logical.dims[i + 1];
-  physical.dims[logical.rank - 1] = logical.dims[1];
-  return physical;
-}
+Shape channels_last(const Shape& logical);
 
 // Whether the bytes of a tensor are the same in both layouts when it is seen with `rank` dimensions
 // (padded in front): moving dimension 1 to the end passes only dimensions of 1.
-inline bool layout_neutral(const Shape& shape, uint32_t rank) {
-  if (shape.rank > rank) return false;
-  uint32_t pad = rank - shape.rank;
-  auto dim = [&](uint32_t i) { return i < pad ? 1 : shape.dims[i - pad]; };
-  if (rank < 3 || dim(1) == 1) return true;
-  for (uint32_t i = 2; i < rank; ++i)
-    if (dim(i) != 1) return false;
-  return true;
-}
+bool layout_neutral(const Shape& shape, uint32_t rank);
 
 }  // namespace ortolan

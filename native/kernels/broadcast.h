@@ -92,8 +92,7 @@ ORTOLAN_SMALL static void merge_dimensions(Loop& loop, const Shape& dims) {
       merges = loop.in[k].stride[rank - 1] == loop.in[k].stride[i] * n;
     if (!merges) loop.dims[rank++] = 1;
     loop.dims[rank - 1] *= n;
-    for (uint32_t k = 0; k < loop.operands; ++k)
-      loop.in[k].stride[rank - 1] = loop.in[k].stride[i];
+    for (uint32_t k = 0; k < loop.operands; ++k) loop.in[k].stride[rank - 1] = loop.in[k].stride[i];
   }
   if (rank == 0) {
     loop.dims[rank++] = 1;
@@ -184,7 +183,7 @@ static void splat_group(char* group, const char* from, size_t size) {
     word = load<uint32_t>(from) * 0x0000000100000001u;
   else
     word = load<uint64_t>(from);
-  for (size_t i = 0; i < kGroupBytes; i += sizeof(word)) store(group + i, word);
+  for (size_t i = 0; i < kGroupBytes; i += sizeof(word)) copy(group + i, &word, sizeof(word));
 }
 
 template <class Word>
@@ -310,9 +309,8 @@ ORTOLAN_INLINE static void split(const Context& c, size_t count, size_t unit, bo
                                  const Body& body) {
   const size_t units = count / unit + (count % unit != 0);
   const size_t grain = (costly ? 8192 : 32768) / unit;
-  c.parallel(units, max<size_t>(grain, 1), [&](size_t begin, size_t end, size_t) {
-    body(begin * unit, min(end * unit, count));
-  });
+  c.parallel(units, max<size_t>(grain, 1),
+             [&](size_t begin, size_t end, size_t) { body(begin * unit, min(end * unit, count)); });
 }
 
 // Output 0 = the functor `op` over the first inputs.

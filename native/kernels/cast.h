@@ -38,10 +38,10 @@ constexpr bool by_lanes() {
 struct Cast {
   ORTOLAN_SMALL static bool keeps_bytes(DataType from, DataType to) {
     const auto is_integer = [](DataType type) {
-      constexpr uint32_t kIntegers =
-          type_bit(DataType::kInt8) | type_bit(DataType::kUint8) | type_bit(DataType::kInt16) |
-          type_bit(DataType::kUint16) | type_bit(DataType::kInt32) | type_bit(DataType::kUint32) |
-          type_bit(DataType::kInt64) | type_bit(DataType::kUint64);
+      constexpr uint32_t kIntegers = type_bit(DataType::kInt8) | type_bit(DataType::kUint8) |
+                                     type_bit(DataType::kInt16) | type_bit(DataType::kUint16) |
+                                     type_bit(DataType::kInt32) | type_bit(DataType::kUint32) |
+                                     type_bit(DataType::kInt64) | type_bit(DataType::kUint64);
       return (type_bit(type) & kIntegers) != 0;
     };
     if (from == DataType::kBool || to == DataType::kBool) return false;

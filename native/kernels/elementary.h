@@ -1,6 +1,6 @@
-// The functions of core/math.h as operators use them. Doubles are rare in models, and so are some
-// functions of floats: those have one copy each that all operators call, two lanes of float wide for
-// each of double. What models compute much is inlined.
+// The functions of core/math.h as operators use them. Doubles are rare in models: each function has
+// one copy for them that all operators call. Functions that are rare for floats too go through that
+// copy, half a vector at a time; the others are inlined for floats.
 #pragma once
 
 #include "core/math.h"
@@ -11,7 +11,7 @@ namespace ortolan::ORTOLAN_ISA::elementary {
 // Floats beside which as many doubles fill a vector.
 using HalfF = Vec<float, kDoubleLanes>;
 
-#define ORTOLAN_ONE_COPY(function) \
+#define ORTOLAN_ONE_COPY(function)                                        \
   [[maybe_unused]] ORTOLAN_NOINLINE static D function##_of_doubles(D x) { \
     return math::function(x);                                             \
   }
@@ -30,11 +30,11 @@ using HalfF = Vec<float, kDoubleLanes>;
   }
 
 // Floats by way of doubles.
-#define ORTOLAN_RARE(function)                                             \
-  ORTOLAN_ONE_COPY(function)                                               \
-  ORTOLAN_INLINE D function(D x) { return function##_of_doubles(x); }      \
-  ORTOLAN_INLINE HalfF function(HalfF x) {                                 \
-    return convert<float>(function##_of_doubles(convert<double>(x)));      \
+#define ORTOLAN_RARE(function)                                        \
+  ORTOLAN_ONE_COPY(function)                                          \
+  ORTOLAN_INLINE D function(D x) { return function##_of_doubles(x); } \
+  ORTOLAN_INLINE HalfF function(HalfF x) {                            \
+    return convert<float>(function##_of_doubles(convert<double>(x))); \
   }
 
 ORTOLAN_COMMON(exp)

@@ -69,10 +69,8 @@ constexpr T highest() {
 }
 
 // Out of range, floats become integers as on x86 and in onnxruntime there, on every machine: what
-// int32 (int64 for the wide types) cannot hold, and NaN, becomes its least value, and narrower types
-// take the low bits.
-
-// x truncated to int32 or int64.
+// int32 (int64 for the wide types) cannot hold, and NaN, becomes its least value, and narrower
+// types take the low bits. This one truncates to int32 or int64.
 template <class To, class V>
 ORTOLAN_INLINE VecLike<To, V> to_signed(V x) {
   constexpr Element<V> kEnd = sizeof(To) == 4 ? 0x1p31f : 0x1p63f;

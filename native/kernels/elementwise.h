@@ -1,6 +1,6 @@
-// From a functor to an operator: the row functions that apply it to vectors of any element type, and
-// the bases that give an operator its `run`. A functor is the operator's own struct; its members are
-// the parameters that `prepare` (or `run`) fills in.
+// From a functor to an operator: the row functions that apply it to vectors of any element type,
+// and the bases that give an operator its `run`. A functor is the operator's own struct; its
+// members are the parameters that `prepare` (or `run`) fills in.
 #pragma once
 
 #include "kernels/broadcast.h"
@@ -63,16 +63,21 @@ constexpr Form form_of(uint8_t operands, bool costly = false, bool swapped = fal
   return {operands, static_cast<uint8_t>(__builtin_ctz(kLanesOf<V>)), costly, swapped};
 }
 
+template <class Op>
+ORTOLAN_INLINE const void* parameters(const Op& op) {
+  return __is_empty(Op) ? nullptr : &op;
+}
+
 // out = op(x)
 template <class Op, class V, class U = Element<V>>
 Status map(Context& c, const Op& op, bool costly = false) {
-  return apply(c, unary_row<Op, V, U>, &op, form_of<V>(1, costly));
+  return apply(c, unary_row<Op, V, U>, parameters(op), form_of<V>(1, costly));
 }
 
 // out = op(a, b)
 template <class Op, class V, class U = Element<V>>
 Status combine(Context& c, const Op& op, bool swapped = false) {
-  return apply(c, binary_row<Op, V, U>, &op, form_of<V>(2, false, swapped));
+  return apply(c, binary_row<Op, V, U>, parameters(op), form_of<V>(2, false, swapped));
 }
 
 // The functor that prepare made.

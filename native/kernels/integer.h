@@ -1,5 +1,5 @@
-// Integer division, remainder and power, element by element. The hardware traps where C++ leaves the
-// result open, so divisors are looked at before any row starts and -1 is handled apart.
+// Integer division, remainder and power, element by element. The hardware traps where C++ leaves
+// the result open, so divisors are looked at before any row starts and -1 is handled apart.
 #pragma once
 
 #include "kernels/elementwise.h"

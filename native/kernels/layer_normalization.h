@@ -2,7 +2,6 @@
 #pragma once
 
 #include "core/context.h"
-#include "kernels/memory_order.h"
 #include "kernels/moments.h"
 
 namespace ortolan::ORTOLAN_ISA {
@@ -61,7 +60,7 @@ struct LayerState {
   float epsilon = 0;
 };
 
-ORTOLAN_SMALL static Status prepare_layer(Context& c, float epsilon) {
+ORTOLAN_NOINLINE static Status prepare_layer(Context& c, float epsilon) {
   LayerState* state = c.make_state<LayerState>();
   if (!state) return c.out_of_memory();
   state->axis = c.attribute_int("axis", -1);
@@ -69,7 +68,7 @@ ORTOLAN_SMALL static Status prepare_layer(Context& c, float epsilon) {
   return Status::kOk;
 }
 
-ORTOLAN_SMALL static Status infer_layer(Context& c) {
+ORTOLAN_NOINLINE static Status infer_layer(Context& c) {
   const Shape& x = c.input_shape(0);
   int64_t axis = c.state<LayerState>().axis;
   if (!normalize_axis(&axis, x.rank))
@@ -143,7 +142,7 @@ struct RMSNormalization {
 };
 
 // Every input from `first` on that is there has one dimension of n.
-ORTOLAN_SMALL static Status check_vectors(Context& c, size_t first, size_t last, int64_t n) {
+ORTOLAN_NOINLINE static Status check_vectors(Context& c, size_t first, size_t last, int64_t n) {
   for (size_t i = first; i <= last; ++i) {
     if (!c.has_input(i)) continue;
     const Shape& s = c.input_shape(i);
@@ -212,8 +211,8 @@ struct EmbedLayerNormalization {
     const bool segments = c.has_input(1), has_table = c.has_input(4);
     if (segments != has_table)
       return c.invalid("segment_ids and segment_embedding need each other");
-    for (size_t i : {1, 7, 8}) {
-      if (!c.has_input(i)) continue;
+    for (size_t i = 1; i < 9; ++i) {
+      if ((i > 1 && i < 7) || !c.has_input(i)) continue;
       const Shape& s = c.input_shape(i);
       const bool one = i == 8 && s.rank == 2 && s[0] == 1 && s[1] == ids[1];
       if (!(s == ids) && !one)

@@ -291,7 +291,7 @@ struct MeanVarianceNormalization {
       if (!(mask >> i & 1)) n *= static_cast<size_t>(x[i]);
     return n;
   }
-  ORTOLAN_SMALL static Status axes(Context& c, uint32_t* mask) {
+  ORTOLAN_NOINLINE static Status axes(Context& c, uint32_t* mask) {
     static constexpr int64_t kDefault[] = {0, 2, 3};
     Span<const int64_t> list = c.attribute_ints("axes");
     if (!c.attribute("axes")) list = {kDefault, 3};

@@ -90,8 +90,8 @@ ORTOLAN_SMALL static ReduceLoop make_reduce_loop(const Context& c, uint32_t mask
     loop.inner = loop.kept[--loop.kept_rank];
   else if (loop.reduced_rank > 0)
     loop.inner = loop.reduced[--loop.reduced_rank];
-  loop.transposes = !loop.by_columns && loop.reduced_rank == 0 && loop.kept_rank > 0 &&
-                    loop.inner.n <= kShortRow;
+  loop.transposes =
+      !loop.by_columns && loop.reduced_rank == 0 && loop.kept_rank > 0 && loop.inner.n <= kShortRow;
   if (loop.transposes) {
     loop.by_columns = true;
     loop.reduced[loop.reduced_rank++] = {loop.inner.n, kShortRows * loop.element, 0};
@@ -170,8 +170,7 @@ ORTOLAN_INLINE void walk_blocks(const ReduceLoop& loop, const char* in, char* ou
       rest = next;
     }
     if (loop.transposes) transpose_rows(loop, in + in_offset, columns, transposed);
-    body(loop.transposes ? transposed : in + in_offset, out + out_offset, columns,
-         loop.inner.out);
+    body(loop.transposes ? transposed : in + in_offset, out + out_offset, columns, loop.inner.out);
   }
 }
 
@@ -202,7 +201,7 @@ ORTOLAN_INLINE Element<V> combine_lanes(V v) {
 
 // The row functions of an operation: Op::Accumulator<T> is what sums are kept in, Op::start their
 // first value, Op::add(sum, x, shift) takes elements in, Op::join(a, b) puts two sums together, and
-// Op::kChains (at most 4) sums hide the latency of add.
+// Op::kChains (at most 4) sums of floats hide the latency of add.
 template <class Op, class T>
 struct ReduceRows {
   using A = typename Op::template Accumulator<T>;
@@ -210,6 +209,7 @@ struct ReduceRows {
   using V = Vec<T, kWidth>;
   using AV = Vec<A, kWidth>;
   static constexpr size_t kStep = kWidth * sizeof(T);
+  static constexpr int kChains = is_float<T> ? Op::kChains : 1;  // integers are rare
 
   static void start(void* state, size_t columns) {
     A* sums = static_cast<A*>(state);
@@ -224,11 +224,10 @@ struct ReduceRows {
     if (n >= kWidth) {
       AV sums[4];
       for (AV& s : sums) s = splat<AV>(Op::template start<A>());
-      constexpr size_t kChains = Op::kChains;
       if constexpr (kChains > 1)
         for (; n >= kChains * kWidth; n -= kChains * kWidth, x += kChains * kStep)
 #pragma unroll
-          for (size_t i = 0; i < kChains; ++i)
+          for (int i = 0; i < kChains; ++i)
             sums[i] = Op::add(sums[i], load<V>(x + i * kStep), shifts);
 #pragma clang loop unroll(disable)
       for (; n >= kWidth; n -= kWidth, x += kStep) sums[0] = Op::add(sums[0], load<V>(x), shifts);
@@ -270,7 +269,7 @@ struct ReduceRows {
         strip<U, chains>(x + done * sizeof(T), n, stride, sums + done,
                          shift ? shift + done : nullptr);
     };
-    if constexpr (Op::kChains > 1) walk.template operator()<V, Op::kChains>();
+    if constexpr (kChains > 1) walk.template operator()<V, kChains>();
     walk.template operator()<V, 1>();
     walk.template operator()<T, 1>();
   }

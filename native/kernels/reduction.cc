@@ -36,8 +36,7 @@ static void finish_integers(Finish how, const void* state, size_t columns, size_
   for (size_t i = 0; i < columns; ++i, out += stride) {
     int64_t value = sums[i];
     if (how == Finish::kMean && count > 0) value /= static_cast<int64_t>(count);
-    if (how == Finish::kRoot)
-      value = to_signed<int64_t>(math::sqrt(static_cast<double>(value)));
+    if (how == Finish::kRoot) value = to_signed<int64_t>(math::sqrt(static_cast<double>(value)));
     store(out, static_cast<T>(value));
   }
 }
@@ -227,8 +226,8 @@ struct Search {
       const char* at = x + row * stride;
 #pragma clang loop interleave(disable) unroll(disable)
       for (size_t j = 0; j < columns; ++j)
-        found[j] = matches(load<W>(at + j * sizeof(W)), wanted[j]) ? static_cast<uint32_t>(row)
-                                                                   : found[j];
+        found[j] =
+            matches(load<W>(at + j * sizeof(W)), wanted[j]) ? static_cast<uint32_t>(row) : found[j];
     }
   }
 };

@@ -1,6 +1,6 @@
 // Softmax and its logarithm over one axis: three passes (greatest element, sum of exponentials,
-// result) over a row, or over as many neighbouring columns as a vector has lanes. The output may lie
-// on the input.
+// result) over a row, or over as many neighbouring columns as a vector has lanes. The output may
+// lie on the input.
 #pragma once
 
 #include "kernels/reduce.h"
@@ -22,12 +22,16 @@ struct DoubleSum {
   }
   // 1 / sum, or log(sum), of each lane.
   ORTOLAN_INLINE V inverse() const {
-    if constexpr (is_same<V, D>) return 1 / low;
-    else return join(convert<float>(1 / low), convert<float>(1 / high));
+    if constexpr (is_same<V, D>)
+      return 1 / low;
+    else
+      return join(convert<float>(1 / low), convert<float>(1 / high));
   }
   ORTOLAN_INLINE V logarithm() const {
-    if constexpr (is_same<V, D>) return elementary::log(low);
-    else return join(convert<float>(elementary::log(low)), convert<float>(elementary::log(high)));
+    if constexpr (is_same<V, D>)
+      return elementary::log(low);
+    else
+      return join(convert<float>(elementary::log(low)), convert<float>(elementary::log(high)));
   }
   ORTOLAN_INLINE double total() const { return reduce_sum(low + high); }
 
@@ -75,7 +79,8 @@ static void softmax_short_row(const T* x, T* y, size_t n, size_t readable, bool 
   const V nothing = splat<V>(-static_cast<T>(__builtin_inff()));
   V values;
   if (readable >= kLanesOf<V>)
-    values = select<V>(lane_numbers<V>() < splat<I>(static_cast<Element<I>>(n)), load<V>(x), nothing);
+    values =
+        select<V>(lane_numbers<V>() < splat<I>(static_cast<Element<I>>(n)), load<V>(x), nothing);
   else
     values = load_lanes<V>(x, n, nothing[0]);
   const V apart = values - splat<V>(reduce_max(values));
@@ -144,8 +149,10 @@ static void softmax_columns(const T* x, T* y, size_t n, size_t stride, size_t la
   const V all = logarithm ? sum.logarithm() : sum.inverse();
 #pragma clang loop unroll(disable)
   for (size_t i = 0; i < end; i += stride)
-    store_lanes(y + i, logarithm ? load_lanes<V>(x + i, lanes, 0) - most - all
-                                 : load_lanes<V>(y + i, lanes, 0) * all, lanes);
+    store_lanes(y + i,
+                logarithm ? load_lanes<V>(x + i, lanes, 0) - most - all
+                          : load_lanes<V>(y + i, lanes, 0) * all,
+                lanes);
 }
 
 // The input as [outer][n][inner] in memory order, the middle one being normalised.
@@ -200,20 +207,18 @@ struct SoftmaxAxis {
     constexpr size_t kCount = kLanesOf<Lanes<T>>;
     const size_t width = s.inner == 1 ? 1 : kCount;
     const size_t strips = (s.inner + width - 1) / width;
-    c.parallel(s.outer * strips, 1 + 8192 / (s.n * width),
-               [&](size_t begin, size_t end, size_t) {
-                 for (size_t unit = begin; unit < end; ++unit) {
-                   const size_t row = unit / strips, column = (unit - row * strips) * width;
-                   const size_t at = row * s.n * s.inner + column;
-                   if (s.inner == 1 && s.n <= kCount)
-                     softmax_short_row(x + at, y + at, s.n, (end - unit) * s.n, logarithm);
-                   else if (s.inner == 1)
-                     softmax_row(x + at, y + at, s.n, logarithm);
-                   else
-                     softmax_columns(x + at, y + at, s.n, s.inner, min(width, s.inner - column),
-                                     logarithm);
-                 }
-               });
+    c.parallel(s.outer * strips, 1 + 8192 / (s.n * width), [&](size_t begin, size_t end, size_t) {
+      for (size_t unit = begin; unit < end; ++unit) {
+        const size_t row = unit / strips, column = (unit - row * strips) * width;
+        const size_t at = row * s.n * s.inner + column;
+        if (s.inner == 1 && s.n <= kCount)
+          softmax_short_row(x + at, y + at, s.n, (end - unit) * s.n, logarithm);
+        else if (s.inner == 1)
+          softmax_row(x + at, y + at, s.n, logarithm);
+        else
+          softmax_columns(x + at, y + at, s.n, s.inner, min(width, s.inner - column), logarithm);
+      }
+    });
     return Status::kOk;
   }
 };

@@ -10,11 +10,11 @@ namespace ortolan::portable {
 
 constexpr uint32_t kMaxLoops = 2 * kMaxRank + 2;
 
-// The type to read and write elements of a width through: tensors promise alignment to 4 bytes at
-// most, and the same bytes may be read as another type elsewhere.
+// The type to read and write elements of a width through: several narrow elements may be moved as
+// one wide one, wherever they begin, and the same bytes may be read as another type elsewhere.
 template <class Word>
 struct Packed {
-  typedef Word Type __attribute__((may_alias, aligned(sizeof(Word) > 4 ? 4 : sizeof(Word))));
+  typedef Word Type __attribute__((may_alias, aligned(1)));
 };
 template <class Word>
 using Loose = typename Packed<Word>::Type;

@@ -294,9 +294,9 @@ struct ConvTranspose {
       kernel = {weights->shape.dims + 2, weights->shape.rank - 2};
     s->kernel_known = !kernel.empty();
     size_t rank = kernel.size;
+    const String lists[] = {"strides", "dilations", "output_padding"};
     if (!s->kernel_known)
-      for (String name : {String("strides"), String("dilations"), String("output_padding")})
-        rank = max(rank, c.attribute_ints(name).size);
+      for (String name : lists) rank = max(rank, c.attribute_ints(name).size);
     if (rank > 3)
       return c.fail(Status::kNotImplemented, "more than 3 spatial dimensions are not supported");
     s->window.rank = static_cast<uint32_t>(rank);

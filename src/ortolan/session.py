@@ -50,7 +50,30 @@ _NUMPY_OF: dict[int, np.dtype[Any]] = {
     DataType.COMPLEX64: np.dtype(np.complex64),
     DataType.COMPLEX128: np.dtype(np.complex128),
 }
-_TYPE_OF = {dtype: int(number) for number, dtype in _NUMPY_OF.items()}
+_ML_DTYPES = {
+    DataType.BFLOAT16: "bfloat16",
+    DataType.FLOAT8E4M3FN: "float8_e4m3fn",
+    DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    DataType.FLOAT8E5M2: "float8_e5m2",
+    DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
+}
+
+
+def _numpy_type(number: int) -> np.dtype[Any]:
+    """The numpy type of an element type.
+
+    Raises:
+        ortolan.errors.NotImplemented: there is none.
+    """
+    found = _NUMPY_OF.get(number)
+    if found is None and number in _ML_DTYPES:
+        # Imported when it is needed, which is seldom.
+        import ml_dtypes
+
+        found = _NUMPY_OF[number] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[DataType(number)]))
+    if found is None:
+        raise errors.NotImplemented(f"numpy has no arrays of {DataType(number).onnx_name}")
+    return found
 
 
 class GraphOptimizationLevel(enum.IntEnum):
@@ -200,7 +223,7 @@ class _Run:
         memory = _Memory(value)
         tensor = self.result
         self.check(self.library.ortolan_value_tensor(value, ctypes.byref(tensor)))
-        dtype = _NUMPY_OF[tensor.type]
+        dtype = _numpy_type(tensor.type)
         shape = tuple(tensor.dims[: tensor.rank])
         if tensor.bytes == 0:
             return np.empty(shape, dtype)
@@ -428,7 +451,7 @@ class InferenceSession:
         if index is None:
             known = ", ".join(self._input_index)
             raise errors.InvalidArgument(f"Invalid input name: {name}; the inputs are: {known}")
-        expected = _NUMPY_OF[self._types[index]]
+        expected = _numpy_type(self._types[index])
         array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=expected)
         if array.dtype != expected:
             if array.dtype.newbyteorder("=") != expected:

@@ -110,6 +110,7 @@ def build(
     wanted: Selector | None = None,
     extra_flags: tuple[str, ...] = (),
     progress: Callable[[str], None] = lambda text: None,
+    linked: Callable[[Path], object] = lambda path: None,
 ) -> Path:
     """Builds the library of a target.
 
@@ -119,7 +120,8 @@ def build(
         cache: folder for generated sources and objects; safe to share between builds.
         wanted: instances to include; None for the whole catalog.
         extra_flags: more compiler flags.
-        progress: called with a line per object.
+        progress: called with a line per object that is compiled.
+        linked: called with the path of each object that goes into the library.
 
     Returns:
         The path of the library.
@@ -164,6 +166,8 @@ def build(
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         objects = list(pool.map(compile_one, _units(target, native, generated)))
+    for path in objects:
+        linked(path)
     output.mkdir(parents=True, exist_ok=True)
     library = output / target.output
     temporary = library.with_suffix(f".{os.getpid()}.tmp")

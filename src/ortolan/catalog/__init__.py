@@ -7,6 +7,7 @@ from ortolan.catalog import (
     control,
     convolution,
     elementwise,
+    indexing,
     matrix,
     movement,
     normalization,
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     activation.FAMILY,
     normalization.FAMILY,
     transposed.FAMILY,
+    indexing.FAMILY,
     control.FAMILY,
 )
 

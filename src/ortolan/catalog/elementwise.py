@@ -153,9 +153,9 @@ FAMILY = Family(
             prepare="plain", infer="infer_same", layout="elementwise", in_place=(0,),
         ),
         op(
-            "Where", "9-", "condition:B X:T Y:T", "output:T", types={"B": BOOL, "T": NUMBERS | BOOL},
-            instances="width", keys="T", infer="infer_broadcast", layout="elementwise",
-            in_place=(1, 2),
+            "Where", "9-", "condition:B X:T Y:T", "output:T",
+            types={"B": BOOL, "T": NUMBERS | BOOL}, instances="width", keys="T",
+            infer="infer_broadcast", layout="elementwise", in_place=(1, 2),
         ),
         _cast("6-18", "to!:int"),
         _cast("19-23", "saturate:int=1 to!:int"),

@@ -53,11 +53,13 @@ def _arg(name: str) -> tuple[Operator, ...]:
     return (
         op(
             name, "1-11", "data:T", "reduced:I", "axis:int=0 keepdims:int=1",
-            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer", layout="transpose",
+            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer",
+            layout="transpose",
         ),
         op(
             name, "12-", "data:T", "reduced:I", "axis:int=0 keepdims:int=1 select_last_index:int=0",
-            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer", layout="transpose",
+            types={"T": NUMBERS, "I": INT64}, prepare="plain", infer="ArgReduce::infer",
+            layout="transpose",
         ),
     )  # fmt: skip
 
