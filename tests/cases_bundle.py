@@ -68,12 +68,22 @@ def ensure(folder: Path = FOLDER) -> dict[str, Any]:
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    cases = _write_all(fresh)
-    content = {"stamp": wanted, "cases": cases}
+    content = {"stamp": wanted, "cases": _write_all(fresh)}
     (fresh / INDEX).write_text(json.dumps(content), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    replace_folder(fresh, folder)
     return content
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Puts a finished folder where another may be; whoever does so last wins."""
+    for _ in range(10):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            continue
+        return
+    raise RuntimeError(f"{folder} cannot be replaced")
 
 
 def _write_all(folder: Path) -> list[dict[str, Any]]:

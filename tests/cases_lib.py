@@ -80,9 +80,10 @@ class Case:
     @functools.cached_property
     def since(self) -> int:
         """The since_version that the opset means for the operator."""
-        if not onnx.defs.has(self.operator, self.domain):
+        try:
+            return int(onnx.defs.get_schema(self.operator, self.opset, self.domain).since_version)
+        except onnx.defs.SchemaError:  # of another domain
             return self.opset
-        return int(onnx.defs.get_schema(self.operator, self.opset, self.domain).since_version)
 
     @functools.cached_property
     def entry(self) -> Operator | None:

@@ -53,8 +53,7 @@ def ensure(folder: Path = FOLDER) -> None:
     checks = [] if lib.MISSING else [_write(fresh, name) for name in lib.check_names()]
     content = {"stamp": wanted, "missing": lib.MISSING, "limit": lib.LIMIT, "checks": checks}
     (fresh / INDEX).write_text(json.dumps(content), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    cases_bundle.replace_folder(fresh, folder)
 
 
 def _write(folder: Path, name: str) -> dict[str, Any]:

@@ -308,7 +308,7 @@ template <class Body>
 ORTOLAN_INLINE static void split(const Context& c, size_t count, size_t unit, bool costly,
                                  const Body& body) {
   const size_t units = count / unit + (count % unit != 0);
-  const size_t grain = (costly ? 8192 : 32768) / unit;
+  const size_t grain = (costly ? 16384 : 65536) / unit;
   c.parallel(units, max<size_t>(grain, 1),
              [&](size_t begin, size_t end, size_t) { body(begin * unit, min(end * unit, count)); });
 }

@@ -165,9 +165,9 @@ class DepthwiseLine {
     if (args_.shape.channels < kLanes)
       narrow(begin, end);
     else if (dense && kernel == 3)
-      stride == 1 ? columns<4, 1, 3>(begin, end) : columns<2, 2, 3>(begin, end);
+      stride == 1 ? columns<4, 1, 3>(begin, end) : columns<4, 2, 3>(begin, end);
     else if (dense && kernel == 5)
-      stride == 1 ? columns<4, 1, 5>(begin, end) : columns<2, 2, 5>(begin, end);
+      stride == 1 ? columns<4, 1, 5>(begin, end) : columns<4, 2, 5>(begin, end);
     else
       any_kernel(begin, end);
     const size_t C = args_.shape.channels;

@@ -43,8 +43,10 @@ ORTOLAN_INLINE void opaque(T*& p) {
 }
 // Keeps the source's order in wasm: LLVM moves loads up, engines do not move them back down, and
 // the 16 registers overflow.
-ORTOLAN_INLINE void pin(F& v) {
-  if constexpr (kWasm) __asm__ volatile("" : "+r"(v));
+ORTOLAN_INLINE void pin([[maybe_unused]] F& v) {
+#ifdef __wasm_simd128__
+  __asm__ volatile("" : "+r"(v));
+#endif
 }
 
 // Where a tile's sums go: columns [0, last + kLanes) of the tile.

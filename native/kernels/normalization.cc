@@ -186,7 +186,10 @@ struct LRN {
       for (size_t ch = first; ch <= last; ++ch) sum += get(ch) * get(ch);
       const V base = fma(sum, alpha, splat<V>(s.bias));
       const V result = get(channel) * power<V>(base, s.beta);
-      store_part(y + i, result, n);
+      if (n < kLanesOf<V>)
+        store_part(y + i, result, n);
+      else
+        store(y + i, result);
     }
   }
   // base^-beta

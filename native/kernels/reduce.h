@@ -183,7 +183,7 @@ ORTOLAN_INLINE void for_blocks(const Context& c, const ReduceLoop& loop, const B
   const char* in = c.input_data<char>(0);
   char* out = c.output_data<char>(0);
   const size_t work = max<size_t>(loop.inputs, 1) * min(width, block);
-  const size_t grain = 1 + 32768 / max<size_t>(work, 1);
+  const size_t grain = 1 + 65536 / max<size_t>(work, 1);
   c.parallel(rows * ((width + block - 1) / block), grain, [&](size_t begin, size_t end, size_t) {
     walk_blocks(loop, in, out, begin, end, width, block, body);
   });

@@ -207,7 +207,7 @@ struct SoftmaxAxis {
     constexpr size_t kCount = kLanesOf<Lanes<T>>;
     const size_t width = s.inner == 1 ? 1 : kCount;
     const size_t strips = (s.inner + width - 1) / width;
-    c.parallel(s.outer * strips, 1 + 8192 / (s.n * width), [&](size_t begin, size_t end, size_t) {
+    c.parallel(s.outer * strips, 1 + 16384 / (s.n * width), [&](size_t begin, size_t end, size_t) {
       for (size_t unit = begin; unit < end; ++unit) {
         const size_t row = unit / strips, column = (unit - row * strips) * width;
         const size_t at = row * s.n * s.inner + column;

@@ -177,68 +177,6 @@ ORTOLAN_NOINLINE inline void copy_block(const CopyBlock& b, size_t width, const 
   }
 }
 
-template <class V>
-ORTOLAN_INLINE V interleave(V a, V b, bool high) {
-  if constexpr (kLanesOf<V> == 2)
-    return high ? __builtin_shufflevector(a, b, 1, 3) : __builtin_shufflevector(a, b, 0, 2);
-  else if constexpr (kLanesOf<V> == 4)
-    return high ? __builtin_shufflevector(a, b, 2, 6, 3, 7)
-                : __builtin_shufflevector(a, b, 0, 4, 1, 5);
-  else if constexpr (kLanesOf<V> == 8)
-    return high ? __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-                : __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  else
-    return high ? __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
-                                          30, 15, 31)
-                : __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                          23);
-}
-
-// A square of N x N elements, N to a vector. Dealing the rows like cards, log2(N) times, exchanges
-// rows and columns.
-template <class Word>
-ORTOLAN_INLINE void transpose_square(const Loose<Word>* in, ptrdiff_t in_stride, Loose<Word>* out,
-                                     ptrdiff_t out_stride) {
-  constexpr int N = 16 / sizeof(Word);
-  using V = Vec<Word, N>;
-  V a[N];
-#pragma unroll
-  for (int i = 0; i < N; ++i) copy(&a[i], in + i * in_stride, sizeof(V));
-#pragma unroll
-  for (int round = 1; round < N; round *= 2) {
-    V b[N];
-#pragma unroll
-    for (int i = 0; i < N / 2; ++i) {
-      b[2 * i] = interleave(a[i], a[i + N / 2], false);
-      b[2 * i + 1] = interleave(a[i], a[i + N / 2], true);
-    }
-#pragma unroll
-    for (int i = 0; i < N; ++i) a[i] = b[i];
-  }
-#pragma unroll
-  for (int i = 0; i < N; ++i) copy(out + i * out_stride, &a[i], sizeof(V));
-}
-
-// row.in == 1, column.out == 1, and both sides have room for a square: the block is transposed.
-template <class Word>
-void transpose_block(const CopyBlock& b, const char* input, char* output) {
-  constexpr size_t kSide = 16 / sizeof(Word);
-  constexpr size_t kTile = 64 / sizeof(Word);  // columns whose cache lines are used up together
-  const Loose<Word>* in = reinterpret_cast<const Loose<Word>*>(input);
-  Loose<Word>* out = reinterpret_cast<Loose<Word>*>(output);
-  for (size_t tile = 0; tile < b.columns; tile += kTile) {
-    const size_t end = min(tile + kTile, b.columns);
-    for (size_t i = 0; i < b.rows; i += kSide) {
-      const ptrdiff_t row = static_cast<ptrdiff_t>(min(i, b.rows - kSide));  // may overlap the last
-      for (size_t j = tile; j < end; j += kSide) {
-        const ptrdiff_t column = static_cast<ptrdiff_t>(min(j, b.columns - kSide));
-        transpose_square<Word>(in + row + column * b.column.in, b.column.in,
-                               out + row * b.row.out + column, b.row.out);
-      }
-    }
-  }
-}
-
 // A loop cut into equal pieces; the last one takes what is left over, so none is short.
 struct LoopCut {
   size_t piece, pieces;
@@ -252,8 +190,14 @@ struct LoopCut {
   }
 };
 
-// Takes the two loops of a block out of the nest. True when the block is to be transposed, with
-// `side` elements at least each way.
+// Three neighbouring elements against a long loop: the colours of an image and its pixels.
+inline bool is_triple(const StridedLoop& pixels, const StridedLoop& colours) {
+  const ptrdiff_t pitch = pixels.in == 1 ? pixels.out : pixels.in;
+  return colours.size == 3 && pixels.size >= 4 && pitch == 3;
+}
+
+// Takes the two loops of a block out of the nest. True when the block is to be transposed: it has
+// `side` elements at least each way, or is a triple.
 inline bool take_block(Nest& nest, size_t side, StridedLoop* row, StridedLoop* column) {
   if (nest.rank > 0) *column = nest.loops[--nest.rank];
   if (nest.rank == 0) return false;
@@ -265,6 +209,7 @@ inline bool take_block(Nest& nest, size_t side, StridedLoop* row, StridedLoop* c
   *row = nest.loops[at];
   nest.remove(at);
   if (!exchanged || (row->size >= side && column->size >= side)) return exchanged;
+  if (side == 4 && (is_triple(*row, *column) || is_triple(*column, *row))) return true;
   // With a short side there is nothing to tile: the long side becomes the inner loop.
   if (column->size < row->size) swap(*row, *column);
   return false;

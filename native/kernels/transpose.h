@@ -2,7 +2,7 @@
 // plain or channels_last; what is carried out is the permutation between the two orders in memory.
 #pragma once
 
-#include "kernels/strided.h"
+#include "kernels/transpose_block.h"
 
 namespace ortolan::portable {
 

@@ -293,7 +293,7 @@ struct ConvTranspose {
     if (kernel.empty() && weights && weights->shape.rank > 2)
       kernel = {weights->shape.dims + 2, weights->shape.rank - 2};
     s->kernel_known = !kernel.empty();
-    size_t rank = kernel.size;
+    size_t rank = max(kernel.size, s->kernel_known ? 0 : c.attribute_ints("pads").size / 2);
     const String lists[] = {"strides", "dilations", "output_padding"};
     if (!s->kernel_known)
       for (String name : lists) rank = max(rank, c.attribute_ints(name).size);

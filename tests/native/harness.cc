@@ -139,17 +139,31 @@ size_t element_bytes(int32_t type) {
   return type >= 0 && type < static_cast<int32_t>(sizeof(kBytes)) ? kBytes[type] : 0;
 }
 
+// Small numbers, and one in 16 that code gets wrong.
+int64_t draw_integer(Random& random) {
+  static const int64_t kHostile[] = {INT64_MIN, INT64_MAX, INT32_MIN, INT32_MAX, 1ll << 32,
+                                     1ll << 40, 1ll << 62, -1000, 1000, 255};
+  if (random.below(16) == 0) return kHostile[random.below(10)];
+  return static_cast<int64_t>(random.below(7)) - 2;
+}
+
+double draw_number(Random& random) {
+  static const double kHostile[] = {__builtin_nan(""), __builtin_inf(), -__builtin_inf(), 1e30,
+                                    -3e38, 1e-40, -0.0, 2147483648.0, 9.3e18, 1e5};
+  if (random.below(16) == 0) return kHostile[random.below(10)];
+  return static_cast<double>(random.below(2001)) / 1000 - 1;
+}
+
 void fill(uint8_t* to, size_t bytes, int32_t type, Random& random, bool zero) {
   size_t width = element_bytes(type);
   memset(to, 0, bytes);
   if (zero || width == 0) return;
   for (size_t at = 0; at + width <= bytes; at += width) {
-    int32_t small = static_cast<int32_t>(random.below(7)) - 2;
     if (type == 1) {
-      float value = static_cast<float>(random.below(2001)) / 1000 - 1;
+      float value = static_cast<float>(draw_number(random));
       memcpy(to + at, &value, 4);
     } else if (type == 11) {
-      double value = static_cast<double>(random.below(2001)) / 1000 - 1;
+      double value = draw_number(random);
       memcpy(to + at, &value, 8);
     } else if (type == 9) {
       to[at] = static_cast<uint8_t>(random.below(2));
@@ -157,7 +171,7 @@ void fill(uint8_t* to, size_t bytes, int32_t type, Random& random, bool zero) {
       uint16_t value = static_cast<uint16_t>(random.below(0x3c00));
       memcpy(to + at, &value, 2);
     } else {
-      int64_t value = small;
+      int64_t value = draw_integer(random);
       memcpy(to + at, &value, width < 8 ? width : 8);
     }
   }
