@@ -57,7 +57,7 @@ void ThreadPool::grow(uint32_t workers) {
     bool refused = false;
     if (workers_ == 0) platform::on_fork(forget_workers);
     while (workers_ < workers && !refused) {
-      list_[workers_] = {this, workers_, load(job_)};
+      list_[workers_] = {this, load(job_)};
       refused = !platform::start_thread(work, &list_[workers_]);
       if (!refused) __atomic_store_n(&workers_, workers_ + 1, __ATOMIC_RELEASE);
     }
@@ -90,23 +90,34 @@ void ThreadPool::run(size_t units, size_t threads, Body body, void* user) {
   user_ = user;
   units_ = units;
   parts_ = parts;
-  uint32_t helpers = static_cast<uint32_t>(parts - 1);
-  __atomic_store_n(&pending_, helpers, __ATOMIC_RELAXED);
-  __atomic_store_n(&job_, ((job_ >> 6) + 1) << 6 | helpers, __ATOMIC_RELEASE);
+  uint32_t job = job_ + 1;
+  __atomic_store_n(&pending_, static_cast<uint32_t>(parts), __ATOMIC_RELAXED);
+  uint64_t claim = static_cast<uint64_t>(job) << 32 | static_cast<uint64_t>(parts) << 16;
+  __atomic_store_n(&claim_, claim, __ATOMIC_RELEASE);
+  __atomic_store_n(&job_, job, __ATOMIC_RELEASE);
   platform::wake_all(&job_);
-  part(0);
+  take_parts(job);
   for (uint32_t left = load(pending_); left != 0;) left = wait_while(pending_, left);
   give_back(taken_);
 }
 
+void ThreadPool::take_parts(uint32_t job) {
+  uint64_t claim = __atomic_load_n(&claim_, __ATOMIC_ACQUIRE);
+  while (static_cast<uint32_t>(claim >> 32) == job && (claim & 0xffff) < (claim >> 16 & 0xffff)) {
+    if (!__atomic_compare_exchange_n(&claim_, &claim, claim + 1, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_ACQUIRE))
+      continue;
+    part(claim & 0xffff);
+    if (__atomic_sub_fetch(&pending_, 1, __ATOMIC_ACQ_REL) == 0) platform::wake_all(&pending_);
+    claim = __atomic_load_n(&claim_, __ATOMIC_ACQUIRE);
+  }
+}
+
 void ThreadPool::work(void* worker) {
-  auto [self, index, seen] = *static_cast<Worker*>(worker);
+  auto [self, seen] = *static_cast<Worker*>(worker);
   for (;;) {
     seen = wait_while(self->job_, seen);
-    if (index >= (seen & 63)) continue;
-    self->part(index + 1);
-    if (__atomic_sub_fetch(&self->pending_, 1, __ATOMIC_ACQ_REL) == 0)
-      platform::wake_all(&self->pending_);
+    self->take_parts(seen);
   }
 }
 

@@ -1,5 +1,6 @@
-// One pool of threads for the process. Work is split statically; who finds the pool taken computes
-// on its own thread. Threads are started when a model is loaded, never in a run.
+// One pool of threads for the process. Work is split statically into parts, which the caller and
+// the workers that are awake take; who finds the pool taken computes on its own thread. Threads are
+// started when a model is loaded, never in a run.
 #pragma once
 
 #include "core/base.h"
@@ -18,7 +19,6 @@ class ThreadPool {
 
   struct Worker {
     ThreadPool* pool;
-    uint32_t index;
     uint32_t seen;  // job_ when the worker was made
   };
   static constexpr uint32_t kMaxWorkers = 63;
@@ -27,16 +27,18 @@ class ThreadPool {
   static void work(void* worker);
   static void forget_workers();
   void grow(uint32_t workers);
+  void take_parts(uint32_t job);
   void part(size_t index) const;
 
   uint32_t taken_ = 0;    // 1 while a run uses the pool
   uint32_t growing_ = 0;  // 1 while threads are started
   uint32_t workers_ = 0;  // started so far
-  // Number of the job, times 64, plus the workers that take part in it: a worker learns both from
-  // one read, so one that was not counted never looks at the job. Workers sleep on it.
-  uint32_t job_ = 0;
+  uint32_t job_ = 0;      // number of the job; workers sleep on it
   uint32_t pending_ = 0;  // parts that are not done; the caller sleeps on it
-  // The job. Written before job_ changes; read by counted workers only.
+  // The job's number, its parts, and the next part that nobody has: whoever takes one by an
+  // exchange knows that the job cannot end before, so the fields below are the job's own. A worker
+  // that wakes late finds nothing to take; the caller does not wait for it.
+  uint64_t claim_ = 0;
   Body body_ = nullptr;
   void* user_ = nullptr;
   size_t units_ = 0;
