@@ -183,7 +183,7 @@ def _retyped(entry: Operator, case: lib.Case, types: Mapping[str, str]) -> lib.C
         return None
     made = dataclasses.replace(
         case,
-        name=f"type_{'_'.join(types.values())}@{opset}",
+        name="_".join(f"{v}_{t}" for v, t in types.items()) + f"@{opset}",
         opset=opset,
         inputs=inputs,
         outputs=case.count,
@@ -236,8 +236,9 @@ def _retyped_inputs(
 
 
 def _is_whole(spec: lib.Spec) -> bool:
-    numbers = spec.get("data", [0.5])
-    return all(not isinstance(x, str) and x == int(x) for x in numbers)
+    if "data" not in spec:
+        return bool(spec["random"] == "integers")
+    return all(not isinstance(x, str) and x == int(x) for x in spec["data"])
 
 
 def _drawn(shape: list[int], name: str, seed: int, may_be_negative: bool) -> lib.Spec:

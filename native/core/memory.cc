@@ -1,9 +1,15 @@
 #include "core/memory.h"
 
+#include "core/poison.h"
+
 namespace ortolan {
 
 namespace {
+#if defined(ORTOLAN_POISON)
+constexpr size_t kChunk = 0;  // every piece has a chunk of its own
+#else
 constexpr size_t kChunk = 16 * 1024;
+#endif
 constexpr size_t kHeader = kAlignment;
 }  // namespace
 
@@ -24,7 +30,10 @@ void* Zone::allocate(size_t bytes, size_t alignment) {
   *chunk = {chunks_, size};
   chunks_ = chunk;
   bytes_ += size;
-  if (own) return memory + kHeader;
+  if (own) {
+    poison(memory + kHeader + bytes, size - kHeader - bytes);
+    return memory + kHeader;
+  }
   cursor_ = memory + kHeader + bytes;
   limit_ = memory + size;
   return memory + kHeader;
@@ -33,6 +42,7 @@ void* Zone::allocate(size_t bytes, size_t alignment) {
 void Zone::reset() {
   while (chunks_) {
     Chunk* next = chunks_->next;
+    unpoison(chunks_, chunks_->bytes);
     allocator_.put(chunks_, chunks_->bytes);
     chunks_ = next;
   }

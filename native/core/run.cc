@@ -2,12 +2,36 @@
 #include "core/run.h"
 
 #include "core/plan.h"
+#include "core/poison.h"
 
 namespace ortolan {
 
 namespace {
+
 constexpr size_t kKeptHeap = 256 * 1024;
-}
+
+// While it lives, only the operands of a planned step may be touched in the arena.
+class OnlyOperands {
+ public:
+  OnlyOperands(const Frame& frame, const Node& node, const Step& step, size_t scratch)
+      : frame_(frame) {
+    poison(frame.base, frame.arena_bytes);
+    for (uint32_t v : node.inputs) open(v);
+    for (uint32_t v : node.outputs) open(v);
+    if (scratch) unpoison(frame.base + step.scratch, scratch);
+  }
+  ~OnlyOperands() { unpoison(frame_.base, frame_.arena_bytes); }
+
+ private:
+  void open(uint32_t v) {
+    if (v == kNoValue || frame_.sources[v] != Source::kArena) return;
+    const Slot& slot = frame_.slots[v];
+    unpoison(slot.data, slot.shape.count() * element_size(slot.type));
+  }
+  const Frame& frame_;
+};
+
+}  // namespace
 
 OutputTensor* Run::make_output(const Allocator& allocator, DataType type, const Shape& shape,
                                size_t bytes) {
@@ -340,6 +364,8 @@ Status Run::step(Frame& frame, const Step& step) {
   context_.scratch_ = frame.base + step.scratch;
   context_.scratch_shared_ = step.scratch_shared;
   context_.scratch_per_thread_ = step.scratch_per_thread;
+  size_t scratch = step.scratch_shared + step.scratch_per_thread * context_.threads_;
+  OnlyOperands guard(frame, node, step, scratch);
   return invoke(node.kernel->run, context_);
 }
 

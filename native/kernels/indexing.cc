@@ -10,15 +10,26 @@ static int64_t whole_number(const void* data, DataType type, size_t i) {
   const auto at = [=](auto one) { return static_cast<const Loose<decltype(one)>*>(data)[i]; };
   double real = 0;
   switch (type) {
-    case DataType::kInt8: return at(int8_t{});
-    case DataType::kUint8: return at(uint8_t{});
-    case DataType::kInt16: return at(int16_t{});
-    case DataType::kUint16: return at(uint16_t{});
-    case DataType::kInt32: return at(int32_t{});
-    case DataType::kUint32: return at(uint32_t{});
-    case DataType::kFloat: real = static_cast<double>(at(float{})); break;
-    case DataType::kDouble: real = at(double{}); break;
-    default: return at(int64_t{});
+    case DataType::kInt8:
+      return at(int8_t{});
+    case DataType::kUint8:
+      return at(uint8_t{});
+    case DataType::kInt16:
+      return at(int16_t{});
+    case DataType::kUint16:
+      return at(uint16_t{});
+    case DataType::kInt32:
+      return at(int32_t{});
+    case DataType::kUint32:
+      return at(uint32_t{});
+    case DataType::kFloat:
+      real = static_cast<double>(at(float{}));
+      break;
+    case DataType::kDouble:
+      real = at(double{});
+      break;
+    default:
+      return at(int64_t{});
   }
   if (real != real) return 0;
   if (real >= 0x1p63) return INT64_MAX;
@@ -242,8 +253,7 @@ struct SpaceToDepth {
     ORTOLAN_TRY(Blocks::check_rank(c));
     const int64_t b = c.state<Blocks::State>().size;
     Shape x = c.input_shape(0);
-    if (x[2] % b || x[3] % b)
-      return c.invalid("the pixels of % are no multiple of %", x.span(), b);
+    if (x[2] % b || x[3] % b) return c.invalid("the pixels of % are no multiple of %", x.span(), b);
     if (__builtin_mul_overflow(x[1], b * b, &x[1])) return c.invalid("dimension 1 is too large");
     x[2] /= b;
     x[3] /= b;
@@ -258,7 +268,8 @@ struct SpaceToDepth {
 struct Crop {
   static Status infer(Context& c) {
     Shape x = c.input_shape(0);
-    const Span<const int64_t> border = c.attribute_ints("border"), scale = c.attribute_ints("scale");
+    const Span<const int64_t> border = c.attribute_ints("border"),
+                              scale = c.attribute_ints("scale");
     if (x.rank != 4) return c.invalid("input 0 of shape % needs 4 dimensions", x.span());
     if (border.size != 4 || (!scale.empty() && scale.size != 2))
       return c.invalid("border has % entries and scale %, not 4 and 2", border.size, scale.size);
@@ -281,8 +292,7 @@ struct Crop {
     const ptrdiff_t offset = static_cast<ptrdiff_t>(border[1]) * in.strides[in.place(2)] +
                              static_cast<ptrdiff_t>(border[0]) * in.strides[in.place(3)];
     const size_t width = word_size(c);
-    copy_strided(c, nest, width,
-                 c.input_data<char>(0) + offset * static_cast<ptrdiff_t>(width),
+    copy_strided(c, nest, width, c.input_data<char>(0) + offset * static_cast<ptrdiff_t>(width),
                  c.output_data<void>(0));
     return Status::kOk;
   }

@@ -135,8 +135,7 @@ struct RMSNormalization {
   static Status run(Context& c) {
     const float epsilon = c.state<LayerState>().epsilon;
     return run_layer<T>(c, [=](const T* x, size_t n) {
-      return Moments<T>{
-          0, inverse_root<T>(square_sum(x, n) / static_cast<double>(n), epsilon)};
+      return Moments<T>{0, inverse_root<T>(square_sum(x, n) / static_cast<double>(n), epsilon)};
     });
   }
 };
@@ -205,8 +204,8 @@ struct EmbedLayerNormalization {
     const Shape& ids = c.input_shape(0);
     if (ids.rank != 2) return c.invalid("input 0 of shape % needs 2 dimensions", ids.span());
     for (size_t i = 2; i < 5; ++i)
-      if (c.has_input(i) && (c.input_shape(i).rank != 2 ||
-                             c.input_shape(i)[1] != c.input_shape(2)[1]))
+      if (c.has_input(i) &&
+          (c.input_shape(i).rank != 2 || c.input_shape(i)[1] != c.input_shape(2)[1]))
         return c.invalid("embedding % has shape %", i, c.input_shape(i).span());
     const bool segments = c.has_input(1), has_table = c.has_input(4);
     if (segments != has_table)

@@ -1,5 +1,5 @@
-// Sums over rows and columns of floats or doubles for the normalizations. Short blocks are summed in
-// vectors, blocks in double: long rows stay accurate, and the order depends on shapes alone.
+// Sums over rows and columns of floats or doubles for the normalizations. Short blocks are summed
+// in vectors, blocks in double: long rows stay accurate, and the order depends on shapes alone.
 #pragma once
 
 #include "kernels/elements.h"

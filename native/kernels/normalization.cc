@@ -1,4 +1,5 @@
-// Normalizations: of channels, groups of channels, windows of channels, axes; of rows in the header.
+// Normalizations: of channels, groups of channels, windows of channels, axes; of rows in the
+// header.
 #include "kernels/elementary.h"
 #include "kernels/layer_normalization.h"
 
@@ -71,8 +72,8 @@ struct InstanceNormalization {
     for (size_t i = 0; i < channels; ++i) term[i] = static_cast<T>(sums[i] / count);
     sum(term);
     for (size_t i = 0; i < channels; ++i) {
-      factor[i] = inverse_root<T>(sums[i] / count, c.state<LayerState>().epsilon) *
-                  c.input_data<T>(1)[i];
+      factor[i] =
+          inverse_root<T>(sums[i] / count, c.state<LayerState>().epsilon) * c.input_data<T>(1)[i];
       term[i] = c.input_data<T>(2)[i] - term[i] * factor[i];
     }
     c.parallel(blocks, grain, [&](size_t begin, size_t end, size_t) {
@@ -300,8 +301,7 @@ struct MeanVarianceNormalization {
     if (!c.attribute("axes")) list = {kDefault, 3};
     for (int64_t axis : list) {
       if (!normalize_axis(&axis, c.input_shape(0).rank))
-        return c.invalid("axis % is outside a tensor of % dimensions", axis,
-                         c.input_shape(0).rank);
+        return c.invalid("axis % is outside a tensor of % dimensions", axis, c.input_shape(0).rank);
       *mask |= 1u << axis;
     }
     return Status::kOk;

@@ -42,10 +42,17 @@ void merge_elements(Merge merge, char* to, const char* from, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     const T x = a[i], y = b[i];
     switch (merge) {
-      case Merge::kAdd: a[i] = static_cast<T>(static_cast<Word>(x) + static_cast<Word>(y)); break;
-      case Merge::kMul: a[i] = static_cast<T>(static_cast<Word>(x) * static_cast<Word>(y)); break;
-      case Merge::kMax: a[i] = y > x || y != y ? y : x; break;
-      default: a[i] = y < x || y != y ? y : x;
+      case Merge::kAdd:
+        a[i] = static_cast<T>(static_cast<Word>(x) + static_cast<Word>(y));
+        break;
+      case Merge::kMul:
+        a[i] = static_cast<T>(static_cast<Word>(x) * static_cast<Word>(y));
+        break;
+      case Merge::kMax:
+        a[i] = y > x || y != y ? y : x;
+        break;
+      default:
+        a[i] = y < x || y != y ? y : x;
     }
   }
 }
@@ -61,18 +68,30 @@ inline void merge_bools(Merge merge, char* to, const char* from, size_t n) {
 // Null for types that cannot be computed with.
 inline MergeFunction merge_function(DataType type) {
   switch (type) {
-    case DataType::kFloat: return merge_elements<float, float>;
-    case DataType::kDouble: return merge_elements<double, double>;
-    case DataType::kInt8: return merge_elements<int8_t, uint32_t>;
-    case DataType::kUint8: return merge_elements<uint8_t, uint32_t>;
-    case DataType::kInt16: return merge_elements<int16_t, uint32_t>;
-    case DataType::kUint16: return merge_elements<uint16_t, uint32_t>;
-    case DataType::kInt32: return merge_elements<int32_t, uint32_t>;
-    case DataType::kUint32: return merge_elements<uint32_t, uint32_t>;
-    case DataType::kInt64: return merge_elements<int64_t, uint64_t>;
-    case DataType::kUint64: return merge_elements<uint64_t, uint64_t>;
-    case DataType::kBool: return merge_bools;
-    default: return nullptr;
+    case DataType::kFloat:
+      return merge_elements<float, float>;
+    case DataType::kDouble:
+      return merge_elements<double, double>;
+    case DataType::kInt8:
+      return merge_elements<int8_t, uint32_t>;
+    case DataType::kUint8:
+      return merge_elements<uint8_t, uint32_t>;
+    case DataType::kInt16:
+      return merge_elements<int16_t, uint32_t>;
+    case DataType::kUint16:
+      return merge_elements<uint16_t, uint32_t>;
+    case DataType::kInt32:
+      return merge_elements<int32_t, uint32_t>;
+    case DataType::kUint32:
+      return merge_elements<uint32_t, uint32_t>;
+    case DataType::kInt64:
+      return merge_elements<int64_t, uint64_t>;
+    case DataType::kUint64:
+      return merge_elements<uint64_t, uint64_t>;
+    case DataType::kBool:
+      return merge_bools;
+    default:
+      return nullptr;
   }
 }
 
@@ -124,16 +143,14 @@ class Scatterer {
   MergeFunction function_;
 };
 
-// Walks indices in order, row by row of their last dimension: body(index number, offset in `data` of
-// the element that has the same place on all axes but `axis`).
+// Walks indices in order, row by row of their last dimension: body(index number, offset in `data`
+// of the element that has the same place on all axes but `axis`).
 template <class Body>
 Status walk_elements(const Shape& data, const Shape& indices, uint32_t axis, Body body) {
   Nest nest;
   size_t stride = 1, strides[kMaxRank];
   for (uint32_t i = data.rank; i-- > 0; stride *= static_cast<size_t>(data[i])) strides[i] = stride;
-  const auto step = [&](uint32_t i) {
-    return i == axis ? 0 : static_cast<ptrdiff_t>(strides[i]);
-  };
+  const auto step = [&](uint32_t i) { return i == axis ? 0 : static_cast<ptrdiff_t>(strides[i]); };
   const uint32_t last = indices.rank - 1;
   for (uint32_t i = 0; i < last; ++i) nest.add(static_cast<size_t>(indices[i]), step(i), 0);
   const size_t row = static_cast<size_t>(indices[last]), rows = nest.count();
@@ -233,8 +250,7 @@ struct ScatterND {
     const Shape &data = c.input_shape(0), &indices = c.input_shape(1), &updates = c.input_shape(2);
     if (data.rank < 1 || indices.rank < 1) return c.invalid("data and indices need a dimension");
     const int64_t k = indices[indices.rank - 1];
-    if (k > data.rank)
-      return c.invalid("% indices for data of % dimensions", k, data.rank);
+    if (k > data.rank) return c.invalid("% indices for data of % dimensions", k, data.rank);
     Shape wanted = indices;
     --wanted.rank;
     bool fits = wanted.rank + data.rank - static_cast<uint32_t>(k) <= kMaxRank;

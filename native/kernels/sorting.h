@@ -26,16 +26,26 @@ using KeyFunction = void (*)(const char* from, size_t stride, size_t n, uint64_t
 
 inline KeyFunction key_function(DataType type) {
   switch (type) {
-    case DataType::kFloat: return make_keys<float, uint32_t>;
-    case DataType::kDouble: return make_keys<double, uint64_t>;
-    case DataType::kInt8: return make_keys<int8_t, uint8_t>;
-    case DataType::kUint8: return make_keys<uint8_t, uint8_t>;
-    case DataType::kInt16: return make_keys<int16_t, uint16_t>;
-    case DataType::kUint16: return make_keys<uint16_t, uint16_t>;
-    case DataType::kInt32: return make_keys<int32_t, uint32_t>;
-    case DataType::kUint32: return make_keys<uint32_t, uint32_t>;
-    case DataType::kInt64: return make_keys<int64_t, uint64_t>;
-    default: return make_keys<uint64_t, uint64_t>;
+    case DataType::kFloat:
+      return make_keys<float, uint32_t>;
+    case DataType::kDouble:
+      return make_keys<double, uint64_t>;
+    case DataType::kInt8:
+      return make_keys<int8_t, uint8_t>;
+    case DataType::kUint8:
+      return make_keys<uint8_t, uint8_t>;
+    case DataType::kInt16:
+      return make_keys<int16_t, uint16_t>;
+    case DataType::kUint16:
+      return make_keys<uint16_t, uint16_t>;
+    case DataType::kInt32:
+      return make_keys<int32_t, uint32_t>;
+    case DataType::kUint32:
+      return make_keys<uint32_t, uint32_t>;
+    case DataType::kInt64:
+      return make_keys<int64_t, uint64_t>;
+    default:
+      return make_keys<uint64_t, uint64_t>;
   }
 }
 
@@ -172,9 +182,8 @@ struct Unique {
     for (size_t i = 0; i < n; ++i) {
       order[i] = i;
       for (size_t j = 0; j < p.outer; ++j)
-        key_function(c.input_type(0))(
-            c.input_data<char>(0) + (j * n + i) * p.inner * word_size(c), 1, p.inner,
-            keys + i * m + j * p.inner);
+        key_function(c.input_type(0))(c.input_data<char>(0) + (j * n + i) * p.inner * word_size(c),
+                                      1, p.inner, keys + i * m + j * p.inner);
     }
     const auto compare = [=](size_t a, size_t b) {
       for (size_t j = 0; j < m; ++j)
@@ -219,8 +228,7 @@ struct Unique {
   }
 
   // Numbers the groups anew: as their first elements come. `spare` has n entries.
-  static void order_by_first(size_t n, size_t groups, size_t* first, size_t* group,
-                             size_t* spare) {
+  static void order_by_first(size_t n, size_t groups, size_t* first, size_t* group, size_t* spare) {
     for (size_t g = 0; g < groups; ++g) spare[g] = n;
     size_t next = 0;
     for (size_t i = 0; i < n; ++i) {

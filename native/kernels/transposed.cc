@@ -157,15 +157,16 @@ Status place_output(Context& c, const TransposedState& s, const WindowAttributes
                         (a.kernel - 1) * a.dilation + 1;
     const bool same = w.auto_pad == AutoPad::kSameUpper || w.auto_pad == AutoPad::kSameLower;
     if (s.output_shape[i] >= 0 || same) {
-      a.out = s.output_shape[i] >= 0 ? s.output_shape[i] : a.in * a.stride;
+      a.out = s.output_shape[i] >= 0 ? s.output_shape[i] : min(all, a.in * a.stride);
       const int64_t total = max<int64_t>(all - a.out, 0);
       a.pad = w.auto_pad == AutoPad::kSameUpper ? total / 2 : total - total / 2;
     } else {
       const bool padded = w.auto_pad == AutoPad::kNotSet;
       a.pad = padded ? w.pad_begin[i] : 0;
-      a.out = a.in == 0 ? 0 : all - a.pad - (padded ? w.pad_end[i] : 0);
-      if (a.out < 0) return c.invalid("padding leaves nothing of dimension %", 2 + i);
+      a.out = all - a.pad - (padded ? w.pad_end[i] : 0);
+      if (a.out <= 0) return c.invalid("padding leaves nothing of dimension %", 2 + i);
     }
+    if (a.in == 0) a.out = max<int64_t>(s.output_shape[i], 0);
     out->dims[2 + i] = a.out;
   }
   t->batch = static_cast<size_t>(in[0]);
@@ -225,11 +226,10 @@ class RowRunner {
       build_pointers(phase, from + static_cast<int64_t>(begin), rows);
       float* to = row_ + (static_cast<size_t>(first) + begin * stride) * M;
       for (size_t g = 0; g < t_.groups; ++g) {
-        const float* weights = packed_ + g * t_.group_size() +
-                               packed_size(t_.outputs, phase.start * t_.channels);
-        const TileInput in = {nullptr,          0,           pointers_, t_.block(),
-                              phase.segments(), g * t_.channels, t_.channels, weights,
-                              nullptr,          0};
+        const float* weights =
+            packed_ + g * t_.group_size() + packed_size(t_.outputs, phase.start * t_.channels);
+        const TileInput in = {nullptr,         0,           pointers_, t_.block(), phase.segments(),
+                              g * t_.channels, t_.channels, weights,   nullptr,    0};
         for (size_t p = 0; p < panel_count(t_.outputs); ++p)
           multiply_panel(in, epilogue_, to, stride * M, 0, rows, g * t_.outputs, t_.outputs, p);
       }
@@ -310,8 +310,7 @@ struct ConvTranspose {
     WindowAttributes window;
     Transposed t;
     ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &t));
-    auto* packed =
-        static_cast<float*>(c.model_memory(t.groups * t.group_size() * sizeof(float)));
+    auto* packed = static_cast<float*>(c.model_memory(t.groups * t.group_size() * sizeof(float)));
     if (!packed) return c.out_of_memory();
     pack_transposed(t, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
@@ -344,8 +343,8 @@ struct ConvTranspose {
       packed = own;
     }
     const size_t units = t.batch * static_cast<size_t>(t.axes[0].out * t.axes[1].out);
-    const size_t work = static_cast<size_t>(t.axes[2].out) * t.outputs * t.groups * t.channels *
-                        t.most_segments();
+    const size_t work =
+        static_cast<size_t>(t.axes[2].out) * t.outputs * t.groups * t.channels * t.most_segments();
     c.parallel(units, (1 << 18) / max<size_t>(work, 1) + 1,
                [&](size_t begin, size_t end, size_t thread) {
                  RowRunner runner(c, t, packed, c.thread_scratch(thread));

@@ -54,8 +54,9 @@ FAMILY = Family(
             types={"T": FLOAT, "T1": type_set("int32")}, prepare="plain",
         ),
         op(
-            "LRN", "1-", "X:T", "Y:T", "alpha:float=0.0001 beta:float=0.75 bias:float=1.0 size!:int",
-            types=_T, prepare="plain",
+            "LRN", "1-", "X:T", "Y:T",
+            "alpha:float=0.0001 beta:float=0.75 bias:float=1.0 size!:int", types=_T,
+            prepare="plain",
         ),
         op(
             "LpNormalization", "1-", "input:T", "output:T", "axis:int=-1 p:int=2", types=_T,
