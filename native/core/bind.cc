@@ -16,7 +16,12 @@ struct SignatureView {
   const uint8_t* parameters() const {
     return bytes + sizeof(header) + 4 * static_cast<size_t>(header.variables);
   }
-  uint8_t input(size_t i) const { return parameters()[min<size_t>(i, header.declared_inputs - 1)]; }
+  uint8_t parameter(size_t i) const {
+    return parameters()[min<size_t>(i, header.declared_inputs - 1)];
+  }
+  uint8_t input(size_t i) const { return parameter(i) & ~kOptional; }
+  // Some operators of other domains have optional inputs before required ones.
+  bool needs_input(size_t i) const { return i < header.min_inputs && !(parameter(i) & kOptional); }
   uint8_t output(size_t i) const {
     return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
   }
@@ -216,7 +221,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
                       "it has % inputs and % outputs, more than the operator", given,
                       node.outputs.size);
   for (size_t i = 0; i < signature.header.min_inputs; ++i)
-    if (i >= given || node.inputs[i] == kNoValue)
+    if (signature.needs_input(i) && (i >= given || node.inputs[i] == kNoValue))
       return node_error(node, Status::kInvalidGraph, "input % is missing", i);
   for (size_t i = 0; i < given; ++i) {
     if (node.inputs[i] == kNoValue) continue;

@@ -53,7 +53,8 @@ struct Operator {
 };
 
 // Encoded signature: the header, then `variables` type masks (4 bytes each), then a variable number
-// per declared input and per declared output. The last input repeats when it is variadic.
+// per declared input, plus kOptional where one may be missing, and per declared output. The last
+// input repeats when it is variadic.
 struct Signature {
   uint8_t min_inputs;
   uint8_t declared_inputs;
@@ -65,7 +66,8 @@ struct Signature {
   uint8_t variables;
 };
 constexpr uint8_t kNoVariable = 255;
-constexpr uint8_t kFreeVariable = 254;  // heterogeneous: no constraint
+constexpr uint8_t kFreeVariable = 190;  // heterogeneous: no constraint
+constexpr uint8_t kOptional = 64;
 enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3 };
 
 extern const Operator kOperators[];

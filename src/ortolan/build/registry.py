@@ -17,7 +17,7 @@ from ortolan.catalog.types import DataType, TypeSet
 PORTABLE = "portable"
 """Pseudo instruction set of families that are compiled once, with the baseline's flags."""
 
-_NO_VARIABLE, _FREE_VARIABLE = 255, 254
+_NO_VARIABLE, _FREE_VARIABLE, _OPTIONAL = 255, 190, 64
 _LAYOUTS = {
     "plain": "kPlain", "elementwise": "kElementwise", "spatial": "kSpatial", "axis": "kAxis",
     "transpose": "kTranspose",
@@ -177,7 +177,8 @@ def _signature(operator: Operator) -> bytes:
             keys[0], keys[1], _TYPE_ATTRIBUTES[operator.type_attribute], len(variables),
         ]
     )  # fmt: skip
-    return header + masks + bytes(number(p) for p in operator.inputs + operator.outputs)
+    inputs = [number(p) + _OPTIONAL * p.optional for p in operator.inputs]
+    return header + masks + bytes(inputs + [number(p) for p in operator.outputs])
 
 
 def _add_operator(

@@ -1,0 +1,184 @@
+// Quantized tensors: conversions, and products and convolutions of 8-bit integers.
+#include "core/math.h"
+#include "kernels/integer_conv.h"
+#include "kernels/integer_matmul.h"
+#include "kernels/quantize.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+namespace {
+
+Status infer_scaled(Context& c) {
+  QuantizedRows q;
+  ORTOLAN_TRY(place_scales(c, &q));
+  return c.set_output(0, c.input_shape(0));
+}
+
+// Scales of an output: `count` of them, or one for all.
+struct Scales {
+  const float* data;
+  size_t count;
+
+  Scales(const Context& c, size_t i) : data(c.input_data<float>(i)), count(c.input_shape(i).count()) {}
+  ORTOLAN_INLINE float operator[](size_t i) const { return data[count == 1 ? 0 : i % count]; }
+};
+
+int32_t zero_point(const Context& c, size_t i, DataType type) {
+  const Bytes zero = input_bytes(c, i, type);
+  return zero[0] - zero.flip;
+}
+
+ORTOLAN_INLINE int32_t wrapping_sum(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+
+}  // namespace
+
+struct QuantizeLinear {
+  static Status prepare(Context& c) {
+    const int64_t precision = c.attribute_int("precision", 0);
+    if (precision != 0 && precision != static_cast<int64_t>(DataType::kFloat))
+      return c.fail(Status::kNotImplemented, "precision % is not supported", precision);
+    const int64_t type = c.attribute_int("output_dtype", 0);
+    if (type != 0 && type != static_cast<int64_t>(c.output_type(0)))
+      return c.invalid("output_dtype % is not the type of the zero point", type);
+    return Status::kOk;
+  }
+  static Status infer(Context& c) { return infer_scaled(c); }
+  template <class X, class Y>
+  static Status run(Context& c) {
+    QuantizedRows q;
+    ORTOLAN_TRY(place_scales(c, &q));
+    const Y* zero = c.has_input(2) ? c.input_data<Y>(2) : nullptr;
+    for_each_row(c, q, [&](size_t begin, size_t n, size_t scale, bool each) {
+      quantize_row(c.input_data<X>(0) + begin, n, c.input_data<float>(1) + scale,
+                   zero ? zero + scale : nullptr, each, c.output_data<Y>(0) + begin);
+    });
+    return Status::kOk;
+  }
+};
+
+struct DequantizeLinear {
+  static Status prepare(Context& c) {
+    const int64_t type = c.attribute_int("output_dtype", 0);
+    if (type != 0 && type != static_cast<int64_t>(DataType::kFloat))
+      return c.fail(Status::kNotImplemented, "output_dtype % is not supported", type);
+    return Status::kOk;
+  }
+  static Status infer(Context& c) { return infer_scaled(c); }
+  template <class X>
+  static Status run(Context& c) {
+    QuantizedRows q;
+    ORTOLAN_TRY(place_scales(c, &q));
+    const X* zero = c.has_input(2) ? c.input_data<X>(2) : nullptr;
+    for_each_row(c, q, [&](size_t begin, size_t n, size_t scale, bool each) {
+      dequantize_row(c.input_data<X>(0) + begin, n, c.input_data<float>(1) + scale,
+                     zero ? zero + scale : nullptr, each, c.output_data<float>(0) + begin);
+    });
+    return Status::kOk;
+  }
+};
+
+struct DynamicQuantizeLinear {
+  static Status infer(Context& c) {
+    ORTOLAN_TRY(c.set_output(0, c.input_shape(0)));
+    ORTOLAN_TRY(c.set_output(1, Shape()));
+    return c.set_output(2, Shape());
+  }
+  static Status run(Context& c) {
+    const float* x = c.input_data<float>(0);
+    const size_t n = c.input_shape(0).count();
+    const Range range = find_range(x, n);
+    const uint8_t zero = static_cast<uint8_t>(range.zero);
+    *c.output_data<float>(1) = range.scale;
+    *c.output_data<uint8_t>(2) = zero;
+    c.parallel(n, 1 << 16, [&](size_t begin, size_t end, size_t) {
+      quantize_row(x + begin, end - begin, &range.scale, &zero, false,
+                   c.output_data<uint8_t>(0) + begin);
+    });
+    return Status::kOk;
+  }
+};
+
+// Products whose operand A is there as 8-bit integers; finish as run_integer_matmul calls it.
+template <const IntegerPlaces& kAt>
+struct IntegerMatMulBase {
+  static Status prepare(Context& c) {
+    auto* s = c.make_state<IntegerMatMulState>();
+    if (!s) return c.out_of_memory();
+    s->transpose_a = c.attribute_int("transA", 0) != 0;
+    s->transpose_b = c.attribute_int("transB", 0) != 0;
+    s->alpha = c.attribute_float("alpha", 1);
+    return prepare_integer_b(c, kAt, s);
+  }
+
+ protected:
+  static Status infer_product(Context& c, IntegerMatMul* m, size_t scratch_before = 0) {
+    Shape out;
+    ORTOLAN_TRY(plan_integer_matmul(c, kAt, m, &out));
+    ORTOLAN_TRY(c.set_output(0, out));
+    request_integer_scratch(c, *m, scratch_before);
+    return Status::kOk;
+  }
+  template <class Finish>
+  static Status run_product(Context& c, const Finish& finish) {
+    IntegerMatMul m;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_matmul(c, kAt, &m, &out));
+    const size_t columns = m.product.N;
+    run_integer_matmul(c, m, c.input_data<uint8_t>(kAt.a),
+                       input_bytes(c, kAt.zero_a, c.input_type(kAt.a)),
+                       c.input_data<uint8_t>(kAt.b),
+                       input_bytes(c, kAt.zero_b, c.input_type(kAt.b)), c.scratch(),
+                       [&](size_t row, size_t column, size_t count, const int32_t* sums,
+                           size_t b_column) {
+                         finish(row * columns + column, count, sums, column, b_column);
+                       });
+    return Status::kOk;
+  }
+  // One element, one for each column, or one for each column of each matrix B.
+  static Status check_columns(const Context& c, size_t i, const IntegerMatMul& m) {
+    const size_t n = c.input_shape(i).count(), columns = m.product.N;
+    if (n == 1 || n == columns || n == m.b_matrices * columns) return Status::kOk;
+    return c.invalid("input % has % elements for % columns", i, n, columns);
+  }
+};
+
+constexpr IntegerPlaces kMatMulInteger = {0, 1, 2, 3};
+struct MatMulInteger : IntegerMatMulBase<kMatMulInteger> {
+  static Status infer(Context& c) {
+    IntegerMatMul m;
+    return infer_product(c, &m);
+  }
+  static Status run(Context& c) {
+    return run_product(c, [&](size_t at, size_t count, const int32_t* sums, size_t, size_t) {
+      copy(c.output_data<int32_t>(0) + at, sums, count * sizeof(int32_t));
+    });
+  }
+};
+
+constexpr IntegerPlaces kQLinearMatMul = {0, 3, 2, 5};
+struct QLinearMatMul : IntegerMatMulBase<kQLinearMatMul> {
+  static Status infer(Context& c) {
+    IntegerMatMul m;
+    ORTOLAN_TRY(infer_product(c, &m));
+    for (size_t i : {size_t{1}, size_t{6}, size_t{7}}) ORTOLAN_TRY(check_one(c, i));
+    return check_columns(c, 4, m);
+  }
+  static Status run(Context& c) {
+    const float scale_a = *c.input_data<float>(1), scale_y = *c.input_data<float>(6);
+    const Scales scale_b(c, 4);
+    const ToByte quantize(c.output_type(0), zero_point(c, 7, c.output_type(0)));
+    uint8_t* y = c.output_data<uint8_t>(0);
+    return run_product(
+        c, [&](size_t at, size_t count, const int32_t* sums, size_t, size_t b_column) {
+          for (size_t j = 0; j < count; ++j)
+            y[at + j] = quantize(static_cast<float>(sums[j]) *
+                                 (scale_a * scale_b[b_column + j] / scale_y));
+        });
+  }
+};
+
+}  // namespace ortolan::ORTOLAN_ISA
+
+#include "quantized.inc"
