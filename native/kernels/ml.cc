@@ -58,7 +58,6 @@ void finish_targets(const Ensemble<W>& e, W* sums, const bool* has) {
   }
 }
 
-// `results` may be `sums`.
 template <class W, class Y>
 void write_targets(const Ensemble<W>& e, const W* sums, Y* y) {
   if constexpr (is_same<Y, float>) {
@@ -537,34 +536,19 @@ struct Imputer {
   template <class T>
   static Status run(Context& c) {
     if constexpr (is_float<T>)
-      replace(c, static_cast<T>(c.attribute_float("replaced_value_float", 0)),
-              attribute_floats(c, "imputed_value_floats"));
+      replace<T>(c, static_cast<T>(c.attribute_float("replaced_value_float", 0)),
+                 attribute_floats(c, "imputed_value_floats"));
     else
-      replace(c, c.attribute_int("replaced_value_int64", 0),
-              c.attribute_ints("imputed_value_int64s"));
+      replace<T>(c, c.attribute_int("replaced_value_int64", 0),
+                 c.attribute_ints("imputed_value_int64s"));
     return Status::kOk;
   }
 
  private:
   // Missing: equal to `missing`, or NaN like it. As in onnxruntime, other numbers of values than
   // the row has elements leave the first for all.
-  template <class M, class V>
-  static void replace(Context& c, M missing, Span<const V> values) {
-    using T = M;
-    if (c.input_type(0) == DataType::kInt32) return replace_words(c, missing, values);
-    replace_as<T>(c, missing, values);
-  }
-  template <class V>
-  static void replace_words(Context& c, int64_t missing, Span<const V> values) {
-    replace_as<int32_t>(c, missing, values);
-  }
-  template <class V>
-  static void replace_words(Context&, float, Span<const V>) {}
-  template <class V>
-  static void replace_words(Context&, double, Span<const V>) {}
-
   template <class T, class M, class V>
-  static void replace_as(Context& c, M missing, Span<const V> values) {
+  static void replace(Context& c, M missing, Span<const V> values) {
     const Shape& shape = c.input_shape(0);
     const size_t width = shape.rank ? static_cast<size_t>(shape[shape.rank > 1 ? 1 : 0]) : 1;
     const size_t step = values.size == width ? 1 : 0;

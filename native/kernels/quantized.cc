@@ -162,7 +162,8 @@ struct QLinearMatMul : IntegerMatMulBase<kQLinearMatMul> {
   static Status infer(Context& c) {
     IntegerMatMul m;
     ORTOLAN_TRY(infer_product(c, &m));
-    for (size_t i : {size_t{1}, size_t{6}, size_t{7}}) ORTOLAN_TRY(check_one(c, i));
+    constexpr size_t kSingle[] = {1, 6, 7};
+    for (size_t i : kSingle) ORTOLAN_TRY(check_one(c, i));
     return check_columns(c, 4, m);
   }
   static Status run(Context& c) {
@@ -176,6 +177,141 @@ struct QLinearMatMul : IntegerMatMulBase<kQLinearMatMul> {
             y[at + j] = quantize(static_cast<float>(sums[j]) *
                                  (scale_a * scale_b[b_column + j] / scale_y));
         });
+  }
+};
+
+// Float results: the sums, scaled by a factor for A and one for each column, and a bias.
+template <const IntegerPlaces& kAt, size_t kScaleB, size_t kBias>
+struct ScaledMatMul : IntegerMatMulBase<kAt> {
+ protected:
+  static Status check(Context& c, const IntegerMatMul& m) {
+    const size_t n = c.has_input(kBias) ? c.input_shape(kBias).count() : m.product.N;
+    if (n != m.product.N)
+      return c.invalid("the bias has % elements, % are needed", n, m.product.N);
+    return IntegerMatMulBase<kAt>::check_columns(c, kScaleB, m);
+  }
+  // What run_integer_matmul calls.
+  struct Finish {
+    float scale_a;
+    Scales scale_b;
+    const float* bias;
+    float* y;
+    size_t columns;
+
+    Finish(const Context& c, float scale, size_t n)
+        : scale_a(scale), scale_b(c, kScaleB), y(c.output_data<float>(0)), columns(n) {
+      bias = c.has_input(kBias) ? c.input_data<float>(kBias) : nullptr;
+    }
+    void operator()(size_t row, size_t column, size_t count, const int32_t* sums,
+                    size_t b_column) const {
+      float* to = y + row * columns + column;
+      for (size_t j = 0; j < count; ++j)
+        to[j] = static_cast<float>(sums[j]) * (scale_a * scale_b[b_column + j]) +
+                (bias ? bias[column + j] : 0);
+    }
+  };
+};
+
+constexpr IntegerPlaces kMatMulIntegerToFloat = {0, 1, 4, 5};
+struct MatMulIntegerToFloat : ScaledMatMul<kMatMulIntegerToFloat, 3, 6> {
+  static Status infer(Context& c) {
+    IntegerMatMul m;
+    ORTOLAN_TRY(infer_product(c, &m));
+    ORTOLAN_TRY(check_one(c, 2));
+    return check(c, m);
+  }
+  static Status run(Context& c) {
+    IntegerMatMul m;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_matmul(c, kMatMulIntegerToFloat, &m, &out));
+    run_integer_matmul(c, m, c.input_data<uint8_t>(0), input_bytes(c, 4, c.input_type(0)),
+                       c.input_data<uint8_t>(1), input_bytes(c, 5, c.input_type(1)), c.scratch(),
+                       Finish(c, *c.input_data<float>(2), m.product.N));
+    return Status::kOk;
+  }
+};
+
+// A is float and becomes uint8 by its own range; it has no zero point as an input.
+constexpr size_t kNoInput = SIZE_MAX;
+constexpr IntegerPlaces kDynamicQuantizeMatMul = {0, 1, kNoInput, 3};
+struct DynamicQuantizeMatMul : ScaledMatMul<kDynamicQuantizeMatMul, 2, 4> {
+  static Status infer(Context& c) {
+    IntegerMatMul m;
+    ORTOLAN_TRY(infer_product(c, &m, round_up(c.input_shape(0).count(), kAlignment)));
+    return check(c, m);
+  }
+  static Status run(Context& c) {
+    IntegerMatMul m;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_matmul(c, kDynamicQuantizeMatMul, &m, &out));
+    const float* x = c.input_data<float>(0);
+    const size_t n = c.input_shape(0).count();
+    const Range range = find_range(x, n);
+    const uint8_t zero = static_cast<uint8_t>(range.zero);
+    auto* a = static_cast<uint8_t*>(c.scratch());
+    c.parallel(n, 1 << 16, [&](size_t begin, size_t end, size_t) {
+      quantize_row(x + begin, end - begin, &range.scale, &zero, false, a + begin);
+    });
+    run_integer_matmul(c, m, a, Bytes{&zero, 1, 0}, c.input_data<uint8_t>(1),
+                       input_bytes(c, 3, c.input_type(1)), a + round_up(n, kAlignment),
+                       Finish(c, range.scale, m.product.N));
+    return Status::kOk;
+  }
+};
+
+constexpr ConvPlaces kConvInteger = {0, 1, 2, 3};
+struct ConvInteger {
+  static Status prepare(Context& c) { return prepare_integer_conv(c, kConvInteger); }
+  static Status infer(Context& c) {
+    IntegerConv v;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_conv(c, kConvInteger, &v, &out));
+    request_conv_scratch(c, v);
+    return c.set_output(0, out);
+  }
+  static Status run(Context& c) {
+    IntegerConv v;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_conv(c, kConvInteger, &v, &out));
+    run_integer_conv(c, kConvInteger, v, [&](size_t, const int32_t* sums, size_t at, size_t n) {
+      copy(c.output_data<int32_t>(0) + at, sums, n * sizeof(int32_t));
+    });
+    return Status::kOk;
+  }
+};
+
+constexpr ConvPlaces kQLinearConv = {0, 3, 2, 5};
+struct QLinearConv {
+  static Status prepare(Context& c) { return prepare_integer_conv(c, kQLinearConv); }
+  static Status infer(Context& c) {
+    IntegerConv v;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_conv(c, kQLinearConv, &v, &out));
+    constexpr size_t kSingle[] = {1, 6, 7};
+    for (size_t i : kSingle) ORTOLAN_TRY(check_one(c, i));
+    ORTOLAN_TRY(check_one(c, 4, v.outputs));
+    if (c.has_input(8) && c.input_shape(8).count() != v.outputs)
+      return c.invalid("the bias has % elements, % are needed", c.input_shape(8).count(),
+                       v.outputs);
+    request_conv_scratch(c, v);
+    return c.set_output(0, out);
+  }
+  static Status run(Context& c) {
+    IntegerConv v;
+    Shape out;
+    ORTOLAN_TRY(plan_integer_conv(c, kQLinearConv, &v, &out));
+    const float scale_x = *c.input_data<float>(1), scale_y = *c.input_data<float>(6);
+    const Scales scale_w(c, 4);
+    const ToByte quantize(c.output_type(0), zero_point(c, 7, c.output_type(0)));
+    const int32_t* bias = c.has_input(8) ? c.input_data<int32_t>(8) : nullptr;
+    uint8_t* y = c.output_data<uint8_t>(0);
+    run_integer_conv(c, kQLinearConv, v, [&](size_t o, const int32_t* sums, size_t at, size_t n) {
+      const float scale = scale_x * scale_w[o] / scale_y;
+      const int32_t add = bias ? bias[o] : 0;
+      for (size_t j = 0; j < n; ++j)
+        y[at + j] = quantize(static_cast<float>(wrapping_sum(sums[j], add)) * scale);
+    });
+    return Status::kOk;
   }
 };
 

@@ -94,7 +94,8 @@ struct SvmClasses {
     return Status::kOk;
   }
 
-  // Kernel values, the scores of pairs, votes, and two square matrices for probabilities.
+  // Kernel values, the scores of pairs with the votes behind them, and for probabilities two square
+  // matrices and a vector.
   size_t scratch_floats() const {
     const size_t classes = labels.size;
     if (!vectors.count) return 0;
@@ -140,7 +141,6 @@ struct SvmClasses {
   // Row j - 1 of the coefficients has those of class i < j against j, row i those of j against i.
   size_t vote(const float* kernels, float* pairs, float* votes) const {
     const size_t classes = labels.size;
-    // pairs are classes * (classes - 1) / 2 floats, so that the votes behind do not touch them.
     for (size_t i = 0; i < classes; ++i) votes[i] = 0;
     size_t begin_i = 0;
     for (size_t i = 0, pair = 0; i < classes; begin_i += static_cast<size_t>(per_class[i++])) {

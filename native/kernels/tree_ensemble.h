@@ -144,7 +144,7 @@ class TreeBuilder {
  public:
   TreeBuilder(Context& c, Ensemble<W>& ensemble) : c_(c), e_(ensemble) {}
 
-  // TreeEnsembleClassifier and TreeEnsembleRegressor; `prefix`: "class" or "target".
+  // TreeEnsembleClassifier and TreeEnsembleRegressor.
   Status read_lists(bool is_classifier) {
     trees_ = c_.attribute_ints("nodes_treeids"), ids_ = c_.attribute_ints("nodes_nodeids");
     ORTOLAN_TRY(sort_nodes());

@@ -38,6 +38,9 @@ struct Settings {
   size_t step = 997;        // between truncations in the middle
   size_t skip = 0;          // cases of a pack that were done before
   size_t repeat = 1000;     // runs per thread
+  size_t rounds = 3;        // sets of feeds per model
+  int64_t integer = INT64_MIN;  // what integers are fed; this: at random
+  std::vector<size_t> dims;  // of dimensions without a size, in turn; else 1 to 3 at random
   double soft = 3, hard = 20;  // seconds until a run is cancelled, until the process gives up
 };
 
@@ -154,8 +157,10 @@ double draw_number(Random& random) {
   return static_cast<double>(random.below(2001)) / 1000 - 1;
 }
 
-void fill(uint8_t* to, size_t bytes, int32_t type, Random& random, bool zero) {
+void fill(uint8_t* to, size_t bytes, int32_t type, Random& random, bool zero, int64_t integer) {
   size_t width = element_bytes(type);
+  bool is_fixed = integer != INT64_MIN;
+  zero = zero && !is_fixed;
   memset(to, 0, bytes);
   if (zero || width == 0) return;
   for (size_t at = 0; at + width <= bytes; at += width) {
@@ -171,7 +176,7 @@ void fill(uint8_t* to, size_t bytes, int32_t type, Random& random, bool zero) {
       uint16_t value = static_cast<uint16_t>(random.below(0x3c00));
       memcpy(to + at, &value, 2);
     } else {
-      int64_t value = draw_integer(random);
+      int64_t value = is_fixed ? integer : draw_integer(random);
       memcpy(to + at, &value, width < 8 ? width : 8);
     }
   }
@@ -183,7 +188,8 @@ struct Buffer {
 };
 
 // Exactly as many bytes as the tensor needs; false when the declared shape is out of reach.
-bool make_feed(const OrtolanTensor& declared, Random& random, bool zero, Buffer* feed) {
+bool make_feed(const OrtolanTensor& declared, const Settings& settings, Random& random, bool zero,
+               size_t* unknown, Buffer* feed) {
   OrtolanTensor& t = feed->tensor;
   t = declared;
   if (t.rank == 0xffffffffu) {
@@ -192,12 +198,14 @@ bool make_feed(const OrtolanTensor& declared, Random& random, bool zero, Buffer*
   }
   size_t bytes = element_bytes(t.type);
   for (uint32_t d = 0; d < t.rank; ++d) {
-    if (t.dims[d] < 0) t.dims[d] = 1 + random.below(3);
+    if (t.dims[d] < 0 && settings.dims.empty()) t.dims[d] = 1 + random.below(3);
+    if (t.dims[d] < 0)
+      t.dims[d] = static_cast<int64_t>(settings.dims[(*unknown)++ % settings.dims.size()]);
     if (__builtin_mul_overflow(bytes, static_cast<size_t>(t.dims[d]), &bytes)) return false;
     if (bytes > (size_t{16} << 20)) return false;
   }
   feed->bytes.reset(new uint8_t[bytes]);
-  fill(feed->bytes.get(), bytes, t.type, random, zero);
+  fill(feed->bytes.get(), bytes, t.type, random, zero, settings.integer);
   t.data = feed->bytes.get();
   t.bytes = bytes;
   return true;
@@ -287,7 +295,9 @@ OrtolanStatus feed(OrtolanRun* run, std::vector<Buffer>& feeds) {
 }
 
 // False when a declared input cannot be fed.
-bool make_feeds(const OrtolanModel* model, Random& random, bool zero, std::vector<Buffer>* feeds) {
+bool make_feeds(const OrtolanModel* model, const Settings& settings, Random& random, bool zero,
+                std::vector<Buffer>* feeds) {
+  size_t unknown = 0;
   feeds->clear();
   feeds->resize(ortolan_model_count(model, ORTOLAN_INPUT));
   for (size_t i = 0; i < feeds->size(); ++i) {
@@ -295,7 +305,7 @@ bool make_feeds(const OrtolanModel* model, Random& random, bool zero, std::vecto
     OrtolanTensor declared{};
     declared.size = sizeof(declared);
     ortolan_model_tensor(model, ORTOLAN_INPUT, i, &declared);
-    if (!make_feed(declared, random, zero, &(*feeds)[i])) return false;
+    if (!make_feed(declared, settings, random, zero, &unknown, &(*feeds)[i])) return false;
   }
   return true;
 }
@@ -346,9 +356,9 @@ void run_model(Model& model, const Settings& settings, Guard& guard, const std::
   OrtolanStatus status = ortolan_run_create(model.handle, &run);
   report(name, "create", status, ortolan_run_error(run));
   Random random(settings.seed);
-  for (int round = 0; status == ORTOLAN_OK && round < 3; ++round) {
+  for (size_t round = 0; status == ORTOLAN_OK && round < settings.rounds; ++round) {
     std::vector<Buffer> feeds;
-    if (!make_feeds(model.handle, random, round == 0, &feeds)) {
+    if (!make_feeds(model.handle, settings, random, round == 0, &feeds)) {
       report(name, "run", -1, "an input is declared too large to be fed");
       continue;
     }
@@ -452,16 +462,17 @@ void run_out_of_memory(const Settings& settings, Guard& guard) {
       if (status == ORTOLAN_OK) {
         OrtolanRun* run = nullptr;
         status = ortolan_run_create(model.handle, &run);
+        bool is_made = status == ORTOLAN_OK;
         Random random(settings.seed);
         std::vector<Buffer> feeds;
-        if (!make_feeds(model.handle, random, false, &feeds)) give_up("no feeds", name);
+        if (!make_feeds(model.handle, settings, random, false, &feeds)) give_up("no feeds", name);
         for (int again = 0; status == ORTOLAN_OK && again < 2; ++again)
           status = run_twice(run, model.handle, feeds, guard, name);
-        if (status == ORTOLAN_OUT_OF_MEMORY && run) {  // a failed call leaves a usable run
-          model.memory.fail_at = SIZE_MAX;
+        if (status == ORTOLAN_OUT_OF_MEMORY && run) {
+          model.memory.fail_at = SIZE_MAX;  // a failed call leaves a usable run
           OrtolanStatus second = run_twice(run, model.handle, feeds, guard, name);
-          bool half_made = second == ORTOLAN_OUT_OF_MEMORY;
-          if (second && !half_made) give_up(ortolan_run_error(run), name);
+          if (is_made && second) give_up(ortolan_run_error(run), name);
+          if (!is_made && !second) give_up("a run works that could not be made", name);
         }
         guard.set(nullptr);
         ortolan_run_release(run);
@@ -485,7 +496,7 @@ void stress(const Settings& settings) {
     auto work = [&](uint64_t seed, std::atomic<OrtolanRun*>* shown) {
       Random random(seed);
       std::vector<Buffer> feeds;
-      if (!make_feeds(model->handle, random, false, &feeds)) give_up("no feeds", path);
+      if (!make_feeds(model->handle, settings, random, false, &feeds)) give_up("no feeds", path);
       OrtolanRun* run = nullptr;
       if (ortolan_run_create(model->handle, &run)) give_up(ortolan_run_error(run), path);
       if (shown) *shown = run;
@@ -560,15 +571,20 @@ bool parse(int count, char** words, Settings* settings) {
       settings->skip = strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--repeat") {
       settings->repeat = strtoull(value.c_str(), nullptr, 10);
+    } else if (word == "--integer") {
+      settings->integer = strtoll(value.c_str(), nullptr, 10);
+    } else if (word == "--rounds") {
+      settings->rounds = strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--soft") {
       settings->soft = strtod(value.c_str(), nullptr);
     } else if (word == "--hard") {
       settings->hard = strtod(value.c_str(), nullptr);
-    } else if (word == "--offsets") {
-      settings->offsets.clear();
+    } else if (word == "--offsets" || word == "--dims") {
+      std::vector<size_t>& list = word == "--dims" ? settings->dims : settings->offsets;
+      list.clear();
       for (const char* at = value.c_str(); *at;) {
         char* rest;
-        settings->offsets.push_back(strtoull(at, &rest, 10));
+        list.push_back(strtoull(at, &rest, 10));
         at = *rest ? rest + 1 : rest;
       }
     } else {
@@ -585,7 +601,8 @@ int main(int count, char** words) {
   if (!parse(count, words, &settings)) {
     fprintf(stderr,
             "harness [--mode run|truncate|pack|oom|stress] [--offsets 0,4,1] [--seed N] [--step N]"
-            " [--skip N] [--threads N] [--repeat N] [--soft S] [--hard S] FILE...\n");
+            " [--skip N] [--threads N] [--repeat N] [--rounds N] [--dims N,N...] [--integer N]"
+            " [--soft S] [--hard S] FILE...\n");
     return 2;
   }
   if (settings.mode == "stress") {

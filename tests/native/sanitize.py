@@ -153,7 +153,7 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
     _write(generated / "ort_schema.h", schema_header())
     native = source_root()
     base = (
-        *(f for f in COMMON_FLAGS if f not in _DROPPED), "-O1", "-g1", "-fno-omit-frame-pointer",
+        *(f for f in COMMON_FLAGS if f not in _DROPPED), "-O2", "-g1", "-fno-omit-frame-pointer",
         *_KINDS[kind], "-fno-sanitize-recover=all", f"-I{native}", f"-I{native / 'include'}",
         f"-I{generated}",
     )  # fmt: skip

@@ -9,6 +9,7 @@ from ortolan.catalog import (
     elementwise,
     indexing,
     matrix,
+    ml,
     movement,
     normalization,
     quantized,
@@ -34,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     quantized.FAMILY,
     transposed.FAMILY,
     indexing.FAMILY,
+    ml.FAMILY,
     control.FAMILY,
 )
 

