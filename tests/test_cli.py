@@ -94,7 +94,7 @@ def test_convert_takes_a_folder_of_models_and_names_those_that_fail(
         (["convert", "{model}", "-o", "{model}"], "model.onnx: this is the model itself"),
         (["convert", "{model}", "-o", "{folder}/no/m.ort"], "no: there is no such folder"),
         (["convert", "{model}", "--level", "fast"], 'there is no level "fast"'),
-        (["convert", "{folder}/unknown.onnx"], "ai.onnx.ml:Binarizer:1 (1 node)"),
+        (["convert", "{folder}/unknown.onnx"], "ai.onnx.ml:CategoryMapper:1 (1 node)"),
         (["inspect", "{folder}/none.ort"], "none.ort: cannot be read (No such file"),
         (["inspect", "{folder}/bad.ort"], "bad.ort: damaged or no ORT format file"),
         (["inspect", "{folder}/text.onnx"], "text.onnx: not an ONNX model"),
@@ -111,7 +111,7 @@ def test_what_a_user_did_wrong_is_one_line(
     (folder / "empty").mkdir()
     (folder / "bad.ort").write_bytes(convert(model)[:100])
     (folder / "text.onnx").write_text("hello")
-    unknown = onnx.parser.parse_model(MODEL.replace("Relu", "ai.onnx.ml.Binarizer"))
+    unknown = onnx.parser.parse_model(MODEL.replace("Relu", "ai.onnx.ml.CategoryMapper"))
     onnx.save(unknown, folder / "unknown.onnx")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     given = [argument.format(folder=folder, model=model) for argument in arguments]
@@ -125,10 +125,10 @@ def test_what_a_user_did_wrong_is_one_line(
 
 
 def test_unknown_operators_can_be_allowed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    onnx.save(onnx.parser.parse_model(MODEL.replace("Relu", "ai.onnx.ml.Binarizer")), model)
+    onnx.save(onnx.parser.parse_model(MODEL.replace("Relu", "ai.onnx.ml.CategoryMapper")), model)
     assert call(monkeypatch, "convert", model, "--allow-unknown-operators") == 0
     nodes = read(model.with_suffix(".ort").read_bytes()).model.graph.nodes
-    assert [node.op_type for node in nodes] == ["MatMul", "Binarizer"]
+    assert [node.op_type for node in nodes] == ["MatMul", "CategoryMapper"]
 
 
 @pytest.mark.parametrize("kind", ["onnx", "ort"])

@@ -55,8 +55,7 @@ inline Status plan_integer_conv(Context& c, const ConvPlaces& at, IntegerConv* v
     window.kernel[i] = w[2 + i];
     fits = fits && (kernel.empty() || kernel[i] == w[2 + i]);
   }
-  if (!fits)
-    return c.invalid("the weights of shape % do not fit kernel_shape %", w.span(), kernel);
+  if (!fits) return c.invalid("the weights of shape % do not fit kernel_shape %", w.span(), kernel);
   ORTOLAN_TRY(read_window(c, &window));
   ptrdiff_t after[3];
   *out = x;

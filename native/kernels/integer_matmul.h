@@ -14,14 +14,12 @@ struct IntegerPlaces {
 
 struct IntegerMatMulState {
   const int16_t* packed = nullptr;
-  bool transpose_a = false, transpose_b = false;
-  float alpha = 1;
 };
 
 struct IntegerMatMul {
   Product product;
   size_t pairs = 0, panels = 0;
-  size_t a_rows = 0;      // of all matrices A
+  size_t a_rows = 0;  // of all matrices A
   size_t b_matrices = 1;
   size_t a_bytes = 0, b_bytes = 0;
 };
@@ -77,16 +75,13 @@ inline Status check_zero_points(const Context& c, const IntegerPlaces& at, const
 inline Status plan_integer_matmul(const Context& c, const IntegerPlaces& at, IntegerMatMul* m,
                                   Shape* out) {
   const Shape &a = c.input_shape(at.a), &b = c.input_shape(at.b);
-  const auto& s = c.state<IntegerMatMulState>();
   Product& p = m->product;
   if (!a.rank || !b.rank) return c.invalid("operands need at least one dimension");
   p.M = a.rank == 1 ? 1 : static_cast<size_t>(a[a.rank - 2]);
   p.N = b.rank == 1 ? 1 : static_cast<size_t>(b[b.rank - 1]);
-  size_t depth_a = static_cast<size_t>(a[a.rank - 1]);
-  size_t depth_b = static_cast<size_t>(b[b.rank == 1 ? 0 : b.rank - 2]);
+  const size_t depth_a = static_cast<size_t>(a[a.rank - 1]);
+  const size_t depth_b = static_cast<size_t>(b[b.rank == 1 ? 0 : b.rank - 2]);
   p.a_row = depth_a, p.b_row = p.N;
-  if (s.transpose_a) swap(p.M, depth_a), p.a_row = 1, p.a_column = p.M;
-  if (s.transpose_b) swap(p.N, depth_b), p.b_row = 1, p.b_column = depth_b;
   p.K = depth_a;
   if (depth_a != depth_b)
     return c.invalid("shapes % and % differ in the inner dimension", a.span(), b.span());
@@ -120,9 +115,9 @@ inline Status prepare_integer_b(Context& c, const IntegerPlaces& at, IntegerMatM
   const Shape& shape = b->shape;
   IntegerMatMul m;
   Product& p = m.product;
-  p.K = static_cast<size_t>(shape[shape.rank - 2]), p.N = static_cast<size_t>(shape[shape.rank - 1]);
+  p.K = static_cast<size_t>(shape[shape.rank - 2]),
+  p.N = static_cast<size_t>(shape[shape.rank - 1]);
   p.b_row = p.N;
-  if (s->transpose_b) swap(p.K, p.N), p.b_row = 1, p.b_column = p.K;
   m.b_matrices = shape.product(0, shape.rank - 2);
   Bytes zeros = {nullptr, 1, sign_flip(b->type)};
   if (zero) zeros = {static_cast<const uint8_t*>(zero->data), zero->shape.count(), zeros.flip};
@@ -181,13 +176,12 @@ ORTOLAN_INLINE void run_integer_matmul(const Context& c, const IntegerMatMul& m,
                  const size_t batch = i / each, panel = i % each / parts, part = i % parts;
                  const size_t matrix = p.b_matrix(batch), column = panel * kPanelColumns;
                  const size_t count = min(kPanelColumns, p.N - column);
-                 multiply_panel(wide + p.matrix(p.a_steps, batch) * p.M * 2 * m.pairs, part * kRows,
-                                min(p.M, (part + 1) * kRows),
-                                packed + (matrix * m.panels + panel) * size, m.pairs,
-                                [&](size_t row, const int32_t* sums) {
-                                  finish(batch * p.M + row, column, count, sums,
-                                         matrix * p.N + column);
-                                });
+                 multiply_panel(
+                     wide + p.matrix(p.a_steps, batch) * p.M * 2 * m.pairs, part * kRows,
+                     min(p.M, (part + 1) * kRows), packed + (matrix * m.panels + panel) * size,
+                     m.pairs, [&](size_t row, const int32_t* sums) {
+                       finish(batch * p.M + row, column, count, sums, matrix * p.N + column);
+                     });
                }
              });
 }

@@ -21,8 +21,8 @@ constexpr size_t kPanelColumns = 2 * kLanes;  // of B, packed together
 constexpr size_t kPanelRows = 4;              // of A, multiplied at once
 constexpr size_t kProductGrain = 1 << 18;     // multiply-adds that are worth waking a thread for
 
-// A view of 8-bit integers of either sign: flipping the sign bit makes int8 the unsigned value + 128
-// and keeps differences. Without data all are 0; a single one stands for all.
+// A view of 8-bit integers of either sign: flipping the sign bit makes int8 the unsigned value +
+// 128 and keeps differences. Without data all are 0; a single one stands for all.
 struct Bytes {
   const uint8_t* data = nullptr;
   size_t count = 1;
@@ -51,8 +51,9 @@ ORTOLAN_INLINE Sums add_products(Sums sums, Pairs a, Pairs b) {
   return sums + (Sums)wasm_i32x4_dot_i16x8((v128_t)a, (v128_t)b);
 #else
   using Wide = Vec<int32_t, kLanes>;
-  return sums + (Sums)(__builtin_convertvector(a.even, Wide) * __builtin_convertvector(b.even, Wide) +
-                       __builtin_convertvector(a.odd, Wide) * __builtin_convertvector(b.odd, Wide));
+  return sums +
+         (Sums)(__builtin_convertvector(a.even, Wide) * __builtin_convertvector(b.even, Wide) +
+                __builtin_convertvector(a.odd, Wide) * __builtin_convertvector(b.odd, Wide));
 #endif
 }
 
@@ -98,8 +99,8 @@ inline void pack_integer_panel(const IntegerSource& b, size_t panel, int16_t* to
 }
 
 template <int Rows>
-ORTOLAN_INLINE void integer_rows(const int16_t* a, const int16_t* b, size_t pairs,
-                                 int32_t (*out)[kPanelColumns]) {
+ORTOLAN_NOINLINE void integer_rows(const int16_t* a, const int16_t* b, size_t pairs,
+                                   int32_t (*out)[kPanelColumns]) {
   Sums sums[Rows][2] = {};
   for (size_t k = 0; k < pairs; ++k, b += 2 * kPanelColumns) {
     const Pairs b0 = load<Pairs>(b), b1 = load<Pairs>(b + kPanelColumns);

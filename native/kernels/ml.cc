@@ -19,14 +19,14 @@ struct WeightOf<double> {
   using Type = double;
 };
 
-Status set_targets(Context& c, TreeShape* shape, uint64_t targets, size_t weight) {
+ORTOLAN_NOINLINE Status set_targets(Context& c, TreeShape* shape, uint64_t targets, size_t weight) {
   if (targets < 1 || targets > kMaxScores) return c.invalid("it has % scores", targets);
   shape->targets = targets;
   shape->weight = weight;
   return Status::kOk;
 }
 
-Status find_tree_rows(Context& c, Rows* rows) {
+ORTOLAN_NOINLINE Status find_tree_rows(Context& c, Rows* rows) {
   const TreeShape& shape = c.state<TreeShape>();
   ORTOLAN_TRY(find_rows(c, rows));
   if (rows->count && shape.features > rows->width)
@@ -96,8 +96,8 @@ struct TreeEnsembleRegressor {
     if (!find_name(text, kAggregates, &aggregate))
       return c.invalid("aggregate_function % is unknown", text);
     e->aggregate = static_cast<Aggregate>(aggregate);
-    ORTOLAN_TRY(set_targets(c, e, static_cast<uint64_t>(c.attribute_int("n_targets", 1)),
-                            sizeof(W)));
+    ORTOLAN_TRY(
+        set_targets(c, e, static_cast<uint64_t>(c.attribute_int("n_targets", 1)), sizeof(W)));
     ORTOLAN_TRY(read_post_transform(c, &e->transform));
     TreeBuilder<W> builder(c, *e);
     ORTOLAN_TRY(builder.read_base());
@@ -141,8 +141,8 @@ struct TreeEnsemble : TreeEnsembleRegressor {
       return c.invalid("aggregate_function % or post_transform % is unknown", aggregate, transform);
     e->aggregate = static_cast<Aggregate>(aggregate);
     e->transform = static_cast<PostTransform>(transform);
-    ORTOLAN_TRY(set_targets(c, e, static_cast<uint64_t>(c.attribute_int("n_targets", 1)),
-                            sizeof(T)));
+    ORTOLAN_TRY(
+        set_targets(c, e, static_cast<uint64_t>(c.attribute_int("n_targets", 1)), sizeof(T)));
     return TreeBuilder<T>(c, *e).read_tensors();
   }
   template <class T>
@@ -320,8 +320,8 @@ struct LinearClassifier : LinearRegressor {
     ORTOLAN_TRY(read_labels(c, "classlabels_ints", &state->labels));
     const size_t intercepts = attribute_floats(c, "intercepts").size;
     state->targets = intercepts ? intercepts : state->labels.size;
-    const bool fits = state->targets == state->labels.size ||
-                      (state->targets == 1 && state->labels.size == 2);
+    const bool fits =
+        state->targets == state->labels.size || (state->targets == 1 && state->labels.size == 2);
     if (!fits || !state->targets)
       return c.invalid("% labels for % scores", state->labels.size, state->targets);
     return read(c, state);
@@ -389,10 +389,8 @@ struct SVMRegressor {
     const State& state = c.state<State>();
     Rows rows;
     ORTOLAN_TRY(find_rows(c, &rows));
-    const size_t width =
-        state.vectors.count ? state.vectors.width : state.coefficients.size;
-    if (rows.width != width)
-      return c.invalid("a row has % features, not %", rows.width, width);
+    const size_t width = state.vectors.count ? state.vectors.width : state.coefficients.size;
+    if (rows.width != width) return c.invalid("a row has % features, not %", rows.width, width);
     return set_rows(c, 0, rows.count, 1);
   }
   template <class T>
@@ -574,6 +572,7 @@ struct FeatureVectorizer {
       if (width < 0 || width > INT32_MAX) return c.invalid("an input dimension is %", width);
       total += static_cast<uint64_t>(width);
     }
+    if (!c.has_input(0)) return c.invalid("it has no inputs");
     const size_t rows = row_count(c, 0);
     for (size_t k = 0; k < c.input_count(); ++k)
       if (!c.has_input(k) || !c.input_shape(k).rank || row_count(c, k) != rows)
@@ -654,8 +653,7 @@ struct OneHotEncoder {
     if (strings && strings->kind == AttributeKind::kStrings && strings->strings.size)
       return c.fail(Status::kNotImplemented, "categories that are strings; only integers work");
     if (!categories.size) return c.invalid("it has no categories");
-    if (shape.rank == kMaxRank)
-      return c.invalid("the result has more than % dimensions", kMaxRank);
+    if (shape.rank == kMaxRank) return c.invalid("the result has more than % dimensions", kMaxRank);
     shape.append(static_cast<int64_t>(categories.size));
     return c.set_output(0, shape);
   }

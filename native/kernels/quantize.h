@@ -43,7 +43,8 @@ inline Status place_scales(const Context& c, QuantizedRows* q) {
   // From when there was one scale only, no version had an axis.
   if (c.since_version() < 13 && c.since_version() != 1)
     return c.invalid("the scale of shape % needs one element", scale.span());
-  if (!normalize_axis(&axis, x.rank)) return c.invalid("axis % is outside the rank %", axis, x.rank);
+  if (!normalize_axis(&axis, x.rank))
+    return c.invalid("axis % is outside the rank %", axis, x.rank);
   const uint32_t a = static_cast<uint32_t>(axis);
   const size_t inner = x.product(a + 1, x.rank);
   q->axis = static_cast<size_t>(x[a]);

@@ -19,7 +19,8 @@ struct Scales {
   const float* data;
   size_t count;
 
-  Scales(const Context& c, size_t i) : data(c.input_data<float>(i)), count(c.input_shape(i).count()) {}
+  Scales(const Context& c, size_t i)
+      : data(c.input_data<float>(i)), count(c.input_shape(i).count()) {}
   ORTOLAN_INLINE float operator[](size_t i) const { return data[count == 1 ? 0 : i % count]; }
 };
 
@@ -106,9 +107,6 @@ struct IntegerMatMulBase {
   static Status prepare(Context& c) {
     auto* s = c.make_state<IntegerMatMulState>();
     if (!s) return c.out_of_memory();
-    s->transpose_a = c.attribute_int("transA", 0) != 0;
-    s->transpose_b = c.attribute_int("transB", 0) != 0;
-    s->alpha = c.attribute_float("alpha", 1);
     return prepare_integer_b(c, kAt, s);
   }
 
@@ -126,14 +124,12 @@ struct IntegerMatMulBase {
     Shape out;
     ORTOLAN_TRY(plan_integer_matmul(c, kAt, &m, &out));
     const size_t columns = m.product.N;
-    run_integer_matmul(c, m, c.input_data<uint8_t>(kAt.a),
-                       input_bytes(c, kAt.zero_a, c.input_type(kAt.a)),
-                       c.input_data<uint8_t>(kAt.b),
-                       input_bytes(c, kAt.zero_b, c.input_type(kAt.b)), c.scratch(),
-                       [&](size_t row, size_t column, size_t count, const int32_t* sums,
-                           size_t b_column) {
-                         finish(row * columns + column, count, sums, column, b_column);
-                       });
+    run_integer_matmul(
+        c, m, c.input_data<uint8_t>(kAt.a), input_bytes(c, kAt.zero_a, c.input_type(kAt.a)),
+        c.input_data<uint8_t>(kAt.b), input_bytes(c, kAt.zero_b, c.input_type(kAt.b)), c.scratch(),
+        [&](size_t row, size_t column, size_t count, const int32_t* sums, size_t b_column) {
+          finish(row * columns + column, count, sums, column, b_column);
+        });
     return Status::kOk;
   }
   // One element, one for each column, or one for each column of each matrix B.
@@ -174,8 +170,8 @@ struct QLinearMatMul : IntegerMatMulBase<kQLinearMatMul> {
     return run_product(
         c, [&](size_t at, size_t count, const int32_t* sums, size_t, size_t b_column) {
           for (size_t j = 0; j < count; ++j)
-            y[at + j] = quantize(static_cast<float>(sums[j]) *
-                                 (scale_a * scale_b[b_column + j] / scale_y));
+            y[at + j] =
+                quantize(static_cast<float>(sums[j]) * (scale_a * scale_b[b_column + j] / scale_y));
         });
   }
 };
@@ -186,8 +182,7 @@ struct ScaledMatMul : IntegerMatMulBase<kAt> {
  protected:
   static Status check(Context& c, const IntegerMatMul& m) {
     const size_t n = c.has_input(kBias) ? c.input_shape(kBias).count() : m.product.N;
-    if (n != m.product.N)
-      return c.invalid("the bias has % elements, % are needed", n, m.product.N);
+    if (n != m.product.N) return c.invalid("the bias has % elements, % are needed", n, m.product.N);
     return IntegerMatMulBase<kAt>::check_columns(c, kScaleB, m);
   }
   // What run_integer_matmul calls.
@@ -312,6 +307,106 @@ struct QLinearConv {
         y[at + j] = quantize(static_cast<float>(wrapping_sum(sums[j], add)) * scale);
     });
     return Status::kOk;
+  }
+};
+
+namespace {
+
+// Two quantized operands that broadcast. Inputs: A, its scale and zero point, B likewise, C's.
+struct QuantizedPair {
+  Shape out;
+  size_t steps_a[kMaxRank] = {}, steps_b[kMaxRank] = {};  // elements from index to index
+
+  size_t offset(const size_t (&steps)[kMaxRank], size_t row) const {
+    size_t found = 0;
+    for (uint32_t i = out.rank - 1; i-- > 0;) {
+      const size_t dim = static_cast<size_t>(out[i]);
+      found += row % dim * steps[i];
+      row /= dim;
+    }
+    return found;
+  }
+};
+
+Status plan_pair(const Context& c, QuantizedPair* p) {
+  const Shape &a = c.input_shape(0), &b = c.input_shape(3);
+  p->out.rank = max(a.rank, b.rank);
+  size_t count_a = 1, count_b = 1;
+  for (uint32_t i = p->out.rank; i-- > 0;) {
+    const uint32_t back = p->out.rank - i;
+    const int64_t dim_a = back <= a.rank ? a[a.rank - back] : 1;
+    const int64_t dim_b = back <= b.rank ? b[b.rank - back] : 1;
+    if (dim_a != dim_b && dim_a != 1 && dim_b != 1)
+      return c.invalid("shapes % and % do not broadcast", a.span(), b.span());
+    p->out[i] = dim_a == 1 ? dim_b : dim_a;
+    p->steps_a[i] = dim_a == 1 ? 0 : count_a;
+    p->steps_b[i] = dim_b == 1 ? 0 : count_b;
+    count_a *= static_cast<size_t>(dim_a);
+    count_b *= static_cast<size_t>(dim_b);
+  }
+  return Status::kOk;
+}
+
+Status infer_pair(Context& c) {
+  QuantizedPair p;
+  ORTOLAN_TRY(plan_pair(c, &p));
+  constexpr size_t kSingle[] = {1, 2, 4, 5, 6, 7};
+  for (size_t i : kSingle) ORTOLAN_TRY(check_one(c, i));
+  return c.set_output(0, p.out);
+}
+
+// f(a, b) takes differences from the zero points and gives the result in units of C's scale.
+template <class Function>
+ORTOLAN_INLINE Status run_pair(Context& c, const Function& f) {
+  QuantizedPair p;
+  ORTOLAN_TRY(plan_pair(c, &p));
+  if (!p.out.count()) return Status::kOk;
+  const DataType type = c.output_type(0);
+  const Bytes zero_a = input_bytes(c, 2, type), zero_b = input_bytes(c, 5, type);
+  const int za = zero_a[0], zb = zero_b[0], flip = zero_a.flip;
+  const ToByte quantize(type, zero_point(c, 7, type));
+  const uint32_t last = p.out.rank ? p.out.rank - 1 : 0;
+  const size_t length = p.out.rank ? static_cast<size_t>(p.out[last]) : 1;
+  const size_t step_a = p.steps_a[last], step_b = p.steps_b[last];
+  auto run_row = [&](size_t row) {
+    const uint8_t* a = c.input_data<uint8_t>(0) + (last ? p.offset(p.steps_a, row) : 0);
+    const uint8_t* b = c.input_data<uint8_t>(3) + (last ? p.offset(p.steps_b, row) : 0);
+    uint8_t* y = c.output_data<uint8_t>(0) + row * length;
+    auto compute = [&](size_t sa, size_t sb) {
+      for (size_t i = 0; i < length; ++i)
+        y[i] = quantize(f(static_cast<float>((a[i * sa] ^ flip) - za),
+                          static_cast<float>((b[i * sb] ^ flip) - zb)));
+    };
+    if (step_a && step_b)
+      compute(1, 1);
+    else
+      compute(step_a, step_b);
+  };
+  c.parallel(p.out.count() / length, max<size_t>((1 << 16) / length, 1),
+             [&](size_t begin, size_t end, size_t) {
+               for (size_t row = begin; row < end; ++row) run_row(row);
+             });
+  return Status::kOk;
+}
+
+}  // namespace
+
+struct QLinearAdd {
+  static Status infer(Context& c) { return infer_pair(c); }
+  static Status run(Context& c) {
+    const float scale = *c.input_data<float>(6);
+    const float factor_a = *c.input_data<float>(1) / scale;
+    const float factor_b = *c.input_data<float>(4) / scale;
+    return run_pair(c, [=](float a, float b) { return a * factor_a + b * factor_b; });
+  }
+};
+
+struct QLinearMul {
+  static Status infer(Context& c) { return infer_pair(c); }
+  static Status run(Context& c) {
+    const float scale = *c.input_data<float>(6);
+    const float factor = *c.input_data<float>(1) * *c.input_data<float>(4) / scale;
+    return run_pair(c, [=](float a, float b) { return a * b * factor; });
   }
 };
 

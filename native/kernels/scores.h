@@ -18,7 +18,7 @@ bool find_name(String text, const String (&names)[N], size_t* index) {
   return false;
 }
 
-inline Status read_post_transform(Context& c, PostTransform* out) {
+ORTOLAN_NOINLINE inline Status read_post_transform(Context& c, PostTransform* out) {
   constexpr String kNames[] = {"NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"};
   const String text = c.attribute_string("post_transform", "NONE");
   size_t index;
@@ -33,7 +33,7 @@ inline Span<const float> attribute_floats(const Context& c, String name) {
 }
 
 // Class labels; texts are no tensors yet.
-inline Status read_labels(Context& c, String ints, Span<const int64_t>* labels) {
+ORTOLAN_NOINLINE inline Status read_labels(Context& c, String ints, Span<const int64_t>* labels) {
   const Attribute* strings = c.attribute("classlabels_strings");
   if (strings && strings->kind == AttributeKind::kStrings && strings->strings.size)
     return c.fail(Status::kNotImplemented, "class labels that are strings; only integers work");
@@ -45,7 +45,7 @@ inline Status read_labels(Context& c, String ints, Span<const int64_t>* labels) 
 struct Rows {
   size_t count = 1, width = 0;
 };
-inline Status find_rows(const Context& c, Rows* rows) {
+ORTOLAN_NOINLINE inline Status find_rows(const Context& c, Rows* rows) {
   const Shape& shape = c.input_shape(0);
   if (shape.rank != 1 && shape.rank != 2)
     return c.invalid("X must be a vector or a matrix, not %", shape.span());
@@ -54,11 +54,11 @@ inline Status find_rows(const Context& c, Rows* rows) {
   return Status::kOk;
 }
 
-inline Status set_rows(Context& c, size_t output, size_t rows, size_t columns) {
+ORTOLAN_NOINLINE inline Status set_rows(Context& c, size_t output, size_t rows, size_t columns) {
   const int64_t dims[] = {static_cast<int64_t>(rows), static_cast<int64_t>(columns)};
   return c.set_output(output, Shape::of({dims, 2}));
 }
-inline Status set_labels(Context& c, size_t rows) {
+ORTOLAN_NOINLINE inline Status set_labels(Context& c, size_t rows) {
   const int64_t dims[] = {static_cast<int64_t>(rows)};
   return c.set_output(0, Shape::of({dims, 1}));
 }
@@ -73,7 +73,7 @@ void each_row(const Context& c, size_t rows, size_t work, const Body& body) {
 }
 
 // onnxruntime's approximation of the quantile function, which is 0.2 % off the true one.
-inline float probit(float x) {
+ORTOLAN_NOINLINE inline float probit(float x) {
   const float y = 2 * x - 1;
   const float log = math::log((1 - y) * (1 + y));
   const float v = 2 / (3.14159f * 0.147f) + 0.5f * log;
@@ -98,7 +98,7 @@ inline void softmax(float* z, size_t n, bool keep_zero) {
 }
 
 // In place. As in onnxruntime, a single score knows PROBIT alone.
-inline void transform_scores(PostTransform transform, float* z, size_t n) {
+ORTOLAN_NOINLINE inline void transform_scores(PostTransform transform, float* z, size_t n) {
   if (transform == PostTransform::kProbit)
     for (size_t i = 0; i < n; ++i) z[i] = probit(z[i]);
   if (n < 2) return;
@@ -110,7 +110,8 @@ inline void transform_scores(PostTransform transform, float* z, size_t n) {
 
 // The scores of both classes from that of the second: 1 - s and s, or where s may be negative
 // -s and s.
-inline void expand_score(PostTransform transform, bool is_signed, float s, float* z) {
+ORTOLAN_NOINLINE inline void expand_score(PostTransform transform, bool is_signed, float s,
+                                          float* z) {
   z[0] = is_signed || transform == PostTransform::kLogistic ? -s : 1 - s;
   z[1] = s;
   if (transform == PostTransform::kLogistic || transform == PostTransform::kProbit)

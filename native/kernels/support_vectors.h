@@ -28,8 +28,7 @@ struct SupportVectors {
     if (!find_name(text, kNames, &index)) return c.invalid("kernel_type % is unknown", text);
     type = static_cast<Kernel>(index);
     const Span<const float> parameters = attribute_floats(c, "kernel_params");
-    if (parameters.size >= 3)
-      gamma = parameters[0], offset = parameters[1], degree = parameters[2];
+    if (parameters.size >= 3) gamma = parameters[0], offset = parameters[1], degree = parameters[2];
     values = attribute_floats(c, "support_vectors");
     count = vectors;
     if (count && values.size % count)
@@ -64,7 +63,7 @@ struct SvmClasses {
   bool is_positive = true;
   PostTransform transform = PostTransform::kNone;
 
-  Status read(Context& c) {
+  ORTOLAN_NOINLINE Status read(Context& c) {
     ORTOLAN_TRY(read_labels(c, "classlabels_ints", &labels));
     ORTOLAN_TRY(read_post_transform(c, &transform));
     coefficients = attribute_floats(c, "coefficients"), rho = attribute_floats(c, "rho");
@@ -139,7 +138,7 @@ struct SvmClasses {
   }
 
   // Row j - 1 of the coefficients has those of class i < j against j, row i those of j against i.
-  size_t vote(const float* kernels, float* pairs, float* votes) const {
+  ORTOLAN_NOINLINE size_t vote(const float* kernels, float* pairs, float* votes) const {
     const size_t classes = labels.size;
     for (size_t i = 0; i < classes; ++i) votes[i] = 0;
     size_t begin_i = 0;
@@ -167,7 +166,7 @@ struct SvmClasses {
 
   // Probabilities p of the classes from those of the pairs, by the iteration of Wu, Lin and Weng
   // (2004), their second method.
-  void estimate(const float* pairs, float* p, float* scratch) const {
+  ORTOLAN_NOINLINE void estimate(const float* pairs, float* p, float* scratch) const {
     const size_t n = labels.size;
     float *r = scratch, *q = r + n * n, *qp = q + n * n;
     for (size_t i = 0, pair = 0; i < n; ++i)

@@ -142,25 +142,25 @@ struct Numbers {
 template <class W>
 class TreeBuilder {
  public:
-  TreeBuilder(Context& c, Ensemble<W>& ensemble) : c_(c), e_(ensemble) {}
+  TreeBuilder(Context& c, Ensemble<W>& ensemble)
+      : c_(c), e_(ensemble), nan_is_yes_(c.attribute_ints("nodes_missing_value_tracks_true")) {}
 
   // TreeEnsembleClassifier and TreeEnsembleRegressor.
-  Status read_lists(bool is_classifier) {
+  ORTOLAN_NOINLINE Status read_lists(bool is_classifier) {
     trees_ = c_.attribute_ints("nodes_treeids"), ids_ = c_.attribute_ints("nodes_nodeids");
     ORTOLAN_TRY(sort_nodes());
     ORTOLAN_TRY(read_nodes());
     ORTOLAN_TRY(find_roots());
-    return is_classifier ? read_weights(Numbers::of(c_, "class_weights", "class_weights_as_tensor"),
-                                        c_.attribute_ints("class_treeids"),
-                                        c_.attribute_ints("class_nodeids"),
-                                        c_.attribute_ints("class_ids"))
-                         : read_weights(Numbers::of(c_, "target_weights", "target_weights_as_tensor"),
-                                        c_.attribute_ints("target_treeids"),
-                                        c_.attribute_ints("target_nodeids"),
-                                        c_.attribute_ints("target_ids"));
+    return is_classifier
+               ? read_weights(Numbers::of(c_, "class_weights", "class_weights_as_tensor"),
+                              c_.attribute_ints("class_treeids"),
+                              c_.attribute_ints("class_nodeids"), c_.attribute_ints("class_ids"))
+               : read_weights(Numbers::of(c_, "target_weights", "target_weights_as_tensor"),
+                              c_.attribute_ints("target_treeids"),
+                              c_.attribute_ints("target_nodeids"), c_.attribute_ints("target_ids"));
   }
 
-  Status read_base() {
+  ORTOLAN_NOINLINE Status read_base() {
     const Numbers base = Numbers::of(c_, "base_values", "base_values_as_tensor");
     if (base.size && base.size != e_.targets && (base.size > 2 || e_.targets > 2))
       return c_.invalid("% base values for % scores", base.size, e_.targets);
@@ -170,7 +170,7 @@ class TreeBuilder {
   }
 
   // TreeEnsemble: nodes, then its leaves as nodes.
-  Status read_tensors() {
+  ORTOLAN_NOINLINE Status read_tensors() {
     const Span<const int64_t> roots = c_.attribute_ints("tree_roots");
     const Span<const int64_t> features = c_.attribute_ints("nodes_featureids");
     const Span<const int64_t> leaf_targets = c_.attribute_ints("leaf_targetids");
@@ -258,12 +258,11 @@ class TreeBuilder {
   }
 
   Status set_node(size_t i, TreeMode mode, int64_t feature, double split) {
-    const Span<const int64_t> nan = c_.attribute_ints("nodes_missing_value_tracks_true");
     if (feature < 0 || feature > 0x7fffffff)
       return c_.invalid("node % has the feature %", i, feature);
     TreeNode<W>& node = e_.nodes[i];
     node = {static_cast<W>(split), static_cast<uint32_t>(feature), 0, 0, 0, mode, false, false};
-    node.nan_is_yes = i < nan.size && nan[i] == 1;
+    node.nan_is_yes = i < nan_is_yes_.size && nan_is_yes_[i] == 1;
     if (mode != TreeMode::kLeaf) e_.features = max(e_.features, static_cast<size_t>(feature) + 1);
     return Status::kOk;
   }
@@ -396,7 +395,7 @@ class TreeBuilder {
 
   Context& c_;
   Ensemble<W>& e_;
-  Span<const int64_t> trees_, ids_;
+  Span<const int64_t> nan_is_yes_, trees_, ids_;
   Span<uint32_t> order_;
   size_t at_ = 0;  // where the next set of members begins
 };

@@ -3,10 +3,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { testApi } from "./api.mjs";
 import { runCases, testComparison } from "./cases.mjs";
 import { hasRelaxedSimd } from "./ortolan.mjs";
 import { Report } from "./report.mjs";
 import { buildVariant, CASES, python, VARIANTS } from "./setup.mjs";
+
+const SIMPLE_CASE = "convolution/Conv/padded";
 
 const report = new Report();
 testComparison(report);
@@ -20,6 +23,8 @@ for (const [name, variant] of Object.entries(VARIANTS)) {
   const own = new Report(`${name} `);
   const module = await WebAssembly.compile(buildVariant(variant));
   const read = (file) => readFileSync(join(CASES, file));
+  const entry = cases.find(({ id }) => id === SIMPLE_CASE);
+  await testApi(module, entry, read(entry.model), own);
   console.log(`${name}: ${await runCases(module, cases, read, own)}`);
   report.add(own);
 }

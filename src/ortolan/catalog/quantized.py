@@ -16,6 +16,9 @@ _QUANTIZE = "x:T1 y_scale:S y_zero_point?:T2"
 _CONV = (
     "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
 )
+_Q_PAIR = (
+    "A:T A_scale:S A_zero_point?:T B:T B_scale:S B_zero_point?:T C_scale:S C_zero_point?:T"
+)
 _Q_MATMUL = (
     "a:T1 a_scale:TS a_zero_point:T1 b:T2 b_scale:TS b_zero_point:T2 y_scale:TS y_zero_point:T3"
 )
@@ -48,12 +51,12 @@ FAMILY = Family(
             types={"T1": _NUMBERS, "T2": FLOAT, "T3": _WORDS}, prepare="plain",
         ),
         op(
-            "DequantizeLinear", "10-12", "x:T x_scale:S x_zero_point?:T", "y:F",
-            types={"T": _BYTES | _INT32, "S": FLOAT, "F": FLOAT}, prepare="plain",
+            "DequantizeLinear", "10-12", "x:T x_scale:S x_zero_point?:T", "y:S",
+            types={"T": _BYTES | _INT32, "S": FLOAT}, prepare="plain",
         ),
         op(
-            "DequantizeLinear", "13-18", "x:T x_scale:S x_zero_point?:T", "y:F", "axis:int=1",
-            types={"T": _BYTES | _INT32, "S": FLOAT, "F": FLOAT}, prepare="plain",
+            "DequantizeLinear", "13-18", "x:T x_scale:S x_zero_point?:T", "y:S", "axis:int=1",
+            types={"T": _BYTES | _INT32, "S": FLOAT}, prepare="plain",
         ),
         op(
             "DequantizeLinear", "19-20", _DEQUANTIZE, "y:T2", "axis:int=1", keys="T1",
@@ -103,6 +106,14 @@ FAMILY = Family(
             "DynamicQuantizeMatMul", "1-", "A:T1 B:T2 b_scale:T1 b_zero_point?:T2 bias?:T1", "Y:T1",
             domain="com.microsoft", types={"T1": FLOAT, "T2": _BYTES}, instances="once",
             keys="T1 T2", prepare="plain",
+        ),
+        op(
+            "QLinearAdd", "1-", _Q_PAIR, "C:T", domain="com.microsoft",
+            types={"T": _BYTES, "S": FLOAT}, instances="once", keys="T",
+        ),
+        op(
+            "QLinearMul", "1-", _Q_PAIR, "C:T", domain="com.microsoft",
+            types={"T": _BYTES, "S": FLOAT}, instances="once", keys="T",
         ),
     ),
 )
