@@ -41,7 +41,8 @@ class Api {
   testModel() {
     const model = this.runtime.load(this.bytes);
     const { name, shape } = this.input;
-    this.expect("inputs", JSON.stringify(model.inputs), JSON.stringify([{ name, type: "float", shape }]));
+    const described = [{ name, type: "float", shape }];
+    this.expect("inputs", JSON.stringify(model.inputs), JSON.stringify(described));
     this.expect("outputs", model.outputs.map((o) => `${o.name} ${o.type}`), `${this.output} float`);
     const first = this.run(model);
     this.expect("two runs", this.run(model), first);

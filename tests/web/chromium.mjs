@@ -1,5 +1,5 @@
-// Runs the operator cases, YuNet and Silero in WebAssembly in headless Chromium: simd128 and relaxed.
-// ORTOLAN_CHROMIUM is the browser, ORTOLAN_NODE_MODULES the folder that playwright-core is in.
+// Runs the operator cases, YuNet and Silero in WebAssembly in headless Chromium: simd128 and
+// relaxed SIMD. ORTOLAN_CHROMIUM is the browser, ORTOLAN_NODE_MODULES the folder of playwright-core.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -13,7 +13,7 @@ import { buildVariant, CASES, MODELS, python, ROOT, VARIANTS } from "./setup.mjs
 const KINDS = { ".html": "text/html", ".mjs": "text/javascript", ".json": "application/json" };
 const SERVED = ["/tests/web/", "/build/web/", "/build/cases/", "/build/models/"];
 const MODELS_TO_RUN = ["yunet-n-dynamic.ort", "silero-vad-v5-op16.ort"];
-// Relaxed SIMD is no flag any more; these only keep a sandboxless root's browser quiet.
+// Root has no sandbox, containers have a small /dev/shm; WebAssembly needs no flag.
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
 
 /** Serves the folders of the tests on 127.0.0.1. */
@@ -50,7 +50,8 @@ async function runVariants(report, browser, address) {
       report.skip(name, "this Chromium has no relaxed SIMD");
       continue;
     }
-    const result = await page.evaluate(([...args]) => window.run(...args), [name, file, MODELS_TO_RUN]);
+    const work = [name, file, MODELS_TO_RUN];
+    const result = await page.evaluate(([...given]) => window.run(...given), work);
     result.lines.forEach((line) => console.log(line));
     report.add(result);
     await page.close();

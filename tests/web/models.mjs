@@ -16,7 +16,7 @@ function errorOf(got, expected, scale) {
   return largest / (scale ?? scaleOf(expected.data));
 }
 
-/** Runs all steps of a check in one session; returns the largest error and the output that has it. */
+/** Runs all steps of a check in one session; returns the largest error and whose it is. */
 async function runCheck(runtime, check, read) {
   const data = await read(check.data);
   const model = runtime.load(await read(check.model));

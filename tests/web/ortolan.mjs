@@ -1,5 +1,5 @@
-// Runs the WebAssembly runtime from JavaScript, in Node 18 or later and in browsers: a class over the
-// C interface of native/include/ortolan/ortolan.h, without dependencies.
+// Runs the WebAssembly runtime from JavaScript, in Node 18 or later and in browsers: a class over
+// the C interface of native/include/ortolan/ortolan.h, without dependencies.
 
 const INPUT = 0;
 const OUTPUT = 1;
@@ -55,7 +55,7 @@ export class OrtolanError extends Error {
   }
 }
 
-/** A typed array over bytes of an element type; a copy only if their place is not aligned for it. */
+/** A typed array over bytes of an element type; a copy only if their place is not aligned. */
 export function typedArray(type, bytes) {
   const [, Kind] = TYPES[type];
   const isAligned = bytes.byteOffset % Kind.BYTES_PER_ELEMENT === 0;
@@ -78,7 +78,8 @@ export function hasRelaxedSimd() {
 export class Ortolan {
   /** @param source bytes of the module, or a compiled WebAssembly.Module. */
   static async instantiate(source) {
-    const module = source instanceof WebAssembly.Module ? source : await WebAssembly.compile(source);
+    const isCompiled = source instanceof WebAssembly.Module;
+    const module = isCompiled ? source : await WebAssembly.compile(source);
     return new Ortolan((await WebAssembly.instantiate(module, {})).exports);
   }
 
@@ -120,7 +121,8 @@ export class Ortolan {
   text(address) {
     if (address === 0) return "";
     const memory = new Uint8Array(this.exports.memory.buffer);
-    return new TextDecoder().decode(memory.subarray(address >>> 0, memory.indexOf(0, address >>> 0)));
+    const end = memory.indexOf(0, address >>> 0);
+    return new TextDecoder().decode(memory.subarray(address >>> 0, end));
   }
 
   allocate(length) {
@@ -183,6 +185,7 @@ export class Model {
     this.runtime = runtime;
     this.exports = runtime.exports;
     this.file = runtime.put(bytes);
+    this.size = bytes.byteLength;
     this.handle = 0;
     this.run_ = 0;
     this.scratch = runtime.put(new Uint8Array(TENSOR.length));
@@ -199,12 +202,11 @@ export class Model {
   load(options) {
     const runtime = this.runtime;
     const pairs = Object.entries(options).flat();
-    const { address, length } = this.file;
+    const result = this.scratch.address;
     const code = runtime.withTexts(pairs, (texts) => {
       const list = runtime.put(new Uint8Array(new Uint32Array(texts).buffer));
-      const result = this.scratch.address;
-      const count = texts.length / 2;
-      const status = this.exports.ortolan_model_load(address, length, list.address, count, 0, result);
+      const given = [this.file.address, this.size, list.address, texts.length / 2];
+      const status = this.exports.ortolan_model_load(...given, 0, result);
       this.handle = runtime.view().getUint32(result, true);
       runtime.free(list);
       return status;
@@ -222,7 +224,8 @@ export class Model {
       runtime.writeTensor(this.scratch.address, 0, [], 0, 0);
       exports.ortolan_model_tensor(this.handle, side, index, this.scratch.address);
       const { type, shape } = runtime.readTensor(this.scratch.address);
-      return { name: runtime.text(exports.ortolan_model_name(this.handle, side, index)), type, shape };
+      const name = runtime.text(exports.ortolan_model_name(this.handle, side, index));
+      return { name, type, shape };
     });
   }
 

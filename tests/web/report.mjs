@@ -1,5 +1,5 @@
-// Counts tests and prints what tools/run_tests.py reads: "skipped: NAME: REASON" for each skip, and as
-// the last line "N passed, N failed, N skipped".
+// Counts tests and prints what tools/run_tests.py reads: "skipped: NAME: REASON" for each skip, and
+// as the last line "N passed, N failed, N skipped".
 
 export class Report {
   /** `prefix` stands before the names of tests; `print` shows a line. */

@@ -1,8 +1,8 @@
-// Makes what the web runners need, by the project's own Python tools: the modules and the tests' data.
+// Makes what the web runners need by the project's own Python tools: the modules and the data.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -18,10 +18,10 @@ export const VARIANTS = {
 
 /** Runs Python (ORTOLAN_PYTHON) in the repository and shows what it prints. */
 export function python(...args) {
-  const paths = [join(ROOT, "src"), join(ROOT, "tests"), process.env.PYTHONPATH];
+  const paths = [join(ROOT, "src"), join(ROOT, "tests"), process.env.PYTHONPATH].filter(Boolean);
   execFileSync(process.env.ORTOLAN_PYTHON || "python3", args, {
     cwd: ROOT,
-    env: { ...process.env, PYTHONPATH: paths.filter(Boolean).join(process.platform === "win32" ? ";" : ":") },
+    env: { ...process.env, PYTHONPATH: paths.join(delimiter) },
     stdio: ["ignore", "inherit", "inherit"],
   });
 }
