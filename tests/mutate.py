@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from unittest import mock
 
 from ortolan.catalog import FAMILIES
-from ortolan.ortformat import reader, tables, writer
+from ortolan.ortformat import checks, reader, tables, writer
 from ortolan.ortformat.schema import (
     ENUMS,
     ROOT_TABLE,
@@ -49,7 +49,7 @@ Damage: TypeAlias = Callable[[Session, random.Random], None]
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A piece of a file that means one thing: where it is, what it is, to which field it belongs."""
+    """A piece of a file that means one thing: where and what it is, to which field it belongs."""
 
     at: int
     size: int
@@ -174,9 +174,7 @@ def damage_bytes(data: bytes, places: list[Site], draw: random.Random) -> bytes:
     return bytes(changed)
 
 
-def _damaged(
-    site: Site, data: bytes, by_kind: dict[str, list[Site]], draw: random.Random
-) -> bytes:
+def _damaged(site: Site, data: bytes, by_kind: dict[str, list[Site]], draw: random.Random) -> bytes:
     old = data[site.at : site.at + site.size]
     number = int.from_bytes(old, "little")
     top = 1 << 8 * site.size
@@ -467,7 +465,7 @@ def damage_graph(session: Session, draw: random.Random) -> bytes:
         for _ in range(draw.choice((1, 1, 2, 2, 3, 4))):
             draw.choice(_DAMAGES)(changed, draw)
         try:  # the writer's own checks would refuse most of these
-            with mock.patch.dict(writer.CHECKS, clear=True):
+            with mock.patch.dict(checks.CHECKS, clear=True):
                 return writer.write(changed)
         except (tables.OrtFormatError, KeyError):  # KeyError: an attribute without a type
             continue

@@ -166,7 +166,7 @@ def _broadcast(s: _Scope) -> bool:
 
 
 def _factors(draw: random.Random, count: int) -> list[int]:
-    shape = []
+    shape: list[int] = []
     while count > 1 and len(shape) < _MAX_RANK - 1:
         divisors = [d for d in range(2, count + 1) if count % d == 0]
         shape.append(draw.choice(divisors))
@@ -269,7 +269,11 @@ def _concat(s: _Scope) -> bool:
 
     def suits(v: _Value) -> bool:
         rest = (*v.dims[:axis], *v.dims[axis + 1 :])
-        return _small(v) and len(v.dims) == len(x.dims) and rest == (*x.dims[:axis], *x.dims[axis + 1 :])
+        return (
+            _small(v)
+            and len(v.dims) == len(x.dims)
+            and rest == (*x.dims[:axis], *x.dims[axis + 1 :])
+        )
 
     y = s.pick(suits) or x
     dims = (*x.dims[:axis], x.shape[axis] + y.shape[axis], *x.dims[axis + 1 :])
@@ -378,9 +382,7 @@ def _if(s: _Scope) -> bool:
         graphs.append(_graph(inner, [], [_info(s, v) for v in results]))
     names = [s.root.name("if") for _ in wanted]
     s.nodes.append(
-        helper.make_node(
-            "If", [condition], names, then_branch=graphs[0], else_branch=graphs[1]
-        )
+        helper.make_node("If", [condition], names, then_branch=graphs[0], else_branch=graphs[1])
     )
     for name, dims in zip(names, wanted, strict=True):
         s.add(_Value(name, dims))
@@ -516,7 +518,5 @@ def make(seed: int) -> Drawn:
     graph = helper.make_graph(
         scope.nodes, f"graph_{seed}", root.inputs, infos, initializer=root.initializers
     )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
-    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     return Drawn(seed, model, root.feeds, root.fed)

@@ -56,7 +56,6 @@ def names_of_models() -> list[str]:
 
 # What keeps a model from being written, or from being loaded by onnxruntime: it is told so.
 NOT_YET = {
-    "candy-style-op7": "legacy operators without catalog entry and without declared types",
     "tiny-gpt2-contrib-fp32": "com.microsoft operators without catalog entry and declared types",
 }
 NOT_IN_ONNXRUNTIME = {

@@ -90,7 +90,7 @@ def test_an_initializer_that_is_an_input_can_be_replaced() -> None:
 def test_a_run_can_be_terminated_from_another_thread() -> None:
     session = InferenceSession(convert(ENDLESS))
     options = RunOptions()
-    feeds = {"m": np.int64(2**62), "c": np.array(True), "x": np.ones(2, np.float32)}
+    feeds: dict[str, Any] = {"m": np.int64(2**62), "c": np.array(True), "x": np.ones(2, np.float32)}
     threading.Timer(0.2, lambda: setattr(options, "terminate", True)).start()
     start = time.monotonic()
     with pytest.raises(errors.Cancelled):
@@ -105,7 +105,7 @@ def test_a_loop_has_a_limit_that_the_caller_sets() -> None:
     options = SessionOptions()
     options.add_session_config_entry("ortolan.max_iterations", "10")
     session = InferenceSession(convert(ENDLESS), options)
-    feeds = {"m": np.int64(11), "c": np.array(True), "x": np.ones(2, np.float32)}
+    feeds: dict[str, Any] = {"m": np.int64(11), "c": np.array(True), "x": np.ones(2, np.float32)}
     with pytest.raises(errors.LimitExceeded, match="Loop"):
         session.run(None, feeds)
 

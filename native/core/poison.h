@@ -1,6 +1,6 @@
-// In builds with AddressSanitizer, marks memory inside the runtime's own pools that nobody may touch
-// at the moment; otherwise nothing. It finds what a sanitizer cannot see by itself: a kernel that
-// reads or writes beyond its tensors in the arena.
+// In builds with AddressSanitizer, marks memory inside the runtime's own pools that nobody may
+// touch at the moment; otherwise nothing. It finds what a sanitizer cannot see by itself: a kernel
+// that reads or writes beyond its tensors in the arena.
 #pragma once
 
 #include "core/base.h"

@@ -48,9 +48,7 @@ def library_path() -> Path:
     named = os.environ.get("ORTOLAN_LIBRARY")
     if named:
         return Path(named)
-    name = {"darwin": "libortolan.dylib", "win32": "ortolan.dll"}.get(
-        sys.platform, "libortolan.so"
-    )
+    name = {"darwin": "libortolan.dylib", "win32": "ortolan.dll"}.get(sys.platform, "libortolan.so")
     return Path(__file__).parent / "lib" / name
 
 

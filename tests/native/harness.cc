@@ -1,6 +1,7 @@
 // Loads model files through the C interface as an attacker would: exact-size copies at odd offsets,
 // truncated, with little memory, from many threads. Built with sanitizers by sanitize.py; prints a
-// line per attempt: "case <tab> stage <tab> code <tab> text". A sanitizer's report ends the process.
+// line per attempt: "case <tab> stage <tab> code <tab> text". A sanitizer's report ends the
+// process.
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,13 +36,13 @@ struct Settings {
   std::string threads = "1";
   std::string mode = "run";
   uint64_t seed = 1;
-  size_t step = 997;        // between truncations in the middle
-  size_t skip = 0;          // cases of a pack that were done before
-  size_t repeat = 1000;     // runs per thread
-  size_t rounds = 3;        // sets of feeds per model
+  size_t step = 997;            // between truncations in the middle
+  size_t skip = 0;              // cases of a pack that were done before
+  size_t repeat = 1000;         // runs per thread
+  size_t rounds = 3;            // sets of feeds per model
   int64_t integer = INT64_MIN;  // what integers are fed; this: at random
-  std::vector<size_t> dims;  // of dimensions without a size, in turn; else 1 to 3 at random
-  double soft = 3, hard = 20;  // seconds until a run is cancelled, until the process gives up
+  std::vector<size_t> dims;     // of dimensions without a size, in turn; else 1 to 3 at random
+  double soft = 3, hard = 20;   // seconds until a run is cancelled, until the process gives up
 };
 
 // xorshift64*
@@ -145,14 +146,22 @@ size_t element_bytes(int32_t type) {
 // Small numbers, and one in 16 that code gets wrong.
 int64_t draw_integer(Random& random) {
   static const int64_t kHostile[] = {INT64_MIN, INT64_MAX, INT32_MIN, INT32_MAX, 1ll << 32,
-                                     1ll << 40, 1ll << 62, -1000, 1000, 255};
+                                     1ll << 40, 1ll << 62, -1000,     1000,      255};
   if (random.below(16) == 0) return kHostile[random.below(10)];
   return static_cast<int64_t>(random.below(7)) - 2;
 }
 
 double draw_number(Random& random) {
-  static const double kHostile[] = {__builtin_nan(""), __builtin_inf(), -__builtin_inf(), 1e30,
-                                    -3e38, 1e-40, -0.0, 2147483648.0, 9.3e18, 1e5};
+  static const double kHostile[] = {__builtin_nan(""),
+                                    __builtin_inf(),
+                                    -__builtin_inf(),
+                                    1e30,
+                                    -3e38,
+                                    1e-40,
+                                    -0.0,
+                                    2147483648.0,
+                                    9.3e18,
+                                    1e5};
   if (random.below(16) == 0) return kHostile[random.below(10)];
   return static_cast<double>(random.below(2001)) / 1000 - 1;
 }
@@ -267,7 +276,8 @@ void describe(const OrtolanModel* model) {
     look(ortolan_model_metadata(model, key));
   }
   int64_t number = 0;
-  for (const char* key : {"nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"})
+  for (const char* key :
+       {"nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"})
     if (!ortolan_model_number(model, key, &number)) give_up("a number is missing", key);
   if (sum == SIZE_MAX) puts("");  // the reads above are not to be removed
 }
@@ -343,8 +353,7 @@ OrtolanStatus run_twice(OrtolanRun* run, const OrtolanModel* model, std::vector<
   guard.set(run);
   if (OrtolanStatus status = feed(run, feeds)) return status;
   for (size_t i = 0; i < second.buffers.size(); ++i)
-    if (OrtolanStatus status = ortolan_run_output(run, i, &second.buffers[i].tensor))
-      return status;
+    if (OrtolanStatus status = ortolan_run_output(run, i, &second.buffers[i].tensor)) return status;
   if (OrtolanStatus status = ortolan_run_execute(run)) return status;
   if (!(first == second)) give_up("the second run gives other bytes", name);
   return ORTOLAN_OK;

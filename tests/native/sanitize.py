@@ -48,7 +48,7 @@ _ENVIRONMENT = {
 }
 
 
-class NoSanitizer(RuntimeError):
+class NoSanitizerError(RuntimeError):
     """This machine has no clang with sanitizer runtimes; the text says what is missing."""
 
 
@@ -60,7 +60,7 @@ def find_clang(kind: str) -> str:
         kind: "address" or "thread".
 
     Raises:
-        NoSanitizer: there is none.
+        NoSanitizerError: there is none.
     """
     reasons = []
     for name in CLANGS:
@@ -80,7 +80,7 @@ def find_clang(kind: str) -> str:
                 reasons.append(f"a program of {name} with -fsanitize={kind} does not run here")
             else:
                 reasons.append(f"{name} lacks the runtime of -fsanitize={kind}")
-    raise NoSanitizer("; ".join(reasons))
+    raise NoSanitizerError("; ".join(reasons))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
         The path of the program.
 
     Raises:
-        NoSanitizer: there is no clang for it.
+        NoSanitizerError: there is no clang for it.
         subprocess.CalledProcessError: a source does not compile.
     """
     clang = find_clang(kind)
@@ -171,7 +171,7 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
         namespace = isa if family.simd else PORTABLE
         if (generated / namespace / f"{family.name}.inc").is_file():
             units.append(unit(native / "kernels" / f"{family.name}.cc", namespace))
-    hosted = ("-std=c++20", "-O1", "-g1", "-Wall", "-Wextra", *_KINDS[kind])
+    hosted: tuple[str, ...] = ("-std=c++20", "-O1", "-g1", "-Wall", "-Wextra", *_KINDS[kind])
     hosted += ("-fno-sanitize-recover=all", f"-I{native / 'include'}")
     units.append(_Unit(HARNESS, folder / "harness.o", hosted))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -193,7 +193,9 @@ def run(
         subprocess.TimeoutExpired: it did not end in `timeout` seconds.
     """
     environment = dict(os.environ, **_ENVIRONMENT)
-    symbolizer = next(filter(None, map(shutil.which, ("llvm-symbolizer-19", "llvm-symbolizer"))), None)
+    symbolizer = next(
+        filter(None, map(shutil.which, ("llvm-symbolizer-19", "llvm-symbolizer"))), None
+    )
     if symbolizer:
         for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
             environment[variable] += f":external_symbolizer_path={symbolizer}"

@@ -6,9 +6,7 @@ from ortolan.catalog.operator import Family, op
 from ortolan.catalog.types import FLOAT, INT64
 
 _F = {"T": FLOAT}
-_CONV = (
-    "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
-)
+_CONV = "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
 
 FAMILY = Family(
     "convolution",
@@ -90,4 +88,3 @@ FAMILY = Family(
         ),
     ),
 )  # fmt: skip
-

@@ -46,9 +46,11 @@ def _features(
     name: str, inputs: str, outputs: str, attributes: str, types: TypeSet = _NUMBERS,
     infer: str = "own",
 ) -> Operator:  # fmt: skip
+    allowed = {"T": types}
+    if ":F" in inputs + outputs:
+        allowed["F"] = FLOAT
     return op(
-        name, "1-", inputs, outputs, attributes, domain="ai.onnx.ml",
-        types={"T": types, "F": FLOAT}, infer=infer,
+        name, "1-", inputs, outputs, attributes, domain="ai.onnx.ml", types=allowed, infer=infer
     )  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""The core and kernels under the sanitizers of Debian's clang, on damaged files and many threads.
+
+``ORTOLAN_MUTANTS`` sets how many mutants of each of two files are tried (default 1,000).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+import hostile_models
+import mutate
+
+sys.path.insert(0, str(Path(__file__).with_name("native")))
+import sanitize
+
+SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261123"))
+MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
+MODELS = ("convnet", "control")
+
+
+def harness(kind: str) -> Path:
+    """The harness under a sanitizer, or a skip where there is no clang for it."""
+    try:
+        return sanitize.build(kind)
+    except sanitize.NoSanitizerError as error:
+        pytest.skip(f"no sanitizer: {error}")
+
+
+def check(kind: str, *arguments: str) -> str:
+    """Runs the harness; anything that a sanitizer reports, a crash or a hang fails."""
+    print(f"seed {SEED}")
+    done = sanitize.run(harness(kind), ["--seed", str(SEED), *arguments], timeout=500)
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def written(name: str, folder: Path) -> Path:
+    """One of the two hostile models as a file."""
+    path = folder / f"{name}.ort"
+    path.write_bytes(hostile_models.converted(name))
+    return path
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mutants_are_refused_or_run(name: str, tmp_path: Path) -> None:
+    path = written(name, tmp_path)
+    pack = tmp_path / "pack"
+    with pack.open("wb") as file:
+        for mutant in mutate.mutants(path.read_bytes(), SEED, MUTANTS):
+            file.write(struct.pack("<I", len(mutant)) + mutant)
+    found = check("address", "--mode", "pack", "--offsets", "0,4,1", str(pack))
+    assert found.count("\tbegin\t") == MUTANTS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_truncated_files_are_refused(name: str, tmp_path: Path) -> None:
+    check("address", "--mode", "truncate", "--step", "97", str(written(name, tmp_path)))
+
+
+def test_whole_files_run_at_any_offset(tmp_path: Path) -> None:
+    paths = [str(written(name, tmp_path)) for name in MODELS]
+    check("address", "--mode", "run", "--offsets", "0,4,1", *paths)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_many_threads_share_a_model(threads: str, tmp_path: Path) -> None:
+    """Eight threads, runs that are cancelled, and models loaded and released beside them."""
+    paths = [str(written(name, tmp_path)) for name in MODELS]
+    check("thread", "--mode", "stress", "--repeat", "100", "--threads", threads, *paths)
