@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,18 @@ def test_library_exports_the_c_interface_only_and_needs_nothing(
         "getauxval",
     }  # fmt: skip
     assert set(needed) <= allowed, needed
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(LINUX_X64, "linux-x64 sse2+avx2+avx512"), (LINUX_ARM64, "linux-arm64")],
+    ids=lambda x: getattr(x, "name", ""),
+)
+def test_libraries_are_within_their_budgets(target: Target, name: str, tmp_path: Path) -> None:
+    """``benchmarks/size.py --check`` holds all of them; these are built here anyway."""
+    budgets = json.loads((Path(__file__).resolve().parents[1] / "budgets.json").read_text())
+    size = build(target, tmp_path, cache_folder()).stat().st_size
+    assert size <= budgets["bytes"][name]
 
 
 def test_arm64_library_has_few_relocations(tmp_path: Path) -> None:
