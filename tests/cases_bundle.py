@@ -1,8 +1,8 @@
 """Writes the operator cases for runners without Python: ORT files and one index of tensors.
 
-`python tests/cases_bundle.py FOLDER` writes FOLDER/cases.json and an .ort file for each case,
-unless they are there already and nothing changed that they are made of. The index is
-`{"stamp": ..., "cases": [...]}`; a case has
+`python tests/cases_bundle.py FOLDER` makes a folder below FOLDER, unless one is there that was made
+of the same files, and prints its path. It holds an .ort file for each case, and cases.json: a list
+of cases, of which each has
 
 * `id`, and `model`: its file, relative to the index;
 * `inputs` and `outputs`: name, type (ONNX's lower case name), shape, and the bytes in base64;
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -23,7 +24,8 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ INDEX = "cases.json"
 # What the files are made of; the runtime is not.
 _SOURCES = ("tests/cases", "src/ortolan", "tests/cases_*.py")
 _CONVERTER = {".py", ".json"}
+_KEEP_SECONDS = 3600
 
 
 def stamp() -> str:
@@ -57,36 +60,33 @@ def stamp() -> str:
     return digest.hexdigest()
 
 
-def ensure(folder: Path = FOLDER) -> dict[str, Any]:
-    """Writes the cases if they are not there or out of date; returns the index."""
-    wanted = stamp()
-    index = folder / INDEX
-    if index.is_file():
-        content: dict[str, Any] = json.loads(index.read_text("utf-8"))
-        if content.get("stamp") == wanted:
-            return content
-    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    content = {"stamp": wanted, "cases": _write_all(fresh)}
-    (fresh / INDEX).write_text(json.dumps(content), "utf-8")
-    replace_folder(fresh, folder)
-    return content
+def ensure(root: Path = FOLDER) -> Path:
+    """The folder with the cases; makes it if it is not there."""
+    return ensure_folder(root, stamp(), _write_all)
 
 
-def replace_folder(fresh: Path, folder: Path) -> None:
-    """Puts a finished folder where another may be; whoever does so last wins."""
-    for _ in range(10):
-        shutil.rmtree(folder, ignore_errors=True)
+def ensure_folder(root: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """The folder of a name, filled by `write` if it is not there; old ones are removed.
+
+    What stands under a name never changes, so that any number of processes may use it.
+    """
+    folder = root / name[:16]
+    if not folder.is_dir():
+        fresh = root / f"{os.getpid()}.new"
+        fresh.mkdir(parents=True)
         try:
-            fresh.rename(folder)
-        except OSError:
-            continue
-        return
-    raise RuntimeError(f"{folder} cannot be replaced")
+            write(fresh)
+            with contextlib.suppress(OSError):  # another process was faster
+                fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    for other in root.iterdir():
+        if other != folder and other.stat().st_mtime < time.time() - _KEEP_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
 
 
-def _write_all(folder: Path) -> list[dict[str, Any]]:
+def _write_all(folder: Path) -> None:
     groups: dict[str, list[str]] = {}
     for case in cases_variants.all_cases().values():
         groups.setdefault(f"{case.family}/{case.operator}", []).append(case.id)
@@ -95,7 +95,8 @@ def _write_all(folder: Path) -> list[dict[str, Any]]:
     workers = min(os.cpu_count() or 1, 8)
     with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
         written = pool.map(_write_group, [folder] * len(groups), groups.values())
-    return [entry for group in written for entry in group]
+    cases = [entry for group in written for entry in group]
+    (folder / INDEX).write_text(json.dumps(cases), "utf-8")
 
 
 def _write_group(folder: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -146,4 +147,4 @@ def arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, lib.Array]:
 
 
 if __name__ == "__main__":
-    ensure(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    print(ensure(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER))

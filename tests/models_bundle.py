@@ -1,19 +1,17 @@
 """Writes the checks of real models for runners without Python: ORT files, one index, the tensors.
 
-`python tests/models_bundle.py FOLDER` writes FOLDER/models.json, unless it is up to date:
-`{"stamp": ..., "missing": why there is nothing, "limit": ..., "checks": [...]}`. A check has
-`name`, `model` (its file), `scales` (by output), `data` (the file of its tensors) and `steps`; a
-step has `inputs` and `outputs` (name, type, shape, and the offset of the bytes in the data file)
-and `carried` (outputs of the step before by the inputs that get them). tests/models_lib.py says
-what they mean.
+`python tests/models_bundle.py FOLDER` makes a folder below FOLDER, unless one is there that was
+made of the same files, and prints its path. In it is models.json:
+`{"missing": why there is nothing, "limit": ..., "checks": [...]}`. A check has `name`, `model` (its
+file), `scales` (by output), `data` (the file of its tensors) and `steps`; a step has `inputs` and
+`outputs` (name, type, shape, and the offset of the bytes in the data file) and `carried` (outputs
+of the step before by the inputs that get them). tests/models_lib.py says what they mean.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,19 +39,15 @@ def stamp() -> str:
     return digest.hexdigest()
 
 
-def ensure(folder: Path = FOLDER) -> None:
-    """Writes the checks if they are not there or out of date."""
-    wanted = stamp()
-    index = folder / INDEX
-    if index.is_file() and json.loads(index.read_text("utf-8")).get("stamp") == wanted:
-        return
-    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    checks = [] if lib.MISSING else [_write(fresh, name) for name in lib.check_names()]
-    content = {"stamp": wanted, "missing": lib.MISSING, "limit": lib.LIMIT, "checks": checks}
-    (fresh / INDEX).write_text(json.dumps(content), "utf-8")
-    cases_bundle.replace_folder(fresh, folder)
+def ensure(root: Path = FOLDER) -> Path:
+    """The folder with the checks; makes it if it is not there."""
+    return cases_bundle.ensure_folder(root, stamp(), _write_all)
+
+
+def _write_all(folder: Path) -> None:
+    checks = [] if lib.MISSING else [_write(folder, name) for name in lib.check_names()]
+    content = {"missing": lib.MISSING, "limit": lib.LIMIT, "checks": checks}
+    (folder / INDEX).write_text(json.dumps(content), "utf-8")
 
 
 def _write(folder: Path, name: str) -> dict[str, Any]:
@@ -94,4 +88,4 @@ def _tensor(file: Any, name: str, array: cases_lib.Array) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    ensure(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    print(ensure(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER))

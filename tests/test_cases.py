@@ -6,6 +6,7 @@ The cases are data that all runtimes share; tests/cases/README.md tells their fo
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -54,12 +55,10 @@ OPERATORS = _by_operator()
 
 @pytest.fixture(scope="session")
 def bundle() -> Mapping[str, Mapping[str, Any]]:
-    """The converted cases by their ids; `content` is the file in `model`."""
-    entries = cases_bundle.ensure()["cases"]
-    for entry in entries:
-        if "model" in entry:  # all at once: another process may make the folder anew
-            entry["content"] = (cases_bundle.FOLDER / entry["model"]).read_bytes()
-    return {entry["id"]: entry for entry in entries}
+    """The converted cases by their ids; `path` is the place of the model."""
+    folder = cases_bundle.ensure()
+    entries = json.loads((folder / cases_bundle.INDEX).read_text("utf-8"))
+    return {entry["id"]: {**entry, "path": folder / entry.get("model", "")} for entry in entries}
 
 
 def run_case(entry: Mapping[str, Any], configuration: Configuration) -> list[str]:
@@ -71,7 +70,7 @@ def run_case(entry: Mapping[str, Any], configuration: Configuration) -> list[str
     options = ortolan.SessionOptions()
     options.intra_op_num_threads = configuration.threads
     options.add_session_config_entry("ortolan.instruction_set", str(configuration.instruction_set))
-    session = ortolan.InferenceSession(entry["content"], options)
+    session = ortolan.InferenceSession(entry["path"], options)
     results = session.run(None, cases_bundle.arrays(entry["inputs"]))
     expected = cases_bundle.arrays(entry["outputs"])
     if entry["error"] is not None:

@@ -457,11 +457,14 @@ bool Loader::is_constant_node(const Node& node, const List<Slot>& slots) const {
 // Results of constants become constants, so that weights which a file reshapes or transposes are
 // packed once, unless they are much larger than their operands, or all of them than the file.
 Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slots) {
-  constexpr size_t kSmall = 64 * 1024, kFolded = 1024 * 1024;
+  constexpr size_t kSmall = 64 * 1024, kFolded = 1024 * 1024, kRead = 16 * kFolded;
   size_t before = 0, after = 0;
   auto bytes_of = [&](const Slot& s) { return s.shape.count() * element_size(s.type); };
   for (uint32_t v : node.inputs)
     if (v != kNoValue) before += bytes_of(slots[v]);
+  const uint64_t file = model_.file_bytes;
+  if (before > kRead + 16 * file - folded_reads_) return Status::kLimitExceeded;
+  folded_reads_ += before;
   context.scratch_shared_ = context.scratch_per_thread_ = 0;
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context));
   for (uint32_t v : node.outputs) {
@@ -470,7 +473,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
     if (slots[v].alias_of == kNoValue) after += bytes_of(slots[v]);
   }
   if (after > max(kSmall, 2 * before)) return Status::kLimitExceeded;
-  if (after > kFolded + 4 * model_.file_bytes - folded_) return Status::kLimitExceeded;
+  if (after > kFolded + 4 * file - folded_) return Status::kLimitExceeded;
   folded_ += after;
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;

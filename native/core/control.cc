@@ -184,16 +184,20 @@ Status Run::start_scan(Frame& caller, Node& node) {
   ORTOLAN_TRY(make_loop_state(body, states, scans, stacks));
   LoopState& loop = body.loop;
   top_ = &body;
+  const Attribute* in_axes = ints_attribute(node, "scan_input_axes");
+  const Attribute* in_directions = ints_attribute(node, "scan_input_directions");
+  const Attribute* out_axes = ints_attribute(node, "scan_output_axes");
+  const Attribute* out_directions = ints_attribute(node, "scan_output_directions");
   for (size_t i = 0; i < states; ++i) carry(caller, node.inputs[i], loop.carried[i]);
   for (size_t i = 0; i < scans; ++i) {
     const Slot& slot = caller.slots[node.inputs[states + i]];
     ScanInput& in = loop.inputs[i];
-    int64_t axis = int_at(ints_attribute(node, "scan_input_axes"), i);
+    int64_t axis = int_at(in_axes, i);
     if (!normalize_axis(&axis, slot.shape.rank))
       return fail_node(node, Status::kInvalidArgument, "scan input % of shape % has no axis %", i,
                        slot.shape.span(), axis);
     in.from = &slot;
-    in.reverse = int_at(ints_attribute(node, "scan_input_directions"), i) != 0;
+    in.reverse = int_at(in_directions, i) != 0;
     uint32_t a = static_cast<uint32_t>(axis);
     in.outer = slot.shape.product(0, a);
     in.inner = slot.shape.product(a + 1, slot.shape.rank) * element_size(slot.type);
@@ -206,8 +210,8 @@ Status Run::start_scan(Frame& caller, Node& node) {
     if (in.outer != 1 && !(in.block = heap_.allocate(in.outer * in.inner))) return out_of_memory();
   }
   for (size_t i = 0; i < stacks; ++i) {
-    loop.stacks[i].axis = int_at(ints_attribute(node, "scan_output_axes"), i);
-    loop.stacks[i].reverse = int_at(ints_attribute(node, "scan_output_directions"), i) != 0;
+    loop.stacks[i].axis = int_at(out_axes, i);
+    loop.stacks[i].reverse = int_at(out_directions, i) != 0;
   }
   return begin_iteration(body);
 }

@@ -10,8 +10,8 @@ using schema::GraphTable;
 using schema::NodeTable;
 using schema::TensorTable;
 
-uint32_t name_hash(String name) {
-  uint32_t hash = 2166136261u;
+uint32_t name_hash(String name, uint32_t salt) {
+  uint32_t hash = 2166136261u ^ salt;
   for (size_t i = 0; i < name.size; ++i)
     hash = (hash ^ static_cast<uint8_t>(name.data[i])) * 16777619u;
   return hash ^ hash >> 15;
@@ -40,12 +40,21 @@ bool is_utf8(String text) {
 bool NameTable::reserve(size_t names) {
   size_t capacity = 16;
   while (capacity < names * 2) capacity *= 2;
-  return slots_.resize(capacity, kNoValue);
+  return resize(capacity);
+}
+
+// The address, which is another in every process, keeps files from being made so that all of their
+// names collide.
+bool NameTable::resize(size_t capacity) {
+  slots_.clear();
+  if (!slots_.resize(capacity, kNoValue)) return false;
+  salt_ = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(slots_.begin()) >> 12);
+  return true;
 }
 
 uint32_t NameTable::find(const List<Value>& values, String name) const {
   size_t mask = slots_.size() - 1;
-  for (size_t i = name_hash(name) & mask;; i = (i + 1) & mask) {
+  for (size_t i = name_hash(name, salt_) & mask;; i = (i + 1) & mask) {
     uint32_t value = slots_[i];
     if (value == kNoValue || values[value].name == name) return value;
   }
@@ -53,16 +62,14 @@ uint32_t NameTable::find(const List<Value>& values, String name) const {
 
 void NameTable::place(const List<Value>& values, uint32_t value) {
   size_t mask = slots_.size() - 1;
-  size_t i = name_hash(values[value].name) & mask;
+  size_t i = name_hash(values[value].name, salt_) & mask;
   while (slots_[i] != kNoValue) i = (i + 1) & mask;
   slots_[i] = value;
 }
 
 bool NameTable::insert(const List<Value>& values, uint32_t value) {
   if (++count_ * 2 > slots_.size()) {
-    size_t capacity = slots_.size() * 2;
-    slots_.clear();
-    if (!slots_.resize(capacity, kNoValue)) return false;
+    if (!resize(slots_.size() * 2)) return false;
     for (uint32_t i = 0; i < values.size(); ++i)
       if (i != value) place(values, i);
   }

@@ -17,7 +17,9 @@ class NameTable {
   [[nodiscard]] bool insert(const List<Value>& values, uint32_t value);
 
  private:
+  bool resize(size_t capacity);
   void place(const List<Value>& values, uint32_t value);
+  uint32_t salt_ = 0;
   List<uint32_t> slots_;
   size_t count_ = 0;
 };
@@ -103,7 +105,7 @@ class Loader {
   const Node* unknown_[64] = {};
   size_t unknown_count_ = 0;
   uint64_t node_count_ = 0;
-  size_t folded_ = 0;                       // bytes of constants that were computed
+  uint64_t folded_ = 0, folded_reads_ = 0;  // bytes of constants that were computed; read for it
   bool initializers_are_constant_ = false;  // IR version < 4: even those listed as inputs
 };
 

@@ -1,14 +1,14 @@
 // Runs the operator cases, YuNet and Silero in WebAssembly in headless Chromium: simd128 and
-// relaxed SIMD. ORTOLAN_CHROMIUM is the browser, ORTOLAN_NODE_MODULES the folder of playwright-core.
+// relaxed SIMD. ORTOLAN_CHROMIUM is the browser, ORTOLAN_NODE_MODULES has playwright-core in it.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { extname, join, normalize } from "node:path";
+import { extname, join, normalize, relative } from "node:path";
 
 import { Report } from "./report.mjs";
-import { buildVariant, CASES, MODELS, python, ROOT, VARIANTS } from "./setup.mjs";
+import { buildVariant, makeCases, makeModels, ROOT, VARIANTS } from "./setup.mjs";
 
 const KINDS = { ".html": "text/html", ".mjs": "text/javascript", ".json": "application/json" };
 const SERVED = ["/tests/web/", "/build/web/", "/build/cases/", "/build/models/"];
@@ -43,14 +43,14 @@ async function openPage(browser, address) {
   return page;
 }
 
-async function runVariants(report, browser, address) {
+async function runVariants(report, browser, address, folders) {
   for (const [name, { file, isRelaxed }] of Object.entries(VARIANTS)) {
     const page = await openPage(browser, address);
     if (isRelaxed && !(await page.evaluate("hasRelaxedSimd()"))) {
       report.skip(name, "this Chromium has no relaxed SIMD");
       continue;
     }
-    const work = [name, file, MODELS_TO_RUN];
+    const work = [name, file, MODELS_TO_RUN, ...folders];
     const result = await page.evaluate(([...given]) => window.run(...given), work);
     result.lines.forEach((line) => console.log(line));
     report.add(result);
@@ -65,8 +65,7 @@ async function main(report) {
     return;
   }
   const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
-  python(join("tests", "cases_bundle.py"), CASES);
-  python(join("tests", "models_bundle.py"), MODELS);
+  const folders = [makeCases(), makeModels()].map(({ folder }) => `/${relative(ROOT, folder)}`);
   Object.values(VARIANTS).forEach(buildVariant);
   const server = await serve();
   const profile = mkdtempSync(join(tmpdir(), "ortolan-chromium-"));
@@ -74,7 +73,7 @@ async function main(report) {
   const options = { executablePath, headless: true, args: FLAGS };
   const browser = await chromium.launchPersistentContext(profile, options);
   try {
-    await runVariants(report, browser, `http://127.0.0.1:${server.address().port}`);
+    await runVariants(report, browser, `http://127.0.0.1:${server.address().port}`, folders);
   } finally {
     await browser.close();
     server.close();

@@ -7,14 +7,13 @@ import { testApi } from "./api.mjs";
 import { runCases, testComparison } from "./cases.mjs";
 import { hasRelaxedSimd } from "./ortolan.mjs";
 import { Report } from "./report.mjs";
-import { buildVariant, CASES, python, VARIANTS } from "./setup.mjs";
+import { buildVariant, makeCases, VARIANTS } from "./setup.mjs";
 
 const SIMPLE_CASE = "convolution/Conv/padded";
 
 const report = new Report();
 testComparison(report);
-python(join("tests", "cases_bundle.py"), CASES);
-const { cases } = JSON.parse(readFileSync(join(CASES, "cases.json"), "utf8"));
+const { folder, cases } = makeCases();
 for (const [name, variant] of Object.entries(VARIANTS)) {
   if (variant.isRelaxed && !hasRelaxedSimd()) {
     report.skip(name, `Node ${process.version} has no relaxed SIMD, Node 24 has`);
@@ -22,7 +21,7 @@ for (const [name, variant] of Object.entries(VARIANTS)) {
   }
   const own = new Report(`${name} `);
   const module = await WebAssembly.compile(buildVariant(variant));
-  const read = (file) => readFileSync(join(CASES, file));
+  const read = (file) => readFileSync(join(folder, file));
   const entry = cases.find(({ id }) => id === SIMPLE_CASE);
   await testApi(module, entry, read(entry.model), own);
   console.log(`${name}: ${await runCases(module, cases, read, own)}`);

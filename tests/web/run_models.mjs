@@ -6,11 +6,10 @@ import { join } from "node:path";
 import { runModels } from "./models.mjs";
 import { hasRelaxedSimd } from "./ortolan.mjs";
 import { Report } from "./report.mjs";
-import { buildVariant, MODELS, python, VARIANTS } from "./setup.mjs";
+import { buildVariant, makeModels, VARIANTS } from "./setup.mjs";
 
 const report = new Report();
-python(join("tests", "models_bundle.py"), MODELS);
-const index = JSON.parse(readFileSync(join(MODELS, "models.json"), "utf8"));
+const { folder, index } = makeModels();
 for (const [name, variant] of Object.entries(VARIANTS)) {
   if (index.missing) report.skip(name, index.missing);
   else if (variant.isRelaxed && !hasRelaxedSimd())
@@ -18,7 +17,7 @@ for (const [name, variant] of Object.entries(VARIANTS)) {
   else {
     const own = new Report(`${name} `);
     const module = await WebAssembly.compile(buildVariant(variant));
-    await runModels(module, index, (file) => readFileSync(join(MODELS, file)), own);
+    await runModels(module, index, (file) => readFileSync(join(folder, file)), own);
     report.add(own);
   }
 }

@@ -6,8 +6,6 @@ import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-export const CASES = join(ROOT, "build", "cases");
-export const MODELS = join(ROOT, "build", "models");
 export const WASM = join(ROOT, "build", "web");
 
 /** The modules by the name of their instruction set. */
@@ -16,18 +14,31 @@ export const VARIANTS = {
   relaxed: { target: "web-relaxed", file: "ortolan.relaxed.wasm", isRelaxed: true },
 };
 
-/** Runs Python (ORTOLAN_PYTHON) in the repository and shows what it prints. */
-export function python(...args) {
+/** Runs Python (ORTOLAN_PYTHON) in the repository; returns the last line that it prints. */
+function python(...args) {
   const paths = [join(ROOT, "src"), join(ROOT, "tests"), process.env.PYTHONPATH].filter(Boolean);
-  execFileSync(process.env.ORTOLAN_PYTHON || "python3", args, {
+  const output = execFileSync(process.env.ORTOLAN_PYTHON || "python3", args, {
     cwd: ROOT,
     env: { ...process.env, PYTHONPATH: paths.join(delimiter) },
-    stdio: ["ignore", "inherit", "inherit"],
+    stdio: ["ignore", "pipe", "inherit"],
+    encoding: "utf8",
   });
+  return output.trim().split("\n").at(-1);
 }
 
 /** Builds a variant, if a source changed, and returns the bytes of the module. */
-export function buildVariant({ target, file }) {
-  python("-m", "ortolan.build.host", "--target", target, "-o", WASM);
-  return readFileSync(join(WASM, file));
+export function buildVariant({ target }) {
+  return readFileSync(python("-m", "ortolan.build.host", "--target", target, "-o", WASM));
+}
+
+/** The folder of the operator cases and their index, as tests/cases_bundle.py says. */
+export function makeCases() {
+  const folder = python(join("tests", "cases_bundle.py"), join(ROOT, "build", "cases"));
+  return { folder, cases: JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) };
+}
+
+/** The folder of the models' checks and their index, as tests/models_bundle.py says. */
+export function makeModels() {
+  const folder = python(join("tests", "models_bundle.py"), join(ROOT, "build", "models"));
+  return { folder, index: JSON.parse(readFileSync(join(folder, "models.json"), "utf8")) };
 }
