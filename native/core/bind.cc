@@ -1,41 +1,10 @@
 // Phases 2 and 4: execution order, element types, the kernel of each node, and its preparation.
 #include "core/loader.h"
+#include "core/signature.h"
 
 namespace ortolan {
 
 namespace {
-
-// A signature of the registry, read in place (core/registry.h has its form).
-struct SignatureView {
-  explicit SignatureView(const uint8_t* bytes) : bytes(bytes) {
-    copy(&header, bytes, sizeof(header));
-  }
-  uint32_t mask(uint8_t variable) const {
-    return read<uint32_t>(bytes + sizeof(header) + 4 * static_cast<size_t>(variable));
-  }
-  const uint8_t* parameters() const {
-    return bytes + sizeof(header) + 4 * static_cast<size_t>(header.variables);
-  }
-  uint8_t parameter(size_t i) const {
-    return parameters()[min<size_t>(i, header.declared_inputs - 1)];
-  }
-  uint8_t input(size_t i) const { return parameter(i) & ~kOptional; }
-  // Some operators of other domains have optional inputs before required ones.
-  bool needs_input(size_t i) const { return i < header.min_inputs && !(parameter(i) & kOptional); }
-  uint8_t output(size_t i) const {
-    return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
-  }
-  bool takes_inputs(size_t n) const { return n <= header.declared_inputs || (header.variadic & 1); }
-  size_t required_outputs() const { return header.variadic >> 2; }
-  bool takes_outputs(size_t n) const {
-    return n <= header.declared_outputs || (header.variadic & 2);
-  }
-
-  Signature header;
-  const uint8_t* bytes;
-};
-
-constexpr uint8_t kMaxVariables = 16;
 
 bool covers(const Row& row, int32_t version) {
   return version >= row.min_version && (version <= row.max_version || row.max_version == 255);
@@ -144,7 +113,13 @@ Status Loader::bind_graph(GraphBuilder& b) {
     if (b.values[value].kind != ValueKind::kTensor || !element_size(b.values[value].type))
       return fail(error_, Status::kNotImplemented,
                   "input \"%\" has no tensor type that is supported", b.values[value].name);
-  for (Node& node : b.nodes) ORTOLAN_TRY(bind_node(b, node));
+  if (!b.bound.reserve(b.nodes.size())) return out_of_memory();
+  for (Node& node : b.nodes) {
+    ORTOLAN_TRY(bind_node(b, node));
+    if (!b.bound.push(node)) return out_of_memory();
+  }
+  for (uint32_t value : b.graph->outputs) ORTOLAN_TRY(narrow(b, value));
+  b.nodes.take_from(b.bound);
   for (uint32_t value : b.graph->outputs)
     if (!element_size(b.values[value].type))
       return fail(error_, Status::kNotImplemented,
@@ -183,6 +158,7 @@ Status Loader::bind_node(GraphBuilder& b, Node& node) {
   const Row& any = kRows[op->first_row];
   if (kKernels[any.kernel].control != Control::kNone) {
     node.kernel = &kKernels[any.kernel];
+    ORTOLAN_TRY(narrow_operands(b, node));
     return bind_control(b, node);
   }
   if (node.bodies[0] || node.bodies[1])
@@ -223,6 +199,8 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
   for (size_t i = 0; i < signature.header.min_inputs; ++i)
     if (signature.needs_input(i) && (i >= given || node.inputs[i] == kNoValue))
       return node_error(node, Status::kInvalidGraph, "input % is missing", i);
+  DataType halves[kMaxVariables] = {};
+  ORTOLAN_TRY(promote_inputs(b, node, bytes, halves));
   for (size_t i = 0; i < given; ++i) {
     if (node.inputs[i] == kNoValue) continue;
     const Value& v = b.values[node.inputs[i]];
@@ -248,6 +226,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     auto source = static_cast<TypeAttribute>(signature.header.type_attribute);
     if (type == DataType::kUndefined && source != TypeAttribute::kNone)
       type = type_from_attribute(node, source);
+    if (must_promote(type, mask)) halves[variable] = type, type = DataType::kFloat;
     if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
       type = static_cast<DataType>(__builtin_ctz(mask));
     if (type == DataType::kUndefined || !(mask & type_bit(type)))
@@ -255,6 +234,8 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
                         "output % would be %, for which this build has no kernel", i,
                         text_of(type));
     if (node.outputs[i] == kNoValue) continue;
+    if (halves[variable] != DataType::kUndefined)
+      ORTOLAN_TRY(promote_output(b, node, i, halves[variable]));
     Value& v = b.values[node.outputs[i]];
     v.kind = ValueKind::kTensor;
     v.type = type;

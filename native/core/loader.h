@@ -24,6 +24,12 @@ class NameTable {
   size_t count_ = 0;
 };
 
+// The float32 form of a half value. While it is pending, the half value itself is not computed.
+struct Wide {
+  uint32_t value = kNoValue;
+  bool is_pending = false;
+};
+
 // A graph while it is being loaded.
 struct GraphBuilder {
   GraphBuilder(const Allocator& allocator, Graph* graph, GraphBuilder* parent)
@@ -32,15 +38,22 @@ struct GraphBuilder {
         names(allocator),
         values(allocator),
         nodes(allocator),
-        captures(allocator) {}
+        bound(allocator),
+        captures(allocator),
+        wide(allocator) {}
 
   Graph* graph;
   GraphBuilder* parent;
   NameTable names;
   List<Value> values;
   List<Node> nodes;
+  List<Node> bound;  // what `nodes` becomes while kernels are bound
   List<uint32_t> captures;
+  List<Wide> wide;  // by value; may be shorter
 };
+
+// Whether a half type runs as float32 where only the types of `mask` have kernels.
+bool must_promote(DataType type, uint32_t mask);
 
 class Loader {
  public:
@@ -93,6 +106,15 @@ class Loader {
     const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
     return fail_node_parts(error_, node, code, format, list, sizeof...(parts));
   }
+
+  // promote.cc
+  Status make_wide(GraphBuilder& b, uint32_t value, bool is_pending, uint32_t* wide);
+  Status add_cast(GraphBuilder& b, uint32_t from, uint32_t to);
+  Status widen(GraphBuilder& b, uint32_t value, uint32_t* wide);
+  Status narrow(GraphBuilder& b, uint32_t value);
+  Status narrow_operands(GraphBuilder& b, const Node& node);
+  Status promote_inputs(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* halves);
+  Status promote_output(GraphBuilder& b, Node& node, size_t i, DataType half);
 
   // layout.cc
   Status choose_layouts(GraphBuilder& b);
