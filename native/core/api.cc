@@ -10,7 +10,7 @@ namespace {
 Model* unwrap(OrtolanModel* model) { return reinterpret_cast<Model*>(model); }
 const Model* unwrap(const OrtolanModel* model) { return reinterpret_cast<const Model*>(model); }
 Run* unwrap(OrtolanRun* run) { return reinterpret_cast<Run*>(run); }
-OutputTensor* unwrap(OrtolanValue* value) { return reinterpret_cast<OutputTensor*>(value); }
+OutputValue* unwrap(OrtolanValue* value) { return reinterpret_cast<OutputValue*>(value); }
 OrtolanStatus answer(Status status) { return static_cast<OrtolanStatus>(status); }
 
 bool parse(String text, uint64_t* number) {
@@ -125,6 +125,14 @@ size_t ortolan_model_count(const OrtolanModel* handle, OrtolanSide side) {
 const char* ortolan_model_name(const OrtolanModel* model, OrtolanSide side, size_t index) {
   const Value* v = value_at(model, side, index);
   return v ? v->name.data : nullptr;
+}
+
+const char* ortolan_model_type(const OrtolanModel* handle, OrtolanSide side, size_t index) {
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded) return nullptr;
+  const Graph& graph = model->main();
+  Span<const char*> types = side == ORTOLAN_INPUT ? graph.input_types : graph.output_types;
+  return index < types.size ? types[index] : nullptr;
 }
 
 OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side, size_t index,
@@ -292,14 +300,106 @@ int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* n
   return 1;
 }
 
+OrtolanStatus ortolan_run_input_value(OrtolanRun* handle, size_t index,
+                                      const OrtolanValue* value) {
+  Run* run = unwrap(handle);
+  if (!run || !value) return ORTOLAN_INVALID_ARGUMENT;
+  const OutputValue* given = unwrap(const_cast<OrtolanValue*>(value));
+  TensorArgument argument;
+  argument.value = given;
+  argument.data = const_cast<void*>(given->data());
+  argument.bytes = given->bytes;
+  argument.shape = given->shape;
+  argument.type = given->type.layers ? DataType::kUndefined : given->type.element;
+  return answer(run->set_input(index, argument));
+}
+
+OrtolanKind ortolan_value_kind(const OrtolanValue* handle) {
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  return value ? static_cast<OrtolanKind>(value->type.kind()) : ORTOLAN_TENSOR;
+}
+
+size_t ortolan_value_count(const OrtolanValue* handle) {
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  return value ? value->item_count() : 0;
+}
+
+OrtolanValue* ortolan_value_item(const OrtolanValue* handle, size_t index) {
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  if (!value || index >= value->item_count()) return nullptr;
+  auto* item = reinterpret_cast<OrtolanValue*>(value->items()[index]);
+  ortolan_value_retain(item);
+  return item;
+}
+
 OrtolanStatus ortolan_value_tensor(const OrtolanValue* handle, OrtolanTensor* tensor) {
-  OutputTensor* value = unwrap(const_cast<OrtolanValue*>(handle));
-  if (!value || !tensor || tensor->size < sizeof(OrtolanTensor)) return ORTOLAN_INVALID_ARGUMENT;
-  tensor->type = static_cast<int32_t>(value->type);
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  if (!value || !tensor || tensor->size < sizeof(OrtolanTensor) || value->type.layers)
+    return ORTOLAN_INVALID_ARGUMENT;
+  tensor->type = static_cast<int32_t>(value->type.element);
   tensor->rank = value->shape.rank;
   tensor->data = value->data();
-  tensor->bytes = value->shape.count() * element_size(value->type);
+  tensor->bytes = value->bytes;
   for (uint32_t d = 0; d < value->shape.rank; ++d) tensor->dims[d] = value->shape[d];
+  return ORTOLAN_OK;
+}
+
+OrtolanStatus ortolan_value_make_tensor(const OrtolanTensor* tensor, OrtolanValue** result) {
+  if (!result) return ORTOLAN_INVALID_ARGUMENT;
+  *result = nullptr;
+  size_t bytes;
+  bool is_known = tensor && tensor->size >= sizeof(OrtolanTensor) && tensor->rank <= kMaxRank &&
+                  tensor->type > 0 && tensor->type < kDataTypes;
+  if (!is_known) return ORTOLAN_INVALID_ARGUMENT;
+  ValueType type{static_cast<DataType>(tensor->type), DataType::kUndefined, 0};
+  Shape shape = Shape::of({tensor->dims, tensor->rank});
+  if (!checked_bytes(shape, element_size(type.element), &bytes)) return ORTOLAN_INVALID_ARGUMENT;
+  if (type.element == DataType::kString) bytes = tensor->bytes;
+  if (bytes > tensor->bytes || (bytes && !tensor->data)) return ORTOLAN_INVALID_ARGUMENT;
+  OutputValue* value = OutputValue::make(platform::default_allocator(), type, shape, bytes);
+  if (!value) return ORTOLAN_OUT_OF_MEMORY;
+  if (bytes) copy(value->data(), tensor->data, bytes);
+  *result = reinterpret_cast<OrtolanValue*>(value);
+  return ORTOLAN_OK;
+}
+
+OrtolanStatus ortolan_value_make(OrtolanKind kind, const OrtolanTensor* type,
+                                 OrtolanValue* const* items, size_t count, OrtolanValue** result) {
+  if (!result) return ORTOLAN_INVALID_ARGUMENT;
+  *result = nullptr;
+  bool is_container = kind == ORTOLAN_SEQUENCE || kind == ORTOLAN_MAP || kind == ORTOLAN_OPTIONAL;
+  bool has_count = kind == ORTOLAN_MAP ? count == 2 : kind == ORTOLAN_SEQUENCE || count <= 1;
+  if (!is_container || !has_count || (count && !items) || (!count && !type) ||
+      count > SIZE_MAX / sizeof(OutputValue*) / 2)
+    return ORTOLAN_INVALID_ARGUMENT;
+  ValueType inner;
+  if (count == 0) {
+    if (type->type <= 0 || type->type >= kDataTypes) return ORTOLAN_INVALID_ARGUMENT;
+    inner.element = static_cast<DataType>(type->type);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (!items[i]) return ORTOLAN_INVALID_ARGUMENT;
+    ValueType of = unwrap(items[i])->type;
+    if (kind == ORTOLAN_MAP && of.layers) return ORTOLAN_INVALID_ARGUMENT;
+    if (kind == ORTOLAN_MAP && i == 0) {
+      inner.key = of.element;
+    } else if (kind == ORTOLAN_MAP || i == 0) {
+      DataType key = kind == ORTOLAN_MAP ? inner.key : of.key;
+      inner = {of.element, key, of.layers};
+    } else if (!(of == inner)) {
+      return ORTOLAN_INVALID_ARGUMENT;
+    }
+  }
+  if (inner.layers >> 2 * (kMaxLayers - 1)) return ORTOLAN_INVALID_ARGUMENT;
+  OutputValue* value =
+      OutputValue::make(platform::default_allocator(), inner.within(static_cast<ValueKind>(kind)),
+                        Shape(), count * sizeof(OutputValue*));
+  if (!value) return ORTOLAN_OUT_OF_MEMORY;
+  for (size_t i = 0; i < count; ++i) {
+    value->items()[i] = unwrap(items[i]);
+    ortolan_value_retain(items[i]);
+  }
+  *result = reinterpret_cast<OrtolanValue*>(value);
   return ORTOLAN_OK;
 }
 
@@ -307,12 +407,7 @@ void ortolan_value_retain(OrtolanValue* value) {
   if (value) __atomic_fetch_add(&unwrap(value)->references, 1, __ATOMIC_RELAXED);
 }
 
-void ortolan_value_release(OrtolanValue* handle) {
-  OutputTensor* value = unwrap(handle);
-  if (!value || __atomic_sub_fetch(&value->references, 1, __ATOMIC_ACQ_REL)) return;
-  Allocator allocator = value->allocator;
-  allocator.put(value, value->bytes);
-}
+void ortolan_value_release(OrtolanValue* value) { OutputValue::release(unwrap(value)); }
 
 void* ortolan_allocate(size_t bytes) {
   Allocator allocator = platform::default_allocator();

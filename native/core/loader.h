@@ -80,6 +80,9 @@ class Loader {
   Status read_attribute(GraphBuilder& b, FbTable table, Node& node, Attribute& attribute);
   Status read_tensor(FbTable table, String what, TensorView* tensor);
   Status read_shape(FbTable shape, Value& value);
+  Status read_type(FbTable type, Value& value);
+  Status read_texts(FbTable table, String what, TensorView* tensor);
+  Status describe_types(GraphBuilder& b);
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
   template <class T>
   Status copy_vector(FbTable table, uint16_t slot, Span<const T>* result);
@@ -92,6 +95,7 @@ class Loader {
   Status bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_inputs);
   Status choose_row(GraphBuilder& b, Node& node, const Operator& op);
   Status complete_outputs(GraphBuilder& b, Node& node, const uint8_t* signature);
+  Status set_special(GraphBuilder& b, Node& node, size_t i, TypeAttribute rule);
   Status derive_types(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* variables);
   Status unknown_operators();
   void note_unknown(const Node& node);

@@ -60,6 +60,8 @@ void Planner::reset_slots() {
       f_.slots[v] = Slot();
     }
     f_.slots[v].type = value.type;
+    f_.slots[v].key = value.key;
+    f_.slots[v].layers = value.layers;
     f_.slots[v].layout = value.layout;
   }
   size_t i = 0;
@@ -148,6 +150,8 @@ bool Planner::can_compute(const Node& node) const {
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
     const Slot& slot = f_.slots[v];
+    // Bytes of strings live as long as a run, not as long as a plan.
+    if (slot.type == DataType::kString) return false;
     if (slot.alias_of == kNoValue && bytes_of(v) > kKnownLimit) return false;
   }
   return true;
@@ -188,7 +192,8 @@ bool Planner::place_outputs(const Node& node) {
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
     Slot& slot = f_.slots[v];
-    bool is_output = f_.graph->values[v].is_output;
+    // The caller gets strings in another form.
+    bool is_output = f_.graph->values[v].is_output && slot.type != DataType::kString;
     f_.sources[v] = is_output ? Source::kOutput : Source::kArena;
     if (slot.alias_of == kNoValue) {
       work = work || bytes_of(v);

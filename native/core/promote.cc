@@ -90,7 +90,7 @@ Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes,
   for (size_t i = 0; i < node.inputs.size; ++i) {
     uint32_t value = node.inputs[i];
     uint8_t variable = signature.input(i);
-    if (value == kNoValue || !is_half(b.values[value].type)) continue;
+    if (value == kNoValue || !is_half(b.values[value].type) || b.values[value].layers) continue;
     any = true;
     if (variable == kFreeVariable) continue;
     uint32_t mask = signature.mask(variable);
@@ -101,7 +101,7 @@ Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes,
   for (size_t i = 0; any && i < node.inputs.size; ++i) {
     uint32_t value = node.inputs[i];
     uint8_t variable = signature.input(i);
-    if (value == kNoValue || !is_half(b.values[value].type)) continue;
+    if (value == kNoValue || !is_half(b.values[value].type) || b.values[value].layers) continue;
     if (variable != kFreeVariable && halves[variable] == b.values[value].type)
       ORTOLAN_TRY(widen(b, value, &node.inputs[i]));
     else
@@ -113,8 +113,7 @@ Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes,
 // The node computes the wide form of output i.
 Status Loader::promote_output(GraphBuilder& b, Node& node, size_t i, DataType half) {
   uint32_t value = node.outputs[i];
-  b.values[value].kind = ValueKind::kTensor;
-  b.values[value].type = half;
+  b.values[value].set_type({half, DataType::kUndefined, 0});
   return make_wide(b, value, true, &node.outputs[i]);
 }
 

@@ -66,9 +66,21 @@ struct Signature {
   uint8_t variables;
 };
 constexpr uint8_t kNoVariable = 255;
-constexpr uint8_t kFreeVariable = 190;  // heterogeneous: no constraint
-constexpr uint8_t kOptional = 64;
-enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3 };
+// A parameter's byte: the number of a variable with flags, or "free": no constraint.
+constexpr uint8_t kVariableBits = 15, kSequenceOf = 16, kOptional = 64, kFreeBit = 128;
+constexpr uint8_t kFreeVariable = kFreeBit;
+// What gives output types that no input binds: an attribute, or a rule for free outputs.
+enum class TypeAttribute : uint8_t {
+  kNone = 0,
+  kTo = 1,
+  kDtype = 2,
+  kValue = 3,
+  kSame = 16,      // as input 0
+  kOptional = 17,  // an optional of input 0
+  kElement = 18,   // what is in input 0 if it is an optional, else as input 0
+  kZipMap = 19,    // a sequence of maps from labels to float
+  kMapValue = 20,  // a tensor with the values of the map in input 0
+};
 
 extern const Operator kOperators[];
 extern const uint32_t kOperatorCount;

@@ -33,29 +33,13 @@ class OnlyOperands {
 
 }  // namespace
 
-OutputTensor* Run::make_output(const Allocator& allocator, DataType type, const Shape& shape,
-                               size_t bytes) {
-  size_t total = round_up(sizeof(OutputTensor), kAlignment) + max<size_t>(bytes, 1);
-  auto* tensor = static_cast<OutputTensor*>(allocator.get(total));
-  if (tensor) *tensor = {allocator, 1, total, shape, type};
-  return tensor;
-}
-
-namespace {
-void release_output(OutputTensor* tensor) {
-  if (!tensor || __atomic_sub_fetch(&tensor->references, 1, __ATOMIC_ACQ_REL)) return;
-  Allocator allocator = tensor->allocator;
-  allocator.put(tensor, tensor->bytes);
-}
-}  // namespace
-
 Status Run::create() {
   const Graph& main = model_.main();
   size_t graphs = model_.graphs.size();
   Span<Frame*> frames = zone_.array<Frame*>(graphs);
   inputs_ = zone_.array<TensorArgument>(main.inputs.size);
   outputs_ = zone_.array<TensorArgument>(main.outputs.size);
-  made_ = zone_.array<OutputTensor*>(main.outputs.size);
+  made_ = zone_.array<OutputValue*>(main.outputs.size);
   output_shapes_ = zone_.array<Shape>(main.outputs.size);
   bool full = frames.size == graphs && inputs_.size == main.inputs.size &&
               outputs_.size == main.outputs.size && made_.size == main.outputs.size &&
@@ -128,18 +112,18 @@ Status Run::set_output(size_t index, const TensorArgument& tensor) {
   return Status::kOk;
 }
 
-OutputTensor* Run::take_output(size_t index) {
+OutputValue* Run::take_output(size_t index) {
   if (index >= made_.size) return nullptr;
-  OutputTensor* tensor = made_[index];
+  OutputValue* tensor = made_[index];
   made_[index] = nullptr;
   return tensor;
 }
 
 // Those that the caller has not taken.
 void Run::release_outputs() {
-  for (OutputTensor*& tensor : made_) {
-    release_output(tensor);
-    tensor = nullptr;
+  for (OutputValue*& value : made_) {
+    OutputValue::release(value);
+    value = nullptr;
   }
 }
 
@@ -184,32 +168,53 @@ Status Run::check_inputs() {
     if (v.is_constant)
       return fail(error_, Status::kInvalidArgument,
                   "input \"%\" is a constant of this model and cannot be given", v.name);
-    if (given.type != v.type)
-      return fail(error_, Status::kInvalidArgument,
-                  "input \"%\" has element type %, but % is expected", v.name,
-                  static_cast<int>(given.type), static_cast<int>(v.type));
-    size_t bytes;
-    if (!checked_bytes(given.shape, element_size(given.type), &bytes) || bytes > given.bytes)
-      return fail(error_, Status::kInvalidArgument,
-                  "input \"%\" of shape % does not have enough bytes", v.name, given.shape.span());
-    if (v.rank_hint >= 0 && static_cast<uint32_t>(v.rank_hint) != given.shape.rank)
-      return fail(error_, Status::kInvalidArgument,
-                  "input \"%\" has % dimensions, but % are expected", v.name, given.shape.rank,
-                  static_cast<int>(v.rank_hint));
-    for (uint32_t d = 0; v.rank_hint >= 0 && !v.data && d < given.shape.rank; ++d)
-      if (v.shape[d] >= 0 && v.shape[d] != given.shape[d])
-        return fail(error_, Status::kInvalidArgument,
-                    "input \"%\" has shape %, but dimension % must be %", v.name,
-                    given.shape.span(), d, v.shape[d]);
-    if (given.type == DataType::kBool && !are_bools(given.data, bytes))
-      return fail(error_, Status::kInvalidArgument, "input \"%\" has a byte that is no bool",
-                  v.name);
-    slot.data = given.data;
-    slot.shape = given.shape;
+    ORTOLAN_TRY(v.layers ? check_container(v, given.value, slot) : check_tensor(v, given, slot));
     slot.state = Slot::kReady;
     slot.known = false;
   }
   return Status::kOk;
+}
+
+Status Run::check_tensor(const Value& v, const TensorArgument& given, Slot& slot) {
+  auto wrong = [&](String what) {
+    return fail(error_, Status::kInvalidArgument, "input \"%\" of shape % %", v.name,
+                given.shape.span(), what);
+  };
+  if (given.type != v.type)
+    return fail(error_, Status::kInvalidArgument,
+                "input \"%\" has element type %, but % is expected", v.name, type_name(given.type),
+                type_name(v.type));
+  bool is_text = given.type == DataType::kString;
+  size_t bytes;
+  if (!checked_bytes(given.shape, element_size(given.type), &bytes) ||
+      (!is_text && bytes > given.bytes))
+    return wrong("does not have enough bytes");
+  if (v.rank_hint >= 0 && static_cast<uint32_t>(v.rank_hint) != given.shape.rank)
+    return fail(error_, Status::kInvalidArgument,
+                "input \"%\" has % dimensions, but % are expected", v.name, given.shape.rank,
+                static_cast<int>(v.rank_hint));
+  for (uint32_t d = 0; v.rank_hint >= 0 && !v.data && d < given.shape.rank; ++d)
+    if (v.shape[d] >= 0 && v.shape[d] != given.shape[d])
+      return fail(error_, Status::kInvalidArgument,
+                  "input \"%\" has shape %, but dimension % must be %", v.name, given.shape.span(),
+                  d, v.shape[d]);
+  if (given.type == DataType::kBool && !are_bools(given.data, bytes))
+    return wrong("has a byte that is no bool");
+  slot.data = given.data;
+  slot.shape = given.shape;
+  return is_text ? import_texts(given.data, given.bytes, given.shape.count(), v.name, &slot.data)
+                 : Status::kOk;
+}
+
+Status Run::check_container(const Value& v, const OutputValue* given, Slot& slot) {
+  if (!given || !(given->type == v.full_type()))
+    return fail(error_, Status::kInvalidArgument, "input \"%\" must be a value of another type",
+                v.name);
+  Item item;
+  Status status = import_value(*given, v.name, &item);
+  slot.data = slot.block = item.block;
+  slot.shape = Shape();
+  return status;
 }
 
 bool Run::plan_is_valid(const Frame& frame) const {
@@ -292,7 +297,8 @@ Status Run::bind_outputs(Frame& frame) {
       slot.data = place.data;
       continue;
     }
-    made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
+    made_[i] =
+        OutputValue::make(model_.options.allocator, slot.full_type(), slot.shape, bytes);
     if (!made_[i]) return out_of_memory();
     slot.data = made_[i]->data();
   }
@@ -308,22 +314,22 @@ Status Run::deliver_outputs(Frame& frame) {
     if (frame.sources[v] == Source::kOutput && !graph.repeats[i]) continue;
     if (slot.state == Slot::kEmpty)
       return fail(error_, Status::kFail, "output \"%\" was not produced", graph.values[v].name);
-    size_t bytes = slot.shape.count() * element_size(slot.type);
     output_shapes_[i] = slot.shape;
-    void* to;
-    if (outputs_[i].present) {
-      TensorArgument& place = outputs_[i];
-      if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
-        return fail(error_, Status::kInvalidArgument,
-                    "output \"%\" has shape %; the memory given for it is for %",
-                    graph.values[v].name, slot.shape.span(), place.shape.span());
-      to = place.data;
-    } else {
-      made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
-      if (!made_[i]) return out_of_memory();
-      to = made_[i]->data();
+    if (!outputs_[i].present) {
+      ORTOLAN_TRY(export_value(slot.full_type(), slot.shape, slot.data, &made_[i]));
+      continue;
     }
-    if (bytes) copy(to, slot.data, bytes);
+    TensorArgument& place = outputs_[i];
+    size_t bytes = slot.shape.count() * element_size(slot.type);
+    if (slot.layers || slot.type == DataType::kString)
+      return fail(error_, Status::kNotImplemented,
+                  "output \"%\" is no tensor of numbers: no memory can be given for it",
+                  graph.values[v].name);
+    if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
+      return fail(error_, Status::kInvalidArgument,
+                  "output \"%\" has shape %; the memory given for it is for %",
+                  graph.values[v].name, slot.shape.span(), place.shape.span());
+    if (bytes) copy(place.data, slot.data, bytes);
   }
   return Status::kOk;
 }
@@ -352,6 +358,7 @@ void Run::start_context(Frame& frame, Node& node) {
   context_.slots_ = frame.slots;
   context_.error_ = &error_;
   context_.run_ = this;
+  context_.texts_ = &texts_;
   context_.pool_ = model_.pool;
   context_.threads_ = model_.threads;
   context_.tensor_limit_ = model_.options.max_tensor_bytes;
@@ -378,6 +385,8 @@ Status Run::step_dynamic(Frame& frame, const Step& step) {
     const Value& value = frame.graph->values[v];
     frame.slots[v] = Slot();
     frame.slots[v].type = value.type;
+    frame.slots[v].key = value.key;
+    frame.slots[v].layers = value.layers;
     frame.slots[v].layout = value.layout;
   }
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
@@ -446,7 +455,9 @@ void Run::clean() {
     frame->caller = nullptr;
     frame = caller;
   }
+  if (!top_ && frames_) leave(*frames_[0]);  // it failed before it began
   top_ = nullptr;
+  texts_.reset();
   heap_.trim(kKeptHeap);
 }
 

@@ -21,10 +21,20 @@ struct SignatureView {
   uint8_t parameter(size_t i) const {
     return parameters()[min<size_t>(i, header.declared_inputs - 1)];
   }
-  uint8_t input(size_t i) const { return parameter(i) & ~kOptional; }
+  // The variable of a parameter, kFreeVariable if its type is not constrained.
+  static uint8_t variable(uint8_t parameter) {
+    return parameter & kFreeBit ? kFreeVariable : parameter & kVariableBits;
+  }
+  uint8_t input(size_t i) const { return variable(parameter(i)); }
+  bool is_sequence_input(size_t i) const { return is_sequence(parameter(i)); }
+  static bool is_sequence(uint8_t parameter) {
+    return !(parameter & kFreeBit) && (parameter & kSequenceOf);
+  }
   // Some operators of other domains have optional inputs before required ones.
   bool needs_input(size_t i) const { return i < header.min_inputs && !(parameter(i) & kOptional); }
-  uint8_t output(size_t i) const {
+  uint8_t output(size_t i) const { return variable(result(i)); }
+  bool is_sequence_output(size_t i) const { return is_sequence(result(i)); }
+  uint8_t result(size_t i) const {
     return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
   }
   bool takes_inputs(size_t n) const { return n <= header.declared_inputs || (header.variadic & 1); }

@@ -68,7 +68,9 @@ typedef struct OrtolanOption {
 } OrtolanOption;
 
 /* A tensor's description and, where it says so, its bytes. `type` is ONNX's
- * TensorProto.DataType; unknown dimensions are -1. */
+ * TensorProto.DataType; unknown dimensions are -1. The bytes of a string tensor of n elements are
+ * one block, aligned to 4: n + 1 offsets (uint32_t) from its start, in order, then the text; element
+ * i is UTF-8 from offset i to offset i + 1. */
 typedef struct OrtolanTensor {
   uint32_t size;
   int32_t type;
@@ -77,6 +79,13 @@ typedef struct OrtolanTensor {
   size_t bytes;
   int64_t dims[ORTOLAN_MAX_RANK];
 } OrtolanTensor;
+
+typedef enum OrtolanKind {
+  ORTOLAN_TENSOR = 0,
+  ORTOLAN_SEQUENCE = 1,
+  ORTOLAN_MAP = 2,     /* two items: a tensor of keys, a tensor of values */
+  ORTOLAN_OPTIONAL = 3 /* one item or none */
+} OrtolanKind;
 
 typedef enum OrtolanSide { ORTOLAN_INPUT = 0, ORTOLAN_OUTPUT = 1 } OrtolanSide;
 
@@ -108,7 +117,11 @@ ORTOLAN_API size_t ortolan_model_count(const OrtolanModel* model, OrtolanSide si
 /* Zero-terminated, belongs to the model; null when there is no such index. */
 ORTOLAN_API const char* ortolan_model_name(const OrtolanModel* model, OrtolanSide side,
                                            size_t index);
-/* Fills type, rank and dims; rank is 0xffffffff when unknown. */
+/* "tensor(float)", "seq(map(int64,tensor(float)))"...; belongs to the model. */
+ORTOLAN_API const char* ortolan_model_type(const OrtolanModel* model, OrtolanSide side,
+                                           size_t index);
+/* Fills type (of a container: of the tensors inside), rank and dims; rank is 0xffffffff when
+ * unknown. */
 ORTOLAN_API OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side,
                                                size_t index, OrtolanTensor* tensor);
 /* The symbolic name of a dimension, null when it has none. */
@@ -134,7 +147,10 @@ ORTOLAN_API const char* ortolan_run_error(const OrtolanRun* run);
 /* `tensor->data` is borrowed until the next ortolan_run_execute has returned. */
 ORTOLAN_API OrtolanStatus ortolan_run_input(OrtolanRun* run, size_t index,
                                             const OrtolanTensor* tensor);
-/* Where the next execution puts an output; its type and shape must be what the model gives. Without
+/* Any value, also a container; borrowed likewise. */
+ORTOLAN_API OrtolanStatus ortolan_run_input_value(OrtolanRun* run, size_t index,
+                                                  const OrtolanValue* value);
+/* Where the next execution puts an output (a tensor without strings); its type and shape must be what the model gives. Without
  * this call the runtime makes a value. Memory for inputs and outputs must not overlap. */
 ORTOLAN_API OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index,
                                              const OrtolanTensor* tensor);
@@ -149,6 +165,19 @@ ORTOLAN_API int32_t ortolan_run_number(const OrtolanRun* run, const char* key, i
 
 /* ---- Values */
 
+ORTOLAN_API OrtolanKind ortolan_value_kind(const OrtolanValue* value);
+/* Items of a container; 0 for a tensor. */
+ORTOLAN_API size_t ortolan_value_count(const OrtolanValue* value);
+/* An item; the caller owns the reference. Null when there is no such index. */
+ORTOLAN_API OrtolanValue* ortolan_value_item(const OrtolanValue* value, size_t index);
+/* A tensor with a copy of the bytes; the caller owns the reference. */
+ORTOLAN_API OrtolanStatus ortolan_value_make_tensor(const OrtolanTensor* tensor,
+                                                    OrtolanValue** value);
+/* A container of items of one type, of which it takes references of its own. `type` says what an
+ * empty one holds (tensors of type->type), and may be null otherwise. */
+ORTOLAN_API OrtolanStatus ortolan_value_make(OrtolanKind kind, const OrtolanTensor* type,
+                                             OrtolanValue* const* items, size_t count,
+                                             OrtolanValue** value);
 /* Fills the description and the address of the bytes, which belong to the value. */
 ORTOLAN_API OrtolanStatus ortolan_value_tensor(const OrtolanValue* value, OrtolanTensor* tensor);
 ORTOLAN_API void ortolan_value_retain(OrtolanValue* value);

@@ -17,14 +17,17 @@ from ortolan.catalog.types import DataType, TypeSet
 PORTABLE = "portable"
 """Pseudo instruction set of families that are compiled once, with the baseline's flags."""
 
-_NO_VARIABLE, _FREE_VARIABLE, _OPTIONAL = 255, 190, 64
+_NO_VARIABLE, _FREE_VARIABLE, _OPTIONAL, _SEQUENCE_OF = 255, 128, 64, 16
 _LAYOUTS = {
     "plain": "kPlain", "elementwise": "kElementwise", "spatial": "kSpatial", "axis": "kAxis",
     "transpose": "kTranspose",
 }  # fmt: skip
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
-_TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3}
+_TYPE_ATTRIBUTES = {
+    "none": 0, "to": 1, "dtype": 2, "value": 3, "same": 16, "optional": 17, "element": 18,
+    "zip_map": 19, "map_value": 20,
+}  # fmt: skip
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
@@ -96,6 +99,8 @@ class _Functions:
 
 
 def _infer(functions: _Functions, isa: str, family: Family, operator: Operator) -> int:
+    if operator.infer == "none":
+        return 0
     if operator.infer.startswith("infer_"):
         return functions.number(f"{PORTABLE}::{operator.infer}")
     method = f"{operator.kernel}::infer" if operator.infer == "own" else operator.infer
@@ -161,9 +166,9 @@ def _signature(operator: Operator) -> bytes:
     )
 
     def number(parameter: Parameter) -> int:
-        return (
-            _FREE_VARIABLE if parameter.variable == "Any" else variables.index(parameter.variable)
-        )
+        if parameter.variable == "Any":
+            return _FREE_VARIABLE
+        return variables.index(parameter.variable) + _SEQUENCE_OF * parameter.is_sequence
 
     keys = [variables.index(k) for k in operator.keys]
     keys += [_NO_VARIABLE] * (2 - len(keys))

@@ -16,6 +16,7 @@ from ortolan.catalog import (
     recurrent,
     reduction,
     resize,
+    sequence,
     shape_ops,
     transposed,
 )
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     transposed.FAMILY,
     indexing.FAMILY,
     ml.FAMILY,
+    sequence.FAMILY,
     control.FAMILY,
 )
 

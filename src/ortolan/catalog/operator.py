@@ -25,6 +25,8 @@ class Parameter:
     variable: str
     optional: bool = False
     variadic: bool = False
+    is_sequence: bool = False
+    """A sequence of tensors of the variable's type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +62,15 @@ class Operator:
     prepare: str
     """"none", "plain" (type-independent) or "typed"."""
     infer: str
-    """"own" or the name of a shared rule in ``kernels/infer.h``."""
+    """"own", "none", or the name of a shared rule in ``kernels/infer.h``."""
     layout: str
     control: str
     value_inputs: tuple[int, ...]
     in_place: tuple[int, ...]
     flags: tuple[str, ...]
     type_attribute: str
-    """Attribute ("to", "dtype", "value") that gives output types not bound by an input."""
+    """Attribute ("to", "dtype", "value") that gives output types not bound by an input, or the rule
+    ("same", "optional", "element", "zip_map", "map_value") for outputs of variable ``Any``."""
 
     @property
     def min_inputs(self) -> int:
@@ -91,11 +94,11 @@ _KINDS = {"int", "float", "string", "ints", "floats", "strings", "tensor", "grap
 def _parameters(text: str) -> tuple[Parameter, ...]:
     found = []
     for item in text.split():
-        match = re.fullmatch(r"(\w+)([?*]?):(\w+)", item)
+        match = re.fullmatch(r"(\w+)([?*]?):(?:(\w+)|seq\((\w+)\))", item)
         if match is None:
-            raise ValueError(f"parameter {item!r} is not name[?*]:Variable")
-        name, mark, variable = match.groups()
-        found.append(Parameter(name, variable, optional=mark == "?", variadic=mark == "*"))
+            raise ValueError(f"parameter {item!r} is not name[?*]:Variable or name:seq(Variable)")
+        name, mark, variable, inner = match.groups()
+        found.append(Parameter(name, variable or inner, mark == "?", mark == "*", inner is not None))
     return tuple(found)
 
 
@@ -141,7 +144,8 @@ def op(
     Args:
         name: operator type, exactly as in ONNX.
         versions: the since_versions covered: ``"7-12"``, ``"13-"`` (to the newest) or ``"9"``.
-        inputs: ``"X:T W:T B?:T"``; ``?`` optional, ``*`` variadic; variable ``Any``: no constraint.
+        inputs: ``"X:T W:T B?:T"``; ``?`` optional, ``*`` variadic; variable ``Any``: no constraint;
+            ``S:seq(T)``: a sequence.
         outputs: likewise.
         attributes: ``"axis:int=-1 to!:int pads:ints"``; ``!`` required.
         kernel: C++ struct, by default the operator's name; "" when the executor runs it.

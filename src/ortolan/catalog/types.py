@@ -42,7 +42,7 @@ class DataType(enum.IntEnum):
 
     @property
     def size(self) -> int:
-        """Bytes of an element, 0 for strings."""
+        """Bytes of an element in memory; a string is a handle of 8."""
         return _SIZES[self]
 
 
@@ -67,7 +67,7 @@ _SIZES = {
     DataType.INT16: 2,
     DataType.INT32: 4,
     DataType.INT64: 8,
-    DataType.STRING: 0,
+    DataType.STRING: 8,
     DataType.BOOL: 1,
     DataType.FLOAT16: 2,
     DataType.DOUBLE: 8,
