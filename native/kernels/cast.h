@@ -1,7 +1,10 @@
-// Cast between all types of numbers.
+// Cast between all types of numbers. Types with arithmetic have a loop for each pair; the narrow
+// ones, such as float16, go through float32, which holds all of their values.
 #pragma once
 
 #include "kernels/elementwise.h"
+#include "kernels/float16.h"
+#include "kernels/narrow.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -67,6 +70,56 @@ struct Cast {
       using To = typename If<is_float<A>, B, Wrapped<B>>::Type;
       using V = typename If<by_lanes<From, To>(), Vec<From, kLanes>, From>::Type;
       return map<Convert<To>, V, To>(c, Convert<To>{});
+    }
+  }
+
+  // One of the types is narrow.
+  ORTOLAN_SMALL static Status run(Context& c) {
+    const Narrow op = {c.input_type(0), c.output_type(0)};
+    if (op.from == op.to) return copy_elements(c);
+    return apply(c, narrow_row, &op, form_of<F>(1));
+  }
+
+ private:
+  struct Narrow {
+    DataType from, to;
+  };
+  static constexpr size_t kPiece = 256;
+
+  template <class Format>
+  static void widen_halves(const char* x, float* y, size_t n) {
+    for (size_t i = 0; i < n; i += kLanes) store(y + i, Format::widen(load<Halves<F>>(x + 2 * i)));
+  }
+  template <class Format>
+  static void narrow_halves(const float* x, char* y, size_t n) {
+    for (size_t i = 0; i < n; i += kLanes) store(y + 2 * i, Format::narrow(load<F>(x + i)));
+  }
+
+  // n is a multiple of kLanes.
+  static void narrow_row(const Row& row) {
+    const Narrow op = *static_cast<const Narrow*>(row.op);
+    const size_t size = element_size(op.from), out_size = element_size(op.to);
+    const size_t count = row.groups * kLanes;
+    for (size_t i = 0, n; i < count; i += n) {
+      n = min(count - i, kPiece);
+      const char* x = row.in[0] + i * size;
+      char* y = row.out + i * out_size;
+      alignas(64) float piece[kPiece];
+      float* wide = op.to == DataType::kFloat ? static_cast<float*>(static_cast<void*>(y)) : piece;
+      if (op.from == DataType::kFloat)
+        wide = const_cast<float*>(static_cast<const float*>(static_cast<const void*>(x)));
+      else if (op.from == DataType::kFloat16)
+        widen_halves<Float16<F>>(x, wide, n);
+      else if (op.from == DataType::kBfloat16)
+        widen_halves<Bfloat16<F>>(x, wide, n);
+      else
+        portable::widen(op.from, x, wide, n);
+      if (op.to == DataType::kFloat16)
+        narrow_halves<Float16<F>>(wide, y, n);
+      else if (op.to == DataType::kBfloat16)
+        narrow_halves<Bfloat16<F>>(wide, y, n);
+      else if (op.to != DataType::kFloat)
+        portable::narrow(op.to, wide, y, n);
     }
   }
 

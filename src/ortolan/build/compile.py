@@ -93,7 +93,7 @@ def _units(target: Target, native: Path, generated: Path) -> list[tuple[Path, st
     ]
     units += [(native / "platform" / name, "", None) for name in target.platform_sources]
     units.append((generated / "registry.cc", "", None))
-    units.append((native / "kernels" / "infer.cc", PORTABLE, None))
+    units += [(native / "kernels" / f"{name}.cc", PORTABLE, None) for name in ("infer", "narrow")]
     for family in FAMILIES:
         names = [i.name for i in target.instruction_sets] if family.simd else [PORTABLE]
         for name in names:

@@ -76,11 +76,14 @@ def _instances(operator: Operator) -> list[_Instance]:
 def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[_Instance]:
     if operator.keys[0] == operator.keys[1]:  # both operands have the one type
         return [_Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
-    return [
+    plain, plain_second = (frozenset(t for t in s if t.has_arithmetic) for s in (key, second))
+    pairs = [
         _Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
-        for a in sorted(key)
-        for b in sorted(second)
+        for a in sorted(plain)
+        for b in sorted(plain_second)
     ]
+    rest = [(key - plain, second), (plain, second - plain_second)]
+    return pairs + [_Instance((), a, b) for a, b in rest if a and b]
 
 
 class _Functions:

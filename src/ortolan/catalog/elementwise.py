@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ortolan.catalog.operator import Family, Operator, op
-from ortolan.catalog.types import BOOL, FLOATS, INDEX, NUMBERS, SIGNED, TypeSet
+from ortolan.catalog.types import BOOL, FLOATS, HALVES, INDEX, NUMBERS, SIGNED, TypeSet
 
 _SIGNED_NUMBERS = SIGNED | FLOATS
 
@@ -59,7 +59,8 @@ def _logic(name: str) -> Operator:
 
 
 def _cast(versions: str, attributes: str) -> Operator:
-    types: Mapping[str, TypeSet] = {"T1": NUMBERS | BOOL, "T2": NUMBERS | BOOL}
+    castable = NUMBERS | BOOL | HALVES
+    types: Mapping[str, TypeSet] = {"T1": castable, "T2": castable}
     return op(
         "Cast", versions, "input:T1", "output:T2", attributes, types=types, instances="pair",
         keys="T1 T2", layout="elementwise", type_attribute="to",

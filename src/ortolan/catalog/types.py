@@ -41,6 +41,11 @@ class DataType(enum.IntEnum):
         return _CPP[self]
 
     @property
+    def has_arithmetic(self) -> bool:
+        """Whether C++ computes with the type; kernels are compiled for such types only."""
+        return self in _CPP
+
+    @property
     def size(self) -> int:
         """Bytes of an element in memory; a string is a handle of 8."""
         return _SIZES[self]
@@ -97,6 +102,7 @@ UNSIGNED = type_set("uint8", "uint16", "uint32", "uint64")
 INTS = SIGNED | UNSIGNED
 NUMBERS = INTS | FLOATS
 BOOL = type_set("bool")
+HALVES = type_set("float16", "bfloat16")
 INDEX = type_set("int32", "int64")
 INT64 = type_set("int64")
 # Everything whose elements are plain bytes of 1, 2, 4 or 8.
