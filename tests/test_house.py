@@ -32,6 +32,7 @@ STAGES = {
     "ortformat": 1,
     "required_ops": 1,
     "build": 2,
+    "commands": 3,
     "cli": 3,
 }
 # Headers that clang brings itself; everything else would need a C library.
