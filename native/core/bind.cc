@@ -19,14 +19,16 @@ String text_of(DataType type) {
   return kNames[static_cast<uint8_t>(type)];
 }
 
-DataType type_from_attribute(const Node& node, TypeAttribute source) {
+// `missing`: the type where the node has no such attribute.
+DataType type_from_attribute(const Node& node, TypeAttribute source, DataType missing) {
   if (source == TypeAttribute::kValue) {
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  const Attribute* a =
-      find_attribute(node, source == TypeAttribute::kTo ? String("to") : String("dtype"));
-  if (!a || a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
+  constexpr String kNames[] = {"to", "dtype", "", "output_datatype"};
+  const Attribute* a = find_attribute(node, kNames[static_cast<uint8_t>(source) - 1]);
+  if (!a) return missing;
+  if (a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
     return DataType::kUndefined;
   return static_cast<DataType>(a->i);
 }
@@ -223,9 +225,16 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     if (variable == kFreeVariable) continue;
     DataType& type = variables[variable];
     uint32_t mask = signature.mask(variable);
-    auto source = static_cast<TypeAttribute>(signature.header.type_attribute);
-    if (type == DataType::kUndefined && source != TypeAttribute::kNone)
-      type = type_from_attribute(node, source);
+    auto source = static_cast<TypeAttribute>(signature.header.type_attribute & 7);
+    if (type == DataType::kUndefined && source != TypeAttribute::kNone) {
+      uint8_t other = signature.header.type_attribute >> 3;
+      DataType missing = static_cast<DataType>(other);
+      if (other >= kFallback) {
+        other -= kFallback;
+        missing = halves[other] != DataType::kUndefined ? halves[other] : variables[other];
+      }
+      type = type_from_attribute(node, source, missing);
+    }
     if (must_promote(type, mask)) halves[variable] = type, type = DataType::kFloat;
     if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
       type = static_cast<DataType>(__builtin_ctz(mask));

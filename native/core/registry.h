@@ -62,13 +62,15 @@ struct Signature {
                      // of outputs up to the last that is not optional
   uint8_t declared_outputs;
   uint8_t key_a, key_b;    // variable numbers, kNoVariable if unused
-  uint8_t type_attribute;  // TypeAttribute that gives output types not bound by inputs
+  uint8_t type_attribute;  // low 3 bits: TypeAttribute that gives output types not bound by inputs;
+                           // above, where it is left out: a DataType, or kFallback + a variable
   uint8_t variables;
 };
 constexpr uint8_t kNoVariable = 255;
 constexpr uint8_t kFreeVariable = 190;  // heterogeneous: no constraint
 constexpr uint8_t kOptional = 64;
-enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3 };
+constexpr uint8_t kFallback = 16;
+enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3, kOutput = 4 };
 
 extern const Operator kOperators[];
 extern const uint32_t kOperatorCount;

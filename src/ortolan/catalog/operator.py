@@ -67,7 +67,10 @@ class Operator:
     in_place: tuple[int, ...]
     flags: tuple[str, ...]
     type_attribute: str
-    """Attribute ("to", "dtype", "value") that gives output types not bound by an input."""
+    """Attribute ("to", "dtype", "value", "output_datatype") that gives output types not bound by an
+    input."""
+    type_fallback: str
+    """The type where that attribute is left out: "float", or that of a variable that is bound."""
 
     @property
     def min_inputs(self) -> int:
@@ -156,7 +159,7 @@ def op(
         value_inputs: inputs whose values decide output shapes.
         in_place: inputs whose memory output 0 may take.
         flags: of "shape_only", "data_dependent", "volatile".
-        type_attribute: see :class:`Operator`.
+        type_attribute: ``"dtype"``, or with the fallback ``"dtype=T1"``; see :class:`Operator`.
     """
     first, dash, last = versions.partition("-")
     since = int(first)
@@ -165,7 +168,7 @@ def op(
         name, domain, since, until, _parameters(inputs), _parameters(outputs),
         _attributes(attributes), types or {}, name if kernel is None else kernel, instances,
         tuple(keys.split()), prepare, infer, layout, control, value_inputs, in_place, flags,
-        type_attribute,
+        *type_attribute.partition("=")[::2],
     )  # fmt: skip
 
 
