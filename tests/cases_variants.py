@@ -100,7 +100,7 @@ def _types_of(entry: Operator, case: lib.Case) -> dict[str, str]:
         if len(allowed) == 1:
             types.setdefault(variable, next(iter(allowed)).onnx_name)
         elif entry.type_attribute != "none":
-            types.setdefault(variable, _attribute_type(entry, case.attributes))
+            types.setdefault(variable, _attribute_type(entry, case.attributes, types))
     return types
 
 
@@ -109,11 +109,15 @@ def _parameter(parameters: Sequence[Any], index: int) -> str:
     return variable
 
 
-def _attribute_type(entry: Operator, attributes: Mapping[str, Any]) -> str:
+def _attribute_type(
+    entry: Operator, attributes: Mapping[str, Any], types: Mapping[str, str]
+) -> str:
     value = attributes.get(entry.type_attribute)
     if isinstance(value, dict):
         return str(value["type"])
-    return "float" if value is None else DataType(value).onnx_name
+    if value is None:
+        return types.get(entry.type_fallback) or entry.type_fallback or "float"
+    return DataType(value).onnx_name
 
 
 def _is_template(case: lib.Case) -> bool:
@@ -179,10 +183,10 @@ def _retyped(entry: Operator, case: lib.Case, types: Mapping[str, str]) -> lib.C
     for variable, name in types.items():
         if variable in bound:
             continue
-        if entry.type_attribute == "to":
-            attributes["to"] = int(lib.data_type(name))
-        elif entry.type_attribute == "value":
+        if entry.type_attribute == "value":
             attributes["value"] = {"type": name, "shape": [1], "data": [1]}
+        elif entry.type_attribute != "none":
+            attributes[entry.type_attribute] = int(lib.data_type(name))
         else:
             return None
     inputs = _retyped_inputs(entry, case, types)

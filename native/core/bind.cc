@@ -20,37 +20,39 @@ bool is_tensor_of(const GraphBuilder& b, uint32_t value, DataType type) {
 }
 
 // The type of a result that no variable gives.
-ValueType special_type(TypeAttribute rule, const Node& node, ValueType declared, ValueType input) {
+ValueType special_type(TypeRule rule, const Node& node, ValueType declared, ValueType input) {
   switch (rule) {
-    case TypeAttribute::kSame:
+    case TypeRule::kSame:
       return input;
-    case TypeAttribute::kOptional:  // without an element, only the file knows of what
+    case TypeRule::kOptional:  // without an element, only the file knows of what
       if (input.element == DataType::kUndefined)
         return declared.kind() == ValueKind::kOptional ? declared : ValueType();
       return input.within(ValueKind::kOptional);
-    case TypeAttribute::kElement:
+    case TypeRule::kElement:
       return input.kind() == ValueKind::kOptional ? input.inner() : input;
-    case TypeAttribute::kZipMap: {
+    case TypeRule::kZipMap: {
       bool is_text = find_attribute(node, "classlabels_strings") &&
                      find_attribute(node, "classlabels_strings")->strings.size;
       DataType key = is_text ? DataType::kString : DataType::kInt64;
       return ValueType{DataType::kFloat, key, kMapLayer}.within(ValueKind::kSequence);
     }
-    case TypeAttribute::kMapValue:
+    case TypeRule::kMapValue:
       return {input.element, DataType::kUndefined, 0};
     default:
       return declared;
   }
 }
 
-DataType type_from_attribute(const Node& node, TypeAttribute source) {
+// `missing`: the type where the node has no such attribute.
+DataType type_from_attribute(const Node& node, TypeAttribute source, DataType missing) {
   if (source == TypeAttribute::kValue) {
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  const Attribute* a =
-      find_attribute(node, source == TypeAttribute::kTo ? String("to") : String("dtype"));
-  if (!a || a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
+  constexpr String kNames[] = {"to", "dtype", "", "output_datatype"};
+  const Attribute* a = find_attribute(node, kNames[static_cast<uint8_t>(source) - 1]);
+  if (!a) return missing;
+  if (a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
     return DataType::kUndefined;
   return static_cast<DataType>(a->i);
 }
@@ -264,15 +266,24 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
   }
   for (size_t i = 0; i < node.outputs.size; ++i) {
     uint8_t variable = signature.output(i);
-    auto source = static_cast<TypeAttribute>(signature.header.type_attribute);
+    auto source = static_cast<TypeAttribute>(signature.header.type_attribute &
+                                             ((1 << kTypeAttributeBits) - 1));
     if (variable == kFreeVariable) {
-      ORTOLAN_TRY(set_special(b, node, i, source));
+      auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
+      if (source == TypeAttribute::kRule) ORTOLAN_TRY(set_special(b, node, i, rule));
       continue;
     }
     DataType& type = variables[variable];
     uint32_t mask = signature.mask(variable);
-    if (type == DataType::kUndefined && source != TypeAttribute::kNone)
-      type = type_from_attribute(node, source);
+    if (type == DataType::kUndefined && source != TypeAttribute::kNone) {
+      uint8_t other = signature.header.type_attribute >> kTypeAttributeBits;
+      DataType missing = static_cast<DataType>(other);
+      if (other >= kFallback) {
+        other -= kFallback;
+        missing = halves[other] != DataType::kUndefined ? halves[other] : variables[other];
+      }
+      type = type_from_attribute(node, source, missing);
+    }
     if (must_promote(type, mask)) halves[variable] = type, type = DataType::kFloat;
     if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
       type = static_cast<DataType>(__builtin_ctz(mask));
@@ -290,7 +301,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
   return Status::kOk;
 }
 
-Status Loader::set_special(GraphBuilder& b, Node& node, size_t i, TypeAttribute rule) {
+Status Loader::set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule) {
   if (node.outputs[i] == kNoValue) return Status::kOk;
   Value& v = b.values[node.outputs[i]];
   bool has_input = node.inputs.size && node.inputs[0] != kNoValue;

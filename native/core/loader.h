@@ -95,7 +95,7 @@ class Loader {
   Status bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_inputs);
   Status choose_row(GraphBuilder& b, Node& node, const Operator& op);
   Status complete_outputs(GraphBuilder& b, Node& node, const uint8_t* signature);
-  Status set_special(GraphBuilder& b, Node& node, size_t i, TypeAttribute rule);
+  Status set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule);
   Status derive_types(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* variables);
   Status unknown_operators();
   void note_unknown(const Node& node);

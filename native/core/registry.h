@@ -62,24 +62,30 @@ struct Signature {
                      // of outputs up to the last that is not optional
   uint8_t declared_outputs;
   uint8_t key_a, key_b;    // variable numbers, kNoVariable if unused
-  uint8_t type_attribute;  // TypeAttribute that gives output types not bound by inputs
+  uint8_t type_attribute;  // low 3 bits: TypeAttribute that gives output types not bound by inputs;
+                           // above, where it is left out: a DataType, or kFallback + a variable
   uint8_t variables;
 };
 constexpr uint8_t kNoVariable = 255;
 // A parameter's byte: the number of a variable with flags, or "free": no constraint.
 constexpr uint8_t kVariableBits = 15, kSequenceOf = 16, kOptional = 64, kFreeBit = 128;
 constexpr uint8_t kFreeVariable = kFreeBit;
-// What gives output types that no input binds: an attribute, or a rule for free outputs.
+constexpr uint8_t kFallback = 16, kTypeAttributeBits = 3;
 enum class TypeAttribute : uint8_t {
   kNone = 0,
   kTo = 1,
   kDtype = 2,
   kValue = 3,
-  kSame = 16,      // as input 0
-  kOptional = 17,  // an optional of input 0
-  kElement = 18,   // what is in input 0 if it is an optional, else as input 0
-  kZipMap = 19,    // a sequence of maps from labels to float
-  kMapValue = 20,  // a tensor with the values of the map in input 0
+  kOutput = 4,
+  kRule = 7,  // the bits above are a TypeRule
+};
+// What free outputs are.
+enum class TypeRule : uint8_t {
+  kSame = 0,      // as input 0
+  kOptional = 1,  // an optional of input 0
+  kElement = 2,   // what is in input 0 if it is an optional, else as input 0
+  kZipMap = 3,    // a sequence of maps from labels to float
+  kMapValue = 4,  // a tensor with the values of the map in input 0
 };
 
 extern const Operator kOperators[];

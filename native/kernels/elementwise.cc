@@ -1,6 +1,7 @@
 // Elementwise operators: a functor each, over the shared walk of broadcast.h.
 #include "kernels/elementwise.h"
 
+#include "kernels/bits.h"
 #include "kernels/cast.h"
 #include "kernels/fold.h"
 #include "kernels/integer.h"

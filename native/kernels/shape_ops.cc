@@ -50,6 +50,27 @@ struct Identity {
   static Status run(Context& c) { return copy_bytes(c); }
 };
 
+// The same bytes as another type. A bool must be 0 or 1, and so it is no view.
+struct BitCast {
+  static Status infer(Context& c) {
+    const size_t from = element_size(c.input_type(0)), to = element_size(c.output_type(0));
+    if (from != to) return c.invalid("elements of % bytes cannot become elements of %", from, to);
+    return set_result(c, c.output_type(0) == DataType::kBool);
+  }
+  static Status run(Context& c) {
+    if (c.output_type(0) != DataType::kBool) return copy_bytes(c);
+    const uint8_t* from = c.input_data<uint8_t>(0);
+    uint8_t* to = c.output_data<uint8_t>(0);
+    for (size_t i = 0, n = c.output_shape(0).count(); i < n; ++i) to[i] = from[i] != 0;
+    return Status::kOk;
+  }
+
+ private:
+  static Status set_result(Context& c, bool is_bool) {
+    return is_bool ? c.set_output(0, c.input_shape(0)) : set_view(c, c.input_shape(0));
+  }
+};
+
 struct Reshape {
   static Status infer(Context& c) {
     const Shape& input = c.input_shape(0);

@@ -24,10 +24,10 @@ _LAYOUTS = {
 }  # fmt: skip
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
-_TYPE_ATTRIBUTES = {
-    "none": 0, "to": 1, "dtype": 2, "value": 3, "same": 16, "optional": 17, "element": 18,
-    "zip_map": 19, "map_value": 20,
-}  # fmt: skip
+_TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4}
+_TYPE_RULES = ("same", "optional", "element", "zip_map", "map_value")
+_RULE = 7
+_FALLBACK = 16
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
@@ -159,6 +159,18 @@ def _variables(operator: Operator) -> list[str]:
     return list(dict.fromkeys(used))
 
 
+def _type_source(operator: Operator) -> int:
+    """The attribute that gives types, and above its 3 bits what does where it is left out."""
+    if operator.type_attribute in _TYPE_RULES:
+        return _RULE | _TYPE_RULES.index(operator.type_attribute) << 3
+    fallback, variables = operator.type_fallback, _variables(operator)
+    if fallback in variables:
+        code = _FALLBACK + variables.index(fallback)
+    else:
+        code = int(DataType[fallback.upper()]) if fallback else 0
+    return _TYPE_ATTRIBUTES[operator.type_attribute] | code << 3
+
+
 def _signature(operator: Operator) -> bytes:
     variables = _variables(operator)
     masks = b"".join(
@@ -182,7 +194,7 @@ def _signature(operator: Operator) -> bytes:
     header = bytes(
         [
             operator.min_inputs, len(operator.inputs), variadic, len(operator.outputs),
-            keys[0], keys[1], _TYPE_ATTRIBUTES[operator.type_attribute], len(variables),
+            keys[0], keys[1], _type_source(operator), len(variables),
         ]
     )  # fmt: skip
     inputs = [number(p) + _OPTIONAL * p.optional for p in operator.inputs]

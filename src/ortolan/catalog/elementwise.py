@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ortolan.catalog.operator import Family, Operator, op
-from ortolan.catalog.types import BOOL, FLOATS, HALVES, INDEX, NUMBERS, SIGNED, TypeSet
+from ortolan.catalog.types import (
+    BOOL,
+    FLOATS,
+    HALVES,
+    INDEX,
+    INTS,
+    NUMBERS,
+    SIGNED,
+    UNSIGNED,
+    TypeSet,
+)
 
 _SIGNED_NUMBERS = SIGNED | FLOATS
 
@@ -55,6 +65,20 @@ def _logic(name: str) -> Operator:
     return op(
         name, "7-", "A:T B:T", "C:T1", types=types, infer="infer_broadcast", layout="elementwise",
         in_place=(0, 1),
+    )  # fmt: skip
+
+
+def _bitwise(name: str) -> Operator:
+    return op(
+        name, "18-", "A:T B:T", "C:T", types={"T": INTS}, instances="width",
+        infer="infer_broadcast", layout="elementwise", in_place=(0, 1),
+    )  # fmt: skip
+
+
+def _shift(versions: str, types: TypeSet) -> Operator:
+    return op(
+        "BitShift", versions, "X:T Y:T", "Z:T", "direction!:string", types={"T": types},
+        prepare="plain", infer="infer_broadcast", layout="elementwise", in_place=(0, 1),
     )  # fmt: skip
 
 
@@ -108,6 +132,11 @@ FAMILY = Family(
             "Selu", "6-", FLOATS, "alpha:float=1.6732632 gamma:float=1.0507010", prepare="plain"
         ),
         _unary("HardSigmoid", "6-", FLOATS, "alpha:float=0.2 beta:float=0.5", prepare="plain"),
+        op(
+            "Shrink", "9-", "input:T", "output:T", "bias:float=0.0 lambd:float=0.5",
+            types={"T": NUMBERS}, prepare="plain", infer="infer_same", layout="elementwise",
+            in_place=(0,),
+        ),
         _unary("Gelu", "20-", FLOATS, "approximate:string=none", prepare="plain"),
         _unary("Not", "1-", BOOL),
         _binary("Add", "7-", NUMBERS),
@@ -138,6 +167,15 @@ FAMILY = Family(
         _logic("And"),
         _logic("Or"),
         _logic("Xor"),
+        _bitwise("BitwiseAnd"),
+        _bitwise("BitwiseOr"),
+        _bitwise("BitwiseXor"),
+        op(
+            "BitwiseNot", "18-", "X:T", "Y:T", types={"T": INTS}, instances="width",
+            infer="infer_same", layout="elementwise", in_place=(0,),
+        ),
+        _shift("11-27", UNSIGNED),
+        _shift("28-", INTS),
         _compare("Equal", "7-", NUMBERS | BOOL),
         _compare("Greater", "7-", NUMBERS),
         _compare("Less", "7-", NUMBERS),

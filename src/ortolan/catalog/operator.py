@@ -70,8 +70,11 @@ class Operator:
     in_place: tuple[int, ...]
     flags: tuple[str, ...]
     type_attribute: str
-    """Attribute ("to", "dtype", "value") that gives output types not bound by an input, or the rule
-    ("same", "optional", "element", "zip_map", "map_value") for outputs of variable ``Any``."""
+    """Attribute ("to", "dtype", "value", "output_datatype") that gives output types not bound by an
+    input, or the rule ("same", "optional", "element", "zip_map", "map_value") for outputs of
+    variable ``Any``."""
+    type_fallback: str
+    """The type where that attribute is left out: "float", or that of a variable that is bound."""
 
     @property
     def min_inputs(self) -> int:
@@ -161,7 +164,7 @@ def op(
         value_inputs: inputs whose values decide output shapes.
         in_place: inputs whose memory output 0 may take.
         flags: of "shape_only", "data_dependent", "volatile".
-        type_attribute: see :class:`Operator`.
+        type_attribute: ``"dtype"``, or with the fallback ``"dtype=T1"``; see :class:`Operator`.
     """
     first, dash, last = versions.partition("-")
     since = int(first)
@@ -170,7 +173,7 @@ def op(
         name, domain, since, until, _parameters(inputs), _parameters(outputs),
         _attributes(attributes), types or {}, name if kernel is None else kernel, instances,
         tuple(keys.split()), prepare, infer, layout, control, value_inputs, in_place, flags,
-        type_attribute,
+        *type_attribute.partition("=")[::2],
     )  # fmt: skip
 
 

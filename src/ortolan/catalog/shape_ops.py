@@ -72,5 +72,9 @@ FAMILY = Family(
             types={"T1": INT64, "T2": FIXED}, instances="width", keys="T2", value_inputs=(0,),
             type_attribute="value",
         ),
+        op(
+            "BitCast", "26-", "input:T1", "output:T2", "to!:int", types={"T1": FIXED, "T2": FIXED},
+            instances="once", keys="T1", layout="elementwise", type_attribute="to",
+        ),
     ),
 )  # fmt: skip

@@ -136,7 +136,8 @@ def _output_types(node: ir.Node, signature: Signature) -> list[Type | None]:
         if variable in bound:
             types.append(bound[variable][0])
         elif signature.attribute:
-            types.append(_attribute_type(node, signature.attribute))
+            type_ = _attribute_type(node, signature.attribute)
+            types.append(type_ or _fallback_type(signature.fallback, bound))
         else:
             types.append(signature.single.get(variable))
     return types
@@ -166,6 +167,13 @@ def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
     if missing:
         raise InvalidGraph(f"{label(node)}: its input {missing[0]} is missing")
     return bound
+
+
+def _fallback_type(name: str, bound: Mapping[str, tuple[Type, str]]) -> Type | None:
+    """The type that a variable has or a name means; None without one."""
+    if name in bound:
+        return bound[name][0]
+    return ir.TensorType(ir.DataType[name.upper()]) if name.islower() else None
 
 
 def _attribute_type(node: ir.Node, name: str) -> Type | None:

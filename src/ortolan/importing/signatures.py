@@ -39,6 +39,7 @@ class Signature:
         outputs: the formal outputs.
         single: variables that can stand for one type only.
         attribute: the attribute that gives types which no input binds, "" if there is none.
+        fallback: what gives them without it: a variable or a type, "" if nothing does.
         in_catalog: Ortolan has the operator.
     """
 
@@ -46,6 +47,7 @@ class Signature:
     outputs: tuple[Parameter, ...]
     single: dict[str, Type]
     attribute: str
+    fallback: str
     in_catalog: bool
 
     def input(self, index: int) -> Parameter | None:
@@ -95,7 +97,7 @@ def _from_catalog(operator: Operator) -> Signature:
         if len(types) == 1
     }
     attribute = "" if operator.type_attribute == "none" else operator.type_attribute
-    return Signature(inputs, outputs, single, attribute, in_catalog=True)
+    return Signature(inputs, outputs, single, attribute, operator.type_fallback, in_catalog=True)
 
 
 def _from_schema(schema: Schema) -> Signature:
@@ -110,7 +112,7 @@ def _from_schema(schema: Schema) -> Signature:
         for parameters in (schema.inputs, schema.outputs)
     )
     attribute = next((name for name in ("to", "dtype") if name in schema.attributes), "")
-    return Signature(inputs, outputs, single, attribute, in_catalog=False)
+    return Signature(inputs, outputs, single, attribute, "", in_catalog=False)
 
 
 def _formal(
