@@ -27,6 +27,7 @@ NAMES = (
     "yunet-n-dynamic",
     "silero-vad-v5-op16",
     "scan-lstm",
+    "tiny-gpt2-contrib-fp32",
 )
 MISSING = "" if (FOLDER / "golden").is_dir() else "there is no ../shared/models"
 # Errors are relative to the largest magnitude of an output.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ortolan.catalog import (
     activation,
+    attention,
     control,
     convolution,
     elementwise,
@@ -32,6 +33,7 @@ FAMILIES: tuple[Family, ...] = (
     reduction.FAMILY,
     recurrent.FAMILY,
     activation.FAMILY,
+    attention.FAMILY,
     normalization.FAMILY,
     quantized.FAMILY,
     transposed.FAMILY,
