@@ -22,6 +22,8 @@ import numpy as np
 
 import cases_bundle
 import cases_lib
+import corpus
+import corpus_texts
 import models_lib as lib
 import models_oracle
 import ortolan
@@ -35,8 +37,8 @@ _ALIGNMENT = 16
 def stamp() -> str:
     """A digest of everything that decides what the files hold."""
     digest = hashlib.sha256(cases_bundle.stamp().encode())
-    for path in (lib.__file__, models_oracle.__file__, __file__):
-        digest.update(Path(path).read_bytes())
+    for module in (lib, models_oracle, corpus, corpus_texts):
+        digest.update(Path(str(module.__file__)).read_bytes())
     for name in [] if lib.MISSING else lib.NAMES:
         status = (lib.FOLDER / f"{name}.onnx").stat()
         digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
@@ -48,44 +50,60 @@ def ensure(root: Path = FOLDER) -> Path:
     return cases_bundle.ensure_folder(root, stamp(), _write_all)
 
 
+def make_check(name: str) -> lib.Check:
+    """The check of a name: of a real model, or of the generated corpus."""
+    return corpus.make_check(name) if name.startswith(corpus.PREFIX) else lib.make_check(name)
+
+
 def _write_all(folder: Path) -> None:
-    checks = [] if lib.MISSING else [_write(folder, name) for name in lib.check_names()]
+    names = [*([] if lib.MISSING else lib.check_names()), *corpus.names()]
+    checks = [_write(folder, name) for name in names]
     content = {"missing": lib.MISSING, "part": lib.QUANTUM_PART, "checks": checks}
     (folder / INDEX).write_text(json.dumps(content), "utf-8")
 
 
 def _write(folder: Path, name: str) -> dict[str, Any]:
-    check = lib.make_check(name)
+    check = make_check(name)
     file_name = name.replace("/", "-")
     model = folder / f"{check.model}.ort"
     refusal = None
-    if not model.exists():
+    if any(array.dtype.kind in "OU" for step in check.steps for array in _arrays(step)):
+        refusal = "texts, sequences and maps have no place in the bundle"
+    elif not model.exists():
         try:
-            ortolan.convert(check.path, model)
+            ortolan.convert(check.source, model)
         except OrtolanError as error:
             refusal = str(error)
     data = folder / f"{file_name}.bin"
     with data.open("wb") as file:
-        steps = [
-            {
-                "inputs": [_tensor(file, key, value) for key, value in step.feeds.items()],
-                "outputs": [
-                    {**_tensor(file, key, value), **_rules(check, key)}
-                    for key, value in step.expected.items()
-                ],
-                "carried": dict(step.carried),
-            }
-            for step in check.steps
-        ]
+        steps = (
+            []
+            if refusal
+            else [
+                {
+                    "inputs": [_tensor(file, key, value) for key, value in step.feeds.items()],
+                    "outputs": [
+                        {**_tensor(file, key, value), **_rules(check, key)}
+                        for key, value in step.expected.items()
+                    ],
+                    "carried": dict(step.carried),
+                }
+                for step in check.steps
+            ]
+        )
     return {
         "name": name,
         "model": model.name,
         "limit": check.limit,
         "refusal": refusal,
-        "not_yet": lib.NOT_YET.get(check.model),
+        "not_yet": check.not_yet or None,
         "data": data.name,
         "steps": steps,
     }
+
+
+def _arrays(step: lib.Step) -> list[cases_lib.Array]:
+    return [np.asarray(value) for value in (*step.feeds.values(), *step.expected.values())]
 
 
 def _rules(check: lib.Check, output: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def names() -> list[Any]:
 @pytest.mark.parametrize("name", names())
 def test_model(name: str, level: str, record_property: RecordProperty) -> None:
     check = lib.make_check(name)
-    session = ortolan.InferenceSession(ortolan.convert(check.path, level=level))
+    session = ortolan.InferenceSession(ortolan.convert(check.source, level=level))
     verdict = lib.run_check(check, session)
     record_property("largest error", f"{verdict.error:.3g} ({verdict.output})")
     assert not verdict.problem
@@ -74,7 +74,7 @@ def test_verdicts_add_up() -> None:
 @pytest.mark.parametrize("name", ["mnist-7", "cifar-imageclassifier-op10"])
 def test_onnxruntime_runs_our_file(name: str) -> None:
     check = lib.make_check(name)
-    content = ortolan.convert(check.path, level="disable")
+    content = ortolan.convert(check.source, level="disable")
     results = oracle.run(oracle.session(content), check.steps[0].feeds)
     for output, expected in check.steps[0].expected.items():
         assert results[output].tobytes() == expected.tobytes(), output
