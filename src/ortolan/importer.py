@@ -13,6 +13,7 @@ from ortolan import errors
 from ortolan.importing.attributes import check_attributes
 from ortolan.importing.element_types import infer_types, label
 from ortolan.importing.functions import inline_model_functions, inline_standard_functions
+from ortolan.importing.map_types import take_map_types
 from ortolan.importing.mending import mend, opset_versions
 from ortolan.importing.naming import make_names_unique
 from ortolan.importing.reading import Source, read_model
@@ -48,7 +49,10 @@ def load(source: Source) -> ir.Model:
     proto = read_model(source)
     imports = opset_versions(proto)
     mend(proto)
+    maps = take_map_types(proto)
     model = _deserialize(proto)
+    for value in model.graph.inputs:
+        value.type = maps.get(value.name or "", value.type)
     model.opset_imports.clear()
     model.opset_imports.update(imports)
     set_versions(model.graph.all_nodes(), imports)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ortolan import _native, errors
+from ortolan import _native, errors, values
 from ortolan.catalog.types import DataType
 
 __all__ = [
@@ -33,47 +33,6 @@ __all__ = [
 ]
 
 _PROVIDER = "CPUExecutionProvider"
-
-_NUMPY_OF: dict[int, np.dtype[Any]] = {
-    DataType.FLOAT: np.dtype(np.float32),
-    DataType.UINT8: np.dtype(np.uint8),
-    DataType.INT8: np.dtype(np.int8),
-    DataType.UINT16: np.dtype(np.uint16),
-    DataType.INT16: np.dtype(np.int16),
-    DataType.INT32: np.dtype(np.int32),
-    DataType.INT64: np.dtype(np.int64),
-    DataType.BOOL: np.dtype(np.bool_),
-    DataType.FLOAT16: np.dtype(np.float16),
-    DataType.DOUBLE: np.dtype(np.float64),
-    DataType.UINT32: np.dtype(np.uint32),
-    DataType.UINT64: np.dtype(np.uint64),
-    DataType.COMPLEX64: np.dtype(np.complex64),
-    DataType.COMPLEX128: np.dtype(np.complex128),
-}
-_ML_DTYPES = {
-    DataType.BFLOAT16: "bfloat16",
-    DataType.FLOAT8E4M3FN: "float8_e4m3fn",
-    DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
-    DataType.FLOAT8E5M2: "float8_e5m2",
-    DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
-}
-
-
-def _numpy_type(number: int) -> np.dtype[Any]:
-    """The numpy type of an element type.
-
-    Raises:
-        ortolan.errors.NotImplemented: there is none.
-    """
-    found = _NUMPY_OF.get(number)
-    if found is None and number in _ML_DTYPES:
-        # Imported when it is needed, which is seldom.
-        import ml_dtypes
-
-        found = _NUMPY_OF[number] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[DataType(number)]))
-    if found is None:
-        raise errors.NotImplemented(f"numpy has no arrays of {DataType(number).onnx_name}")
-    return found
 
 
 class GraphOptimizationLevel(enum.IntEnum):
@@ -171,17 +130,6 @@ class ModelMetadata:
     custom_metadata_map: dict[str, str]
 
 
-class _Memory:
-    """Keeps a value of the runtime alive for the arrays that show its bytes."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._release = _native.library().ortolan_value_release
-
-    def __del__(self) -> None:
-        self._release(self._handle)
-
-
 class _Run:
     """A run of the C interface and the descriptions that feed it."""
 
@@ -191,7 +139,7 @@ class _Run:
         code = self.library.ortolan_run_create(model, ctypes.byref(handle))
         self.handle = handle.value or 0
         self.tensor = [_native.new_tensor() for _ in range(feeds)]
-        self.result = _native.new_tensor()
+        self.keep: list[Any] = []  # borrowed until the execution is over
         _native.check(code, self.library.ortolan_run_error(self.handle))
 
     def __del__(self) -> None:
@@ -215,21 +163,16 @@ class _Run:
         tensor.dims[: array.ndim] = array.shape
         self.check(self.library.ortolan_run_input(self.handle, index, ctypes.byref(tensor)))
 
-    def take(self, index: int) -> npt.NDArray[Any]:
-        """An output as an array over the runtime's own memory; no copy."""
+    def feed_value(self, index: int, handle: values.Handle) -> None:
+        self.keep.append(handle)
+        self.check(self.library.ortolan_run_input_value(self.handle, index, handle.address))
+
+    def take(self, index: int) -> Any:
+        """An output; an array shows the runtime's own memory, without a copy."""
         value = self.library.ortolan_run_take(self.handle, index)
         if not value:
             raise errors.Fail(f"output {index} was not made")
-        memory = _Memory(value)
-        tensor = self.result
-        self.check(self.library.ortolan_value_tensor(value, ctypes.byref(tensor)))
-        dtype = _numpy_type(tensor.type)
-        shape = tuple(tensor.dims[: tensor.rank])
-        if tensor.bytes == 0:
-            return np.empty(shape, dtype)
-        buffer: Any = (ctypes.c_char * tensor.bytes).from_address(tensor.data)
-        buffer.owner = memory
-        return np.frombuffer(buffer, dtype).reshape(shape)
+        return values.from_handle(values.Handle(value))
 
 
 class InferenceSession:
@@ -339,7 +282,8 @@ class InferenceSession:
             symbol = self._library.ortolan_model_dimension(self._model, side, index, axis)
             size = tensor.dims[axis]
             shape.append(size if size >= 0 else symbol.decode() if symbol else None)
-        return NodeArg(name, f"tensor({DataType(tensor.type).onnx_name})", shape)
+        text = self._library.ortolan_model_type(self._model, side, index).decode()
+        return NodeArg(name, text, shape)
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed."""
@@ -386,9 +330,9 @@ class InferenceSession:
     def run(
         self,
         output_names: Sequence[str] | None,
-        input_feed: Mapping[str, npt.ArrayLike],
+        input_feed: Mapping[str, Any],
         run_options: RunOptions | None = None,
-    ) -> list[npt.NDArray[Any]]:
+    ) -> list[Any]:
         """Computes outputs.
 
         Args:
@@ -397,7 +341,8 @@ class InferenceSession:
             run_options: see :class:`RunOptions`.
 
         Returns:
-            An array per output.
+            Per output: an array; of strings with dtype object; a list for a sequence, a dict for a
+            map, None for an empty optional.
 
         Raises:
             ortolan.errors.OrtolanError: a feed is wrong, or the computation failed.
@@ -410,7 +355,10 @@ class InferenceSession:
             run = _Run(self._model, len(self._inputs))
         try:
             for index, array in arrays:
-                run.feed(index, array, self._types[index])
+                if isinstance(array, values.Handle):
+                    run.feed_value(index, array)
+                else:
+                    run.feed(index, array, self._types[index])
             if run_options is None:
                 run.check(self._library.ortolan_run_execute(run.handle))
             else:
@@ -418,6 +366,7 @@ class InferenceSession:
             results = [run.take(index) for index in wanted]
             self._note_arena(run)
         finally:
+            run.keep.clear()
             self._idle.append(run)
         return results
 
@@ -446,12 +395,14 @@ class InferenceSession:
                 f"Invalid output name: {error.args[0]}; the outputs are: {known}"
             ) from None
 
-    def _array(self, name: str, value: npt.ArrayLike) -> tuple[int, npt.NDArray[Any]]:
+    def _array(self, name: str, value: Any) -> tuple[int, npt.NDArray[Any] | values.Handle]:
         index = self._input_index.get(name)
         if index is None:
             known = ", ".join(self._input_index)
             raise errors.InvalidArgument(f"Invalid input name: {name}; the inputs are: {known}")
-        expected = _numpy_type(self._types[index])
+        if self._types[index] in (0, DataType.STRING):
+            return index, values.to_handle(value, self._inputs[index].type)
+        expected = values.numpy_type(self._types[index])
         array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=expected)
         if array.dtype != expected:
             if array.dtype.newbyteorder("=") != expected:
@@ -466,6 +417,9 @@ class InferenceSession:
 
 
 def _number_of(type_text: str) -> int:
+    """The element type of a tensor's type; 0 for containers."""
+    if not type_text.startswith("tensor("):
+        return 0
     name = type_text.removeprefix("tensor(").removesuffix(")")
     return int(DataType[name.upper()])
 

@@ -11,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from ortolan.catalog.types import DataType, TypeSet
+from ortolan.catalog.types import HALVES, DataType, TypeSet
 
 NEWEST = 255
 """Upper end of a version range that is still open."""
@@ -180,6 +180,11 @@ def op(
 def covers(operator: Operator, version: int) -> bool:
     """Whether the entry is for this since_version."""
     return operator.since <= version <= operator.until
+
+
+def takes(types: TypeSet, element: DataType) -> bool:
+    """Whether elements of a type can be computed: half types without a kernel run as float32."""
+    return element in types or (element in HALVES and DataType.FLOAT in types)
 
 
 def type_mask(types: TypeSet) -> int:

@@ -39,7 +39,7 @@ FAMILY = Family(
         _sequence("SequenceConstruct", "11-", "inputs*:T", "output_sequence:seq(T)"),
         op(
             "SequenceEmpty", "11-", "", "output:seq(T)", "dtype:int", types=_T, instances="once",
-            infer="none", flags=_LATE, type_attribute="dtype",
+            infer="none", flags=_LATE, type_attribute="dtype=float",
         ),
         op(
             "SequenceLength", "11-", "input_sequence:seq(T)", "length:I",

@@ -7,13 +7,14 @@ onnx's inference found, or by what the model declares for their outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
 from ortolan.errors import InvalidGraph
 from ortolan.importing.naming import subgraphs
-from ortolan.importing.signatures import ANY, Signature, Type, same_type, signature_of
+from ortolan.importing.map_types import MapType
+from ortolan.importing.signatures import ANY, Parameter, Signature, Type, same_type, signature_of
 
 __all__ = ["infer_types", "label", "type_text"]
 
@@ -35,6 +36,8 @@ def type_text(type_: Type | None) -> str:
         return f"seq({type_text(type_.elem_type)})"
     if isinstance(type_, ir.OptionalType):
         return f"optional({type_text(type_.elem_type)})"
+    if isinstance(type_, MapType):
+        return f"map({type_.key.name.lower()},{type_text(type_.elem_type)})"
     return f"tensor({type_.dtype.name.lower()})" if type_ is not None else "unknown"
 
 
@@ -132,15 +135,55 @@ def _output_types(node: ir.Node, signature: Signature) -> list[Type | None]:
                 f"{label(node)}: it has {len(node.outputs)} outputs, "
                 f"but the operator has {len(signature.outputs)}"
             )
-        variable = parameter.variable
-        if variable in bound:
-            types.append(bound[variable][0])
-        elif signature.attribute:
-            type_ = _attribute_type(node, signature.attribute)
-            types.append(type_ or _fallback_type(signature.fallback, bound))
-        else:
-            types.append(signature.single.get(variable))
+        types.append(_output_type(node, signature, parameter, bound))
     return types
+
+
+def _output_type(
+    node: ir.Node, signature: Signature, parameter: Parameter, bound: Mapping[str, tuple[Type, str]]
+) -> Type | None:
+    variable = parameter.variable
+    type_: Type | None
+    if variable == ANY and signature.attribute in _RULES:
+        source = node.inputs[0] if node.inputs else None
+        return _RULES[signature.attribute](node, source.type if source is not None else None)
+    if variable in bound:
+        type_ = bound[variable][0]
+    elif signature.attribute:
+        type_ = _attribute_type(node, signature.attribute) or _fallback_type(
+            signature.fallback, bound
+        )
+        if parameter.is_sequence:
+            type_ = type_ or _FLOAT
+    else:
+        type_ = signature.single.get(variable)
+    return ir.SequenceType(type_) if parameter.is_sequence and type_ is not None else type_
+
+
+def _zip_map(node: ir.Node, _: Type | None) -> Type:
+    labels = node.attributes.get("classlabels_strings")
+    is_text = labels is not None and len(labels.as_strings()) > 0
+    key = ir.DataType.STRING if is_text else ir.DataType.INT64
+    return ir.SequenceType(MapType(key, _FLOAT))
+
+
+def _optional(node: ir.Node, type_: Type | None) -> Type | None:
+    if type_ is not None:
+        return ir.OptionalType(type_)
+    declared = node.attributes.get("type")
+    if declared is None or declared.type != ir.AttributeType.TYPE_PROTO:
+        raise InvalidGraph(f"{label(node)}: it needs an input or the attribute type")
+    return ir.OptionalType(declared.as_type_proto().type)  # type: ignore[attr-defined]
+
+
+# The rules by which free outputs get their types, from the type of input 0.
+_RULES: Mapping[str, Callable[[ir.Node, Type | None], Type | None]] = {
+    "same": lambda node, type_: type_,
+    "optional": _optional,
+    "element": lambda node, type_: type_.elem_type if isinstance(type_, ir.OptionalType) else type_,
+    "zip_map": _zip_map,
+    "map_value": lambda node, type_: ir.TensorType(type_.dtype) if type_ is not None else None,
+}
 
 
 def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
@@ -157,8 +200,16 @@ def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
             raise InvalidGraph(f"{label(node)}: its input {parameter.name} is left out")
         if value is None or value.type is None or parameter.variable == ANY:
             continue
-        type_, first = bound.setdefault(parameter.variable, (value.type, parameter.name))
-        if not same_type(type_, value.type):
+        given: Type = value.type
+        if parameter.is_sequence:
+            if not isinstance(given, ir.SequenceType):
+                raise InvalidGraph(
+                    f"{label(node)}: its input {parameter.name} is {type_text(given)}, "
+                    "but must be a sequence of tensors"
+                )
+            given = given.elem_type
+        type_, first = bound.setdefault(parameter.variable, (given, parameter.name))
+        if not same_type(type_, given):
             raise InvalidGraph(
                 f"{label(node)}: its input {parameter.name} is {type_text(value.type)}, "
                 f"but its input {first} is {type_text(type_)}: they must be equal"

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from ortolan import catalog
 from ortolan.catalog.operator import Operator
+from ortolan.importing.map_types import MapType
 from ortolan.importing.versions import Schema, schema_of
 
 __all__ = ["ANY", "Parameter", "Signature", "Type", "parse_type", "same_type", "signature_of"]
@@ -28,6 +29,7 @@ class Parameter:
     variable: str
     required: bool
     variadic: bool
+    is_sequence: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def signature_of(domain: str, name: str, version: int) -> Signature | None:
 def _from_catalog(operator: Operator) -> Signature:
     inputs, outputs = (
         tuple(
-            Parameter(p.name, p.variable, not (p.optional or p.variadic), p.variadic)
+            Parameter(
+                p.name, p.variable, not (p.optional or p.variadic), p.variadic, p.is_sequence
+            )
             for p in parameters
         )
         for parameters in (operator.inputs, operator.outputs)
@@ -150,6 +154,8 @@ def same_type(a: Type, b: Type) -> bool:
     """Whether two types are equal, apart from what their denotations say."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, ir.SequenceType | ir.OptionalType):
-        return same_type(a.elem_type, b.elem_type)  # type: ignore[arg-type]
+    if isinstance(a, MapType) and isinstance(b, MapType) and a.key != b.key:
+        return False
+    if isinstance(a, ir.SequenceType | ir.OptionalType | MapType):
+        return same_type(a.elem_type, b.elem_type)  # type: ignore[attr-defined]
     return a.dtype == b.dtype

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ortolan import errors
 from ortolan.errors import InvalidGraph, LimitExceeded
+from ortolan.importing.map_types import MapType
 from ortolan.importing.signatures import signature_of
 from ortolan.ortformat import tables
 from ortolan.ortformat.links import (
@@ -27,6 +28,9 @@ from ortolan.ortformat.links import (
 from ortolan.ortformat.schema import MAX_FILE_SIZE, AttributeType, TensorDataType
 
 __all__ = ["from_ir"]
+
+OPTIONAL = "ai.ortolan.optional"
+"""Denotation of a type that is optional: the format has no place for it (docs/format.md)."""
 
 # onnxruntime keeps this number for a model without a version of its own.
 _NO_MODEL_VERSION = 2**63 - 1
@@ -161,6 +165,13 @@ def _type(type_: ir.TypeProtocol, shape: ir.Shape | None, name: str) -> tables.T
     if isinstance(type_, ir.SequenceType):
         element = _type(type_.elem_type, shape, name)
         return tables.TypeInfo(type_.denotation or "", tables.SequenceType(element))
+    if isinstance(type_, MapType):
+        key = _data_type(type_.key, what)
+        return tables.TypeInfo("", tables.MapType(key, _type(type_.elem_type, None, name)))
+    if isinstance(type_, ir.OptionalType):
+        element = _type(type_.elem_type, shape, name)
+        element.denotation = OPTIONAL
+        return element
     if not isinstance(type_, ir.TensorType):
         kind = type(type_).__name__
         raise errors.NotImplemented(f"{what}: the ORT format cannot hold a value of kind {kind}")
@@ -206,6 +217,8 @@ def _input_arg_counts(node: ir.Node) -> list[int]:
 
 def _attributes(node: ir.Node) -> Iterator[tables.Attribute]:
     for name, attribute in node.attributes.items():
+        if attribute.type == ir.AttributeType.TYPE_PROTO:
+            continue  # of Optional: the type of its result says the same
         result = tables.Attribute(name, attribute.doc_string or "")
         if attribute.type.name not in AttributeType.__members__ or attribute.is_ref():
             raise errors.NotImplemented(
