@@ -300,8 +300,7 @@ int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* n
   return 1;
 }
 
-OrtolanStatus ortolan_run_input_value(OrtolanRun* handle, size_t index,
-                                      const OrtolanValue* value) {
+OrtolanStatus ortolan_run_input_value(OrtolanRun* handle, size_t index, const OrtolanValue* value) {
   Run* run = unwrap(handle);
   if (!run || !value) return ORTOLAN_INVALID_ARGUMENT;
   const OutputValue* given = unwrap(const_cast<OrtolanValue*>(value));

@@ -24,8 +24,8 @@ struct Slot {
   DataType type = DataType::kUndefined;
   Layout layout = Layout::kPlain;
   State state = kEmpty;
-  bool known = false;            // bytes are known whenever the plan of the frame is valid
-  uint8_t layers = 0;            // not 0: `data` is a Container
+  bool known = false;  // bytes are known whenever the plan of the frame is valid
+  uint8_t layers = 0;  // not 0: `data` is a Container
   DataType key = DataType::kUndefined;
   uint32_t alias_of = kNoValue;  // infer found that the bytes are those of this value...
   size_t alias_offset = 0;       // ... from here on

@@ -84,8 +84,8 @@ struct Graph {
   Span<uint32_t> inputs;
   Span<uint32_t> outputs;
   Span<const char*> input_types, output_types;  // of the main graph: "seq(tensor(float))"
-  Span<bool> repeats;       // per output: the same value stands before it
-  Span<uint32_t> captures;  // values of this graph whose `outer` is set
+  Span<bool> repeats;                           // per output: the same value stands before it
+  Span<uint32_t> captures;                      // values of this graph whose `outer` is set
 };
 
 // fail_parts with the operator and the node in front: [Conv] node "conv1": ...

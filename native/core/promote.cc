@@ -78,8 +78,7 @@ Status Loader::narrow_operands(GraphBuilder& b, const Node& node) {
 
 // halves[k]: what variable k is in the file, where the kernel gets float32 instead. A kernel that
 // takes either gets the wide form while only that is there, unless the type is its business.
-Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes,
-                              DataType* halves) {
+Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes, DataType* halves) {
   SignatureView signature(bytes);
   auto is_result = [&](uint8_t variable) {
     for (size_t i = 0; i < node.outputs.size; ++i)

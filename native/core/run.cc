@@ -297,8 +297,7 @@ Status Run::bind_outputs(Frame& frame) {
       slot.data = place.data;
       continue;
     }
-    made_[i] =
-        OutputValue::make(model_.options.allocator, slot.full_type(), slot.shape, bytes);
+    made_[i] = OutputValue::make(model_.options.allocator, slot.full_type(), slot.shape, bytes);
     if (!made_[i]) return out_of_memory();
     slot.data = made_[i]->data();
   }

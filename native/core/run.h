@@ -91,9 +91,7 @@ struct OutputValue {
   Shape shape;
   ValueType type;
 
-  void* data() {
-    return reinterpret_cast<char*>(this) + round_up(sizeof(OutputValue), kAlignment);
-  }
+  void* data() { return reinterpret_cast<char*>(this) + round_up(sizeof(OutputValue), kAlignment); }
   const void* data() const { return const_cast<OutputValue*>(this)->data(); }
   OutputValue** items() const {
     return static_cast<OutputValue**>(const_cast<OutputValue*>(this)->data());
@@ -108,7 +106,10 @@ struct OutputValue {
 class Run {
  public:
   explicit Run(Model& model)
-      : model_(model), heap_(model.options.allocator), zone_(model.options.allocator), texts_(model.options.allocator) {
+      : model_(model),
+        heap_(model.options.allocator),
+        zone_(model.options.allocator),
+        texts_(model.options.allocator) {
     model.retain();
   }
   Run(const Run&) = delete;

@@ -96,7 +96,9 @@ struct Text {
   static Text at(const void* block) { return {reinterpret_cast<uintptr_t>(block)}; }
 
  private:
-  const char* block() const { return reinterpret_cast<const char*>(static_cast<uintptr_t>(address)); }
+  const char* block() const {
+    return reinterpret_cast<const char*>(static_cast<uintptr_t>(address));
+  }
 };
 
 // How the elements of a spatial tensor lie in memory. The shape of a value is always the logical

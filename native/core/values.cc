@@ -65,7 +65,8 @@ Status Run::too_large_text() {
 }
 
 // Handles for a string tensor of the caller, with the bytes copied.
-Status Run::import_texts(const void* blob, size_t bytes, size_t count, String name, void** handles) {
+Status Run::import_texts(const void* blob, size_t bytes, size_t count, String name,
+                         void** handles) {
   if (!is_blob(blob, bytes, count))
     return fail(error_, Status::kInvalidArgument, "input \"%\" is no string tensor of % elements",
                 name, count);

@@ -10,7 +10,8 @@ namespace ortolan::portable {
 struct Range {
   static Status infer(Context& c) {
     for (size_t i = 0; i < 3; ++i)
-      if (c.has_input(i) && c.input_shape(i).count() != 1) return c.invalid("input % must be one number", i);
+      if (c.has_input(i) && c.input_shape(i).count() != 1)
+        return c.invalid("input % must be one number", i);
     Shape shape;
     shape.append(0);
     bool valid = false;

@@ -258,7 +258,8 @@ struct Unique {
         copy_piece(c.output_data<char>(0) + (j * groups + g) * width,
                    c.input_data<char>(0) + (j * p.n + first[g]) * width, width);
     const size_t inverse = is_standard(c) ? 2 : 1, counts = inverse + 1;
-    for (size_t i = 1; i <= counts; ++i) ORTOLAN_TRY(c.allocate_output(i, i == inverse ? all : list));
+    for (size_t i = 1; i <= counts; ++i)
+      ORTOLAN_TRY(c.allocate_output(i, i == inverse ? all : list));
     if (inverse == 2 && c.has_output(1))
       for (size_t g = 0; g < groups; ++g)
         c.output_data<int64_t>(1)[g] = static_cast<int64_t>(first[g]);

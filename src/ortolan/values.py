@@ -7,6 +7,7 @@ values (native/include/ortolan/ortolan.h).
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,8 +108,7 @@ def unpack_texts(block: bytes, shape: tuple[int, ...]) -> Array:
     count = result.size
     offsets = np.frombuffer(block, np.uint32, count + 1).tolist()
     result.reshape(-1)[:] = [
-        block[a:b].decode("utf-8", "surrogateescape")
-        for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+        block[a:b].decode("utf-8", "surrogateescape") for a, b in itertools.pairwise(offsets)
     ]
     return result
 

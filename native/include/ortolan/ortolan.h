@@ -69,8 +69,8 @@ typedef struct OrtolanOption {
 
 /* A tensor's description and, where it says so, its bytes. `type` is ONNX's
  * TensorProto.DataType; unknown dimensions are -1. The bytes of a string tensor of n elements are
- * one block, aligned to 4: n + 1 offsets (uint32_t) from its start, in order, then the text; element
- * i is UTF-8 from offset i to offset i + 1. */
+ * one block, aligned to 4: n + 1 offsets (uint32_t) from its start, in order, then the text;
+ * element i is UTF-8 from offset i to offset i + 1. */
 typedef struct OrtolanTensor {
   uint32_t size;
   int32_t type;
@@ -150,8 +150,9 @@ ORTOLAN_API OrtolanStatus ortolan_run_input(OrtolanRun* run, size_t index,
 /* Any value, also a container; borrowed likewise. */
 ORTOLAN_API OrtolanStatus ortolan_run_input_value(OrtolanRun* run, size_t index,
                                                   const OrtolanValue* value);
-/* Where the next execution puts an output (a tensor without strings); its type and shape must be what the model gives. Without
- * this call the runtime makes a value. Memory for inputs and outputs must not overlap. */
+/* Where the next execution puts an output (a tensor without strings); its type and shape must be
+ * what the model gives. Without this call the runtime makes a value. Memory for inputs and outputs
+ * must not overlap. */
 ORTOLAN_API OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index,
                                              const OrtolanTensor* tensor);
 /* Runs from the inputs to the outputs, forgetting both sets of arguments. */

@@ -56,8 +56,8 @@ class Operator:
     """C++ struct in the family's file; empty for operators that the executor runs."""
     instances: str
     """How ``run`` is compiled: "type" per type of the first key variable, "width" per byte width of
-    it, "pair" per pair of both (with a type that has no arithmetic: one ``run()`` for all such pairs),
-    "once" for all types together."""
+    it, "pair" per pair of both (with a type that has no arithmetic: one ``run()`` for all such
+    pairs), "once" for all types together."""
     keys: tuple[str, ...]
     """The variables that choose an instance, at most two."""
     prepare: str
@@ -102,7 +102,9 @@ def _parameters(text: str) -> tuple[Parameter, ...]:
         if match is None:
             raise ValueError(f"parameter {item!r} is not name[?*]:Variable or name:seq(Variable)")
         name, mark, variable, inner = match.groups()
-        found.append(Parameter(name, variable or inner, mark == "?", mark == "*", inner is not None))
+        found.append(
+            Parameter(name, variable or inner, mark == "?", mark == "*", inner is not None)
+        )
     return tuple(found)
 
 

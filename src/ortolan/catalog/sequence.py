@@ -46,7 +46,9 @@ FAMILY = Family(
             types={"T": FIXED, "I": INT64}, instances="once",
         ),
         _sequence("SequenceAt", "11-", "input_sequence:seq(T) position:I", "tensor:T"),
-        _sequence("SequenceErase", "11-", "input_sequence:seq(T) position?:I", "output_sequence:seq(T)"),
+        _sequence(
+            "SequenceErase", "11-", "input_sequence:seq(T) position?:I", "output_sequence:seq(T)"
+        ),
         _sequence(
             "SequenceInsert", "11-", "input_sequence:seq(T) tensor:T position?:I",
             "output_sequence:seq(T)",
@@ -62,7 +64,11 @@ FAMILY = Family(
         _any("Optional", "15-", "optional", "input?:Any"),
         _any("OptionalGetElement", "15-", "element"),
         op(
-            "OptionalHasElement", "15-", "input?:Any", "output:B", types={"B": BOOL},
+            "OptionalHasElement", "15-17", "input:Any", "output:B", types={"B": BOOL},
+            instances="once", keys="B",
+        ),
+        op(
+            "OptionalHasElement", "18-", "input?:Any", "output:B", types={"B": BOOL},
             instances="once", keys="B",
         ),
         op(

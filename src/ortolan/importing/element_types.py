@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from ortolan.errors import InvalidGraph
-from ortolan.importing.naming import subgraphs
 from ortolan.importing.map_types import MapType
+from ortolan.importing.naming import subgraphs
 from ortolan.importing.signatures import ANY, Parameter, Signature, Type, same_type, signature_of
 
 __all__ = ["infer_types", "label", "type_text"]

@@ -6,7 +6,7 @@ those types, and the types of the inputs by name; outputs are typed by the opera
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -14,18 +14,30 @@ import onnx_ir as ir
 __all__ = ["MapType", "take_map_types"]
 
 
-@dataclass(frozen=True)
-class MapType(ir.TypeProtocol):
-    """A map: keys are integers or strings, values have a type of their own."""
+class MapType:
+    """A map: keys are integers or strings, values have a type of their own.
 
-    key: ir.DataType
-    elem_type: ir.TypeProtocol
-    denotation: str | None = None
+    Attributes:
+        key: the element type of the keys.
+        elem_type: the type of the values.
+        dtype: the element type of the values' tensors.
+        denotation: as of other types.
+    """
 
-    @property
-    def dtype(self) -> ir.DataType:
-        """The element type of the values' tensors."""
-        return self.elem_type.dtype
+    def __init__(self, key: ir.DataType, elem_type: ir.TypeProtocol) -> None:
+        self.key = key
+        # onnx-ir's protocol is wider than what a map can hold.
+        self.elem_type: Any = elem_type
+        self.dtype = elem_type.dtype
+        self.denotation: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MapType):
+            return False
+        return self.key == other.key and bool(self.elem_type == other.elem_type)
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.dtype))
 
 
 def take_map_types(model: onnx.ModelProto) -> dict[str, ir.TypeProtocol]:

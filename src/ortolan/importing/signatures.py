@@ -88,9 +88,7 @@ def signature_of(domain: str, name: str, version: int) -> Signature | None:
 def _from_catalog(operator: Operator) -> Signature:
     inputs, outputs = (
         tuple(
-            Parameter(
-                p.name, p.variable, not (p.optional or p.variadic), p.variadic, p.is_sequence
-            )
+            Parameter(p.name, p.variable, not (p.optional or p.variadic), p.variadic, p.is_sequence)
             for p in parameters
         )
         for parameters in (operator.inputs, operator.outputs)
@@ -157,5 +155,5 @@ def same_type(a: Type, b: Type) -> bool:
     if isinstance(a, MapType) and isinstance(b, MapType) and a.key != b.key:
         return False
     if isinstance(a, ir.SequenceType | ir.OptionalType | MapType):
-        return same_type(a.elem_type, b.elem_type)  # type: ignore[attr-defined]
+        return same_type(a.elem_type, b.elem_type)  # type: ignore[arg-type]
     return a.dtype == b.dtype
