@@ -34,6 +34,7 @@ import numpy as np
 import cases_lib as lib
 import cases_oracle
 import cases_variants
+from ortolan.values import pack_texts, unpack_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cases"
@@ -130,20 +131,28 @@ def tensors(arrays: Mapping[str, lib.Array]) -> list[dict[str, Any]]:
             "name": name,
             "type": lib.type_name(array.dtype),
             "shape": list(array.shape),
-            "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
+            "data": base64.b64encode(_bytes(array)).decode(),
         }
         for name, array in arrays.items()
     ]
 
 
+def _bytes(array: lib.Array) -> bytes:
+    """A tensor's bytes as the C interface has them."""
+    flat = pack_texts(array) if array.dtype == object else np.ascontiguousarray(array)
+    return flat.tobytes()
+
+
 def arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, lib.Array]:
     """The other way round."""
-    return {
-        entry["name"]: np.frombuffer(
-            base64.b64decode(entry["data"]), lib.numpy_type(entry["type"])
-        ).reshape(entry["shape"])
-        for entry in entries
-    }
+    return {entry["name"]: _array(entry) for entry in entries}
+
+
+def _array(entry: Mapping[str, Any]) -> lib.Array:
+    content = base64.b64decode(entry["data"])
+    if entry["type"] == "string":
+        return unpack_texts(content, tuple(entry["shape"]))
+    return np.frombuffer(content, lib.numpy_type(entry["type"])).reshape(entry["shape"])
 
 
 if __name__ == "__main__":

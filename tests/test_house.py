@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ortolan.build.compile import SHARED
 from ortolan.catalog import FAMILIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -286,8 +287,7 @@ def test_machine_path_rule(folder: str) -> None:
 
 
 def test_every_kernel_file_has_a_catalog_family() -> None:
-    shared = {"infer", "narrow"}  # functions that several families use
-    kernels = {path.stem for path in (NATIVE / "kernels").glob("*.cc")} - shared
+    kernels = {path.stem for path in (NATIVE / "kernels").glob("*.cc")} - set(SHARED)
     families = {family.name for family in FAMILIES}
     assert kernels, "native/kernels holds no kernel"
     assert kernels - families == set()

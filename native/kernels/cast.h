@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/elementwise.h"
+#include "kernels/text_cast.h"
 #include "kernels/float16.h"
 #include "kernels/narrow.h"
 
@@ -71,6 +72,12 @@ struct Cast {
       using V = typename If<by_lanes<From, To>(), Vec<From, kLanes>, From>::Type;
       return map<Convert<To>, V, To>(c, Convert<To>{});
     }
+  }
+
+  // One of the types is string.
+  template <class>
+  static Status run(Context& c) {
+    return portable::cast_texts(c);
   }
 
   // One of the types is narrow.

@@ -31,6 +31,7 @@ const TYPES = {
   int16: [5, Int16Array, 1],
   int32: [6, Int32Array, 1],
   int64: [7, BigInt64Array, 1],
+  string: [8, Uint8Array, 1],
   bool: [9, Uint8Array, 1],
   float16: [10, Uint16Array, 1],
   double: [11, Float64Array, 1],

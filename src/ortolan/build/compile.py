@@ -15,6 +15,9 @@ from ortolan.build.registry import PORTABLE, Selector, generate
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog import FAMILIES
 
+SHARED = ("infer", "narrow", "text_cast")
+"""Files of ``native/kernels`` that several families use."""
+
 _INCLUDE = re.compile(rb'^\s*#include\s+"([^"]+)"', re.MULTILINE)
 
 
@@ -93,7 +96,7 @@ def _units(target: Target, native: Path, generated: Path) -> list[tuple[Path, st
     ]
     units += [(native / "platform" / name, "", None) for name in target.platform_sources]
     units.append((generated / "registry.cc", "", None))
-    units += [(native / "kernels" / f"{name}.cc", PORTABLE, None) for name in ("infer", "narrow")]
+    units += [(native / "kernels" / f"{name}.cc", PORTABLE, None) for name in SHARED]
     for family in FAMILIES:
         names = [i.name for i in target.instruction_sets] if family.simd else [PORTABLE]
         for name in names:

@@ -28,6 +28,7 @@ _TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype
 _TYPE_RULES = ("same", "optional", "element", "zip_map", "map_value")
 _RULE = 7
 _FALLBACK = 16
+_TEXT = "Text"
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
@@ -82,8 +83,15 @@ def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[_Instance]
         for a in sorted(plain)
         for b in sorted(plain_second)
     ]
-    rest = [(key - plain, second), (plain, second - plain_second)]
-    return pairs + [_Instance((), a, b) for a, b in rest if a and b]
+    texts = frozenset({DataType.STRING})
+    narrow, narrow_second = key - plain - texts, second - plain_second - texts
+    rest = [
+        _Instance((), narrow, second - texts),
+        _Instance((), plain, narrow_second),
+        _Instance((_TEXT,), key & texts, second),
+        _Instance((_TEXT,), key - texts, second & texts),
+    ]
+    return pairs + [instance for instance in rest if instance.types_a and instance.types_b]
 
 
 class _Functions:

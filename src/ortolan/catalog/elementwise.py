@@ -13,6 +13,7 @@ from ortolan.catalog.types import (
     INTS,
     NUMBERS,
     SIGNED,
+    STRING,
     UNSIGNED,
     TypeSet,
 )
@@ -83,7 +84,7 @@ def _shift(versions: str, types: TypeSet) -> Operator:
 
 
 def _cast(versions: str, attributes: str) -> Operator:
-    castable = NUMBERS | BOOL | HALVES
+    castable = NUMBERS | BOOL | HALVES | STRING
     types: Mapping[str, TypeSet] = {"T1": castable, "T2": castable}
     return op(
         "Cast", versions, "input:T1", "output:T2", attributes, types=types, instances="pair",

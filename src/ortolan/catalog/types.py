@@ -103,6 +103,7 @@ INTS = SIGNED | UNSIGNED
 NUMBERS = INTS | FLOATS
 BOOL = type_set("bool")
 HALVES = type_set("float16", "bfloat16")
+STRING = type_set("string")
 INDEX = type_set("int32", "int64")
 INT64 = type_set("int64")
 # Everything whose elements are plain bytes of 1, 2, 4 or 8.
