@@ -19,6 +19,18 @@ bool is_tensor_of(const GraphBuilder& b, uint32_t value, DataType type) {
   return b.values[value].full_type() == ValueType{type, DataType::kUndefined, 0};
 }
 
+bool has_texts(const Node& node, String name) {
+  const Attribute* a = find_attribute(node, name);
+  return a && a->kind == AttributeKind::kStrings && a->strings.size;
+}
+
+DataType label_type(const Node& node) {
+  const Attribute* tensor = find_attribute(node, "values_tensor");
+  if (tensor && tensor->kind == AttributeKind::kTensor) return tensor->tensor.type;
+  if (has_texts(node, "values_strings")) return DataType::kString;
+  return find_attribute(node, "values_int64s") ? DataType::kInt64 : DataType::kFloat;
+}
+
 // The type of a result that no variable gives.
 ValueType special_type(TypeRule rule, const Node& node, ValueType declared, ValueType input) {
   switch (rule) {
@@ -31,13 +43,27 @@ ValueType special_type(TypeRule rule, const Node& node, ValueType declared, Valu
     case TypeRule::kElement:
       return input.kind() == ValueKind::kOptional ? input.inner() : input;
     case TypeRule::kZipMap: {
-      bool is_text = find_attribute(node, "classlabels_strings") &&
-                     find_attribute(node, "classlabels_strings")->strings.size;
-      DataType key = is_text ? DataType::kString : DataType::kInt64;
+      DataType key = has_texts(node, "classlabels_strings") ? DataType::kString : DataType::kInt64;
       return ValueType{DataType::kFloat, key, kMapLayer}.within(ValueKind::kSequence);
     }
     case TypeRule::kMapValue:
       return {input.element, DataType::kUndefined, 0};
+    case TypeRule::kLabels:
+      return {has_texts(node, "classlabels_strings") ? DataType::kString : DataType::kInt64,
+              DataType::kUndefined, 0};
+    case TypeRule::kLabelValues:
+      return {label_type(node), DataType::kUndefined, 0};
+    case TypeRule::kOpposite:
+      return {input.element == DataType::kString ? DataType::kInt64 : DataType::kString,
+              DataType::kUndefined, 0};
+    case TypeRule::kCastTo: {
+      const Attribute* to = find_attribute(node, "cast_to");
+      DataType type = !to || to->s == String("TO_FLOAT") ? DataType::kFloat
+                      : to->s == String("TO_INT64")      ? DataType::kInt64
+                      : to->s == String("TO_STRING")     ? DataType::kString
+                                                         : DataType::kUndefined;
+      return {type, DataType::kUndefined, 0};
+    }
     default:
       return declared;
   }
@@ -275,7 +301,14 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     }
     DataType& type = variables[variable];
     uint32_t mask = signature.mask(variable);
-    if (type == DataType::kUndefined && source != TypeAttribute::kNone) {
+    bool is_single = (mask & (mask - 1)) == 0;
+    if (type == DataType::kUndefined && source == TypeAttribute::kRule && !is_single) {
+      auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
+      bool has_input = node.inputs.size && node.inputs[0] != kNoValue;
+      ValueType input = has_input ? b.values[node.inputs[0]].full_type() : ValueType();
+      type = special_type(rule, node, {}, input).element;
+    } else if (type == DataType::kUndefined && source != TypeAttribute::kNone &&
+               source != TypeAttribute::kRule) {
       uint8_t other = signature.header.type_attribute >> kTypeAttributeBits;
       DataType missing = static_cast<DataType>(other);
       if (other >= kFallback) {
@@ -285,7 +318,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
       type = type_from_attribute(node, source, missing);
     }
     if (must_promote(type, mask)) halves[variable] = type, type = DataType::kFloat;
-    if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
+    if (type == DataType::kUndefined && is_single)
       type = static_cast<DataType>(__builtin_ctz(mask));
     if (type == DataType::kUndefined || !(mask & type_bit(type)))
       return node_error(node, Status::kNotImplemented,

@@ -140,6 +140,8 @@ class Context {
   static void retain(const Item& item);
   // An element of a string tensor. Null address and not empty: memory is out. Not in parallel.
   Text make_text(String text) const;
+  // Where to write `bytes` bytes of an element; null when memory is out.
+  char* text_memory(size_t bytes, Text* text) const;
 
   // Calls body(begin, end, thread) over [0, units), split statically over the threads that are
   // free. `grain` = fewest units worth a thread.

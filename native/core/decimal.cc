@@ -106,8 +106,8 @@ uint64_t nearest(Big numerator, Big denominator, const Format& format) {
   if (numerator.is_zero()) return 0;
   const int32_t wanted = static_cast<int32_t>(format.bits) + 2;
   // A quotient of `wanted` bits or one more; fewer where the number is subnormal.
-  int32_t shift = wanted - static_cast<int32_t>(numerator.bits()) +
-                  static_cast<int32_t>(denominator.bits());
+  int32_t shift =
+      wanted - static_cast<int32_t>(numerator.bits()) + static_cast<int32_t>(denominator.bits());
   shift = min(shift, 1 - format.least);
   if (shift >= 0)
     numerator.shift_left(static_cast<uint32_t>(shift));
@@ -271,8 +271,7 @@ size_t write_bits(char* text, uint64_t bits, const Format& format, int32_t longe
   const int32_t exponent = format.least + (biased ? static_cast<int32_t>(biased) - 1 : 0);
   char digits[20];
   int32_t point;
-  const int32_t n =
-      static_cast<int32_t>(shortest(fraction, exponent, is_power, digits, &point));
+  const int32_t n = static_cast<int32_t>(shortest(fraction, exponent, is_power, digits, &point));
   if (point > longest || point < -3) {
     *out++ = digits[0];
     if (n > 1) *out++ = '.', put({digits + 1, static_cast<size_t>(n - 1)});

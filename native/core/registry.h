@@ -79,13 +79,17 @@ enum class TypeAttribute : uint8_t {
   kOutput = 4,
   kRule = 7,  // the bits above are a TypeRule
 };
-// What free outputs are.
+// What free outputs are, and those that no input binds.
 enum class TypeRule : uint8_t {
-  kSame = 0,      // as input 0
-  kOptional = 1,  // an optional of input 0
-  kElement = 2,   // what is in input 0 if it is an optional, else as input 0
-  kZipMap = 3,    // a sequence of maps from labels to float
-  kMapValue = 4,  // a tensor with the values of the map in input 0
+  kSame = 0,         // as input 0
+  kOptional = 1,     // an optional of input 0
+  kElement = 2,      // what is in input 0 if it is an optional, else as input 0
+  kZipMap = 3,       // a sequence of maps from labels to float
+  kMapValue = 4,     // a tensor with the values of the map in input 0
+  kLabels = 5,       // string with the attribute classlabels_strings, else int64
+  kLabelValues = 6,  // of the attribute that is there: values_strings, values_tensor...
+  kOpposite = 7,     // int64 for string and string for int64
+  kCastTo = 8,       // as the attribute cast_to says
 };
 
 extern const Operator kOperators[];

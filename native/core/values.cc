@@ -33,14 +33,21 @@ void write_blob(void* blob, const Text* texts, size_t count) {
   offsets[count] = at;
 }
 
-Text copy_text(Zone& zone, String text) {
-  if (text.size == 0) return {};
-  auto n = static_cast<uint32_t>(text.size);
+char* new_text(Zone& zone, size_t bytes, Text* text) {
+  auto n = static_cast<uint32_t>(bytes);
+  if (bytes > UINT32_MAX - 64) return nullptr;
   char* block = static_cast<char*>(zone.allocate(sizeof(n) + n, alignof(uint32_t)));
-  if (!block) return {};
+  if (!block) return nullptr;
   copy(block, &n, sizeof(n));
-  copy(block + sizeof(n), text.data, n);
-  return Text::at(block);
+  *text = Text::at(block);
+  return block + sizeof(n);
+}
+
+Text copy_text(Zone& zone, String text) {
+  Text made;
+  if (text.size == 0) return made;
+  if (char* to = new_text(zone, text.size, &made)) copy(to, text.data, text.size);
+  return made;
 }
 
 }  // namespace
@@ -139,6 +146,11 @@ Status Run::export_value(ValueType type, const Shape& shape, const void* data,
 }
 
 Text Context::make_text(String text) const { return copy_text(*texts_, text); }
+
+char* Context::text_memory(size_t bytes, Text* text) const {
+  *text = Text();
+  return new_text(*texts_, bytes, text);
+}
 
 void Context::retain(const Item& item) { Heap::retain(item.block); }
 

@@ -15,7 +15,7 @@ from ortolan.build.registry import PORTABLE, Selector, generate
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog import FAMILIES
 
-SHARED = ("infer", "narrow", "text_cast")
+SHARED = ("infer", "narrow", "texts")
 """Files of ``native/kernels`` that several families use."""
 
 _INCLUDE = re.compile(rb'^\s*#include\s+"([^"]+)"', re.MULTILINE)

@@ -25,7 +25,10 @@ _LAYOUTS = {
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
 _TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4}
-_TYPE_RULES = ("same", "optional", "element", "zip_map", "map_value")
+_TYPE_RULES = (
+    "same", "optional", "element", "zip_map", "map_value", "labels", "label_values", "opposite",
+    "cast_to",
+)  # fmt: skip
 _RULE = 7
 _FALLBACK = 16
 _TEXT = "Text"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ortolan.catalog import (
     activation,
     attention,
+    categories,
     control,
     convolution,
     elementwise,
@@ -19,6 +20,7 @@ from ortolan.catalog import (
     resize,
     sequence,
     shape_ops,
+    text,
     transposed,
 )
 from ortolan.catalog.operator import Family, Operator, covers
@@ -40,6 +42,8 @@ FAMILIES: tuple[Family, ...] = (
     indexing.FAMILY,
     ml.FAMILY,
     sequence.FAMILY,
+    text.FAMILY,
+    categories.FAMILY,
     control.FAMILY,
 )
 

@@ -177,7 +177,7 @@ FAMILY = Family(
         ),
         _shift("11-27", UNSIGNED),
         _shift("28-", INTS),
-        _compare("Equal", "7-", NUMBERS | BOOL),
+        _compare("Equal", "7-", NUMBERS | BOOL | STRING),
         _compare("Greater", "7-", NUMBERS),
         _compare("Less", "7-", NUMBERS),
         _compare("GreaterOrEqual", "12-", NUMBERS),
@@ -194,7 +194,7 @@ FAMILY = Family(
         ),
         op(
             "Where", "9-", "condition:B X:T Y:T", "output:T",
-            types={"B": BOOL, "T": NUMBERS | BOOL}, instances="width", keys="T",
+            types={"B": BOOL, "T": NUMBERS | BOOL | STRING}, instances="width", keys="T",
             infer="infer_broadcast", layout="elementwise", in_place=(1, 2),
         ),
         _cast("6-18", "to!:int"),

@@ -71,8 +71,7 @@ class Operator:
     flags: tuple[str, ...]
     type_attribute: str
     """Attribute ("to", "dtype", "value", "output_datatype") that gives output types not bound by an
-    input, or the rule ("same", "optional", "element", "zip_map", "map_value") for outputs of
-    variable ``Any``."""
+    input, or a rule (``TypeRule`` of ``core/registry.h``: "same", "labels", "zip_map"...)."""
     type_fallback: str
     """The type where that attribute is left out: "float", or that of a variable that is bound."""
 

@@ -38,7 +38,7 @@ class DataType(enum.IntEnum):
     @property
     def cpp_name(self) -> str:
         """C++ element type in kernels."""
-        return _CPP[self]
+        return "Text" if self == DataType.STRING else _CPP[self]
 
     @property
     def has_arithmetic(self) -> bool:

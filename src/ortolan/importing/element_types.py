@@ -21,6 +21,7 @@ __all__ = ["infer_types", "label", "type_text"]
 _INT64 = ir.TensorType(ir.DataType.INT64)
 _BOOL = ir.TensorType(ir.DataType.BOOL)
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
+_STRING = ir.TensorType(ir.DataType.STRING)
 
 
 def label(node: ir.Node) -> str:
@@ -144,12 +145,12 @@ def _output_type(
 ) -> Type | None:
     variable = parameter.variable
     type_: Type | None
-    if variable == ANY and signature.attribute in _RULES:
+    if signature.attribute in _RULES and variable not in bound and variable not in signature.single:
         source = node.inputs[0] if node.inputs else None
         return _RULES[signature.attribute](node, source.type if source is not None else None)
     if variable in bound:
         type_ = bound[variable][0]
-    elif signature.attribute:
+    elif signature.attribute and signature.attribute not in _RULES:
         type_ = _attribute_type(node, signature.attribute) or _fallback_type(
             signature.fallback, bound
         )
@@ -176,12 +177,37 @@ def _optional(node: ir.Node, type_: Type | None) -> Type | None:
     return ir.OptionalType(declared.as_type_proto().type)  # type: ignore[attr-defined]
 
 
+def _labels(node: ir.Node, _: Type | None) -> Type:
+    labels = node.attributes.get("classlabels_strings")
+    return _STRING if labels is not None and labels.as_strings() else ir.TensorType(_INT64.dtype)
+
+
+def _label_values(node: ir.Node, _: Type | None) -> Type:
+    tensor = node.attributes.get("values_tensor")
+    if tensor is not None:
+        return ir.TensorType(tensor.as_tensor().dtype)
+    texts = node.attributes.get("values_strings")
+    if texts is not None and texts.as_strings():
+        return _STRING
+    return _INT64 if "values_int64s" in node.attributes else _FLOAT
+
+
+def _cast_to(node: ir.Node, _: Type | None) -> Type | None:
+    to = node.attributes.get("cast_to")
+    types = {"TO_FLOAT": _FLOAT, "TO_INT64": _INT64, "TO_STRING": _STRING}
+    return types.get(to.as_string() if to is not None else "TO_FLOAT")
+
+
 # The rules by which free outputs get their types, from the type of input 0.
 _RULES: Mapping[str, Callable[[ir.Node, Type | None], Type | None]] = {
     "same": lambda node, type_: type_,
     "optional": _optional,
     "element": lambda node, type_: type_.elem_type if isinstance(type_, ir.OptionalType) else type_,
     "zip_map": _zip_map,
+    "labels": _labels,
+    "label_values": _label_values,
+    "opposite": lambda node, type_: _INT64 if same_type(type_ or _INT64, _STRING) else _STRING,
+    "cast_to": _cast_to,
     "map_value": lambda node, type_: ir.TensorType(type_.dtype) if type_ is not None else None,
 }
 

@@ -1,4 +1,4 @@
-#include "kernels/text_cast.h"
+#include "kernels/texts.h"
 
 #include "core/decimal.h"
 #include "kernels/narrow.h"
@@ -115,9 +115,17 @@ Status cast_texts(Context& c) {
       continue;
     }
     const String text = element<Text>(x, i).string();
-    if (!parse(text, to, y, i))
-      return c.invalid("\"%\" at % is no %", text, i, type_name(to));
+    if (!parse(text, to, y, i)) return c.invalid("\"%\" at % is no %", text, i, type_name(to));
   }
+  return Status::kOk;
+}
+
+Status equal_texts(Context& c) {
+  const Text* a = c.input_data<Text>(0);
+  const Text* b = c.input_data<Text>(1);
+  bool* out = c.output_data<bool>(0);
+  broadcast_pairs(c,
+                  [&](size_t k, size_t i, size_t j) { out[k] = a[i].string() == b[j].string(); });
   return Status::kOk;
 }
 
