@@ -13,6 +13,7 @@ from ortolan import errors
 from ortolan.importing.attributes import check_attributes
 from ortolan.importing.element_types import infer_types, label
 from ortolan.importing.functions import inline_model_functions, inline_standard_functions
+from ortolan.importing.legacy import upgrade
 from ortolan.importing.map_types import take_map_types
 from ortolan.importing.mending import mend, opset_versions
 from ortolan.importing.naming import make_names_unique
@@ -59,6 +60,7 @@ def load(source: Source) -> ir.Model:
     inline_model_functions(model)
     make_names_unique(model)
     check_attributes(model)
+    upgrade(model)
     _type(model)
     for _ in range(_MAX_NESTED_FUNCTIONS):
         if not inline_standard_functions(model):
