@@ -21,6 +21,7 @@ import cases_variants
 import ortolan
 from ortolan.build.targets import host_target
 from ortolan.importing.legacy import UPGRADES
+from ortolan.importing.widening import RULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +160,17 @@ def test_every_type_has_a_case() -> None:
             for types in cases_variants.missing_types(entry, own)
         ]
     assert missing == []
+
+
+def test_every_widened_type_has_a_case() -> None:
+    cases = {
+        (case.operator, spec["type"])
+        for case in lib.load_cases()
+        for spec in case.inputs
+        if spec is not None and case.domain == "" and case.error is None
+    }
+    rules = {(name, type_) for name, types in RULES.items() for type_ in types}
+    assert rules - cases == set()
 
 
 def test_cases_are_of_the_catalog() -> None:

@@ -3,9 +3,9 @@
 #pragma once
 
 #include "kernels/elementwise.h"
-#include "kernels/text_cast.h"
 #include "kernels/float16.h"
 #include "kernels/narrow.h"
+#include "kernels/text_cast.h"
 
 namespace ortolan::ORTOLAN_ISA {
 

@@ -115,8 +115,7 @@ Status cast_texts(Context& c) {
       continue;
     }
     const String text = element<Text>(x, i).string();
-    if (!parse(text, to, y, i))
-      return c.invalid("\"%\" at % is no %", text, i, type_name(to));
+    if (!parse(text, to, y, i)) return c.invalid("\"%\" at % is no %", text, i, type_name(to));
   }
   return Status::kOk;
 }

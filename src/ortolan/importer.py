@@ -20,6 +20,7 @@ from ortolan.importing.naming import make_names_unique
 from ortolan.importing.reading import Source, read_model
 from ortolan.importing.shapes import apply_shapes, infer_hints
 from ortolan.importing.versions import set_versions
+from ortolan.importing.widening import widen_types
 from ortolan.passes.operators import list_operators, missing_operators
 from ortolan.passes.verify import verify
 
@@ -63,7 +64,7 @@ def load(source: Source) -> ir.Model:
     upgrade(model)
     _type(model)
     for _ in range(_MAX_NESTED_FUNCTIONS):
-        if not inline_standard_functions(model):
+        if not (widen_types(model) or inline_standard_functions(model)):
             break
         _type(model)
     verify(model, "the import")

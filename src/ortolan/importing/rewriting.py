@@ -87,6 +87,17 @@ class Editor:
             self.node.resize_inputs(index + 1)
         self.node.replace_input_with(index, value)
 
+    def finish(self, results: Sequence[ir.Value]) -> None:
+        """Takes the node out of the graph; new values take the places of its results."""
+        for old, value in zip(self.node.outputs, results, strict=True):
+            value.type = old.type
+            value.shape = old.shape
+            name = old.name
+            old.replace_all_uses_with(value, replace_graph_outputs=True)
+            old.name = None
+            value.name = name
+        self.graph.remove(self.node, safe=True)
+
     def _free_name(self) -> str:
         """Free among the constants of the graph; the rest is settled when all is done."""
         output = next((value.name for value in self.node.outputs if value.name), "value")
