@@ -203,8 +203,16 @@ def _retyped(entry: Operator, case: lib.Case, types: Mapping[str, str]) -> lib.C
         note="",
         types=types,
     )
+    if entry.name == "BitCast":  # to the type that it is
+        (name,) = types.values()
+        spec = {**(inputs[0] or {}), "type": name}
+        attributes["to"] = int(lib.data_type(name))
+        same = _as_written(lib.make_array(spec), name)
+        return dataclasses.replace(
+            made, inputs=(spec,), attributes=attributes, outputs=(same,), types={}
+        )
     is_narrow = not all(lib.data_type(t).has_arithmetic for t in types.values())
-    if entry.type_attribute == "to" and is_narrow:
+    if entry.name == "Cast" and is_narrow:
         return dataclasses.replace(made, outputs=(_cast_by_numpy(made),))
     return dataclasses.replace(made, stand_ins=tuple(_stand_ins(entry, made)))
 
@@ -214,8 +222,11 @@ def _cast_by_numpy(case: lib.Case) -> lib.Spec:
     spec = case.inputs[0]
     assert spec is not None
     name = DataType(case.attributes["to"]).onnx_name
-    result = lib.make_array(spec).astype(lib.numpy_type(name))
-    numbers = result.astype(float).reshape(-1).tolist()
+    return _as_written(lib.make_array(spec).astype(lib.numpy_type(name)), name)
+
+
+def _as_written(result: lib.Array, name: str) -> lib.Spec:
+    numbers = result.astype(complex if "complex" in name else float).reshape(-1).tolist()
     return {"type": name, "shape": list(result.shape), "data": numbers}
 
 
@@ -244,6 +255,8 @@ def _retyped_inputs(
         spec is not None and _parameter(entry.inputs, k) in types
         for k, spec in enumerate(case.inputs)
     )
+    # Powers of two have no sign, and Cast may bring them about.
+    may_be_negative = operands == 1 and "float8e8m0" not in types.values()
     inputs: list[lib.Spec | None] = []
     for k, spec in enumerate(case.inputs):
         variable = _parameter(entry.inputs, k)
@@ -255,7 +268,7 @@ def _retyped_inputs(
                 return None
             inputs.append({**spec, "type": name})
         else:
-            inputs.append(_drawn(spec["shape"], name, seed=k, may_be_negative=operands == 1))
+            inputs.append(_drawn(spec["shape"], name, seed=k, may_be_negative=may_be_negative))
     return tuple(inputs)
 
 
@@ -269,8 +282,9 @@ def _drawn(shape: list[int], name: str, seed: int, may_be_negative: bool) -> lib
     """Small whole numbers, which every type holds exactly; none is 0 where one may divide."""
     is_signed = lib.data_type(name) in SIGNED | FLOATS
     low, high = (-3, 4) if may_be_negative and is_signed else (1, 5)
-    if name == "bool":
-        low, high = 0, 2
+    low, high = {"bool": (0, 2), "uint2": (1, 4), "int2": (0, 2), "float8e8m0": (1, 3)}.get(
+        name, (low, high)
+    )
     return {
         "type": name,
         "shape": shape,

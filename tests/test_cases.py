@@ -20,6 +20,8 @@ import cases_oracle
 import cases_variants
 import ortolan
 from ortolan.build.targets import host_target
+from ortolan.importing.legacy import UPGRADES
+from ortolan.importing.widening import RULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,9 +162,30 @@ def test_every_type_has_a_case() -> None:
     assert missing == []
 
 
+def test_every_widened_type_has_a_case() -> None:
+    cases = {
+        (case.operator, spec["type"])
+        for case in lib.load_cases()
+        for spec in case.inputs
+        if spec is not None and case.domain == "" and case.error is None
+    }
+    rules = {(name, type_) for name, types in RULES.items() for type_ in types}
+    assert rules - cases == set()
+
+
 def test_cases_are_of_the_catalog() -> None:
-    unknown = {case.id for case in lib.load_cases() if case.entry is None}
+    """Or of a version that the importer rewrites to one that is."""
+    unknown = {
+        case.id
+        for case in lib.load_cases()
+        if case.entry is None and (case.operator, case.since) not in UPGRADES
+    }
     assert unknown == set()
+
+
+def test_every_upgrade_has_a_case() -> None:
+    cases = {(case.operator, case.since) for case in lib.load_cases() if case.error is None}
+    assert set(UPGRADES) - cases == set()
 
 
 @pytest.mark.parametrize(

@@ -19,35 +19,45 @@ from ortolan.build.targets import host_target
 
 Array: TypeAlias = npt.NDArray[Any]
 HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
+TINY = [
+    np.dtype(getattr(ml_dtypes, name))
+    for name in "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float4_e2m1fn".split()
+]
+POWERS = np.dtype(ml_dtypes.float8_e8m0fnu)
+SMALL = [np.dtype(getattr(ml_dtypes, name)) for name in ("int4", "uint4", "int2", "uint2")]
+FLOAT = np.dtype(np.float32)
 LEVELS = [item.name for item in host_target().instruction_sets]
 
 
 @functools.cache
-def model(source: int, to: int) -> bytes:
+def model(source: int, to: int, more: tuple[tuple[str, Any], ...] = ()) -> bytes:
     graph = helper.make_graph(
-        [helper.make_node("Cast", ["x"], ["y"], to=to)],
+        [helper.make_node("Cast", ["x"], ["y"], to=to, **dict(more))],
         "cast",
         [helper.make_tensor_value_info("x", source, [None])],
         [helper.make_tensor_value_info("y", to, [None])],
     )
-    imports = [helper.make_opsetid("", 21)]
+    imports = [helper.make_opsetid("", 25)]
     proto = helper.make_model(graph, opset_imports=imports, ir_version=10)
     return ortolan.convert(proto, level="disable")
 
 
-def cast(x: Array, to: np.dtype[Any], level: int = len(LEVELS) - 1) -> Array:
+def cast(x: Array, to: np.dtype[Any], level: int = len(LEVELS) - 1, **more: Any) -> Array:
     numbers = [helper.np_dtype_to_tensor_dtype(dtype) for dtype in (x.dtype, to)]
     options = ortolan.SessionOptions()
     options.add_session_config_entry("ortolan.instruction_set", str(level))
-    session = ortolan.InferenceSession(model(*numbers), options)
+    session = ortolan.InferenceSession(model(*numbers, tuple(more.items())), options)
     result: Array = session.run(None, {"x": x})[0]
     assert result.dtype == to
     return result
 
 
 def every(dtype: np.dtype[Any]) -> Array:
-    """All bit patterns of a type of 16 bits."""
-    return np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    """All bit patterns of a type."""
+    if dtype.itemsize == 2:
+        return np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    bits = 4 if dtype in (TINY[-1], *SMALL[:2]) else 2 if dtype in SMALL else 8
+    return np.arange(1 << bits, dtype=np.uint8).view(dtype)
 
 
 def turns(dtype: np.dtype[Any]) -> Array:
@@ -120,3 +130,62 @@ def test_halves_and_integers(dtype: np.dtype[Any], name: str) -> None:
     elif info.min == 0:
         inside = inside[inside.astype(np.float32) >= 0]
     assert np.array_equal(cast(inside, other), inside.astype(np.float32).astype(other))
+
+
+@pytest.mark.parametrize("dtype", TINY, ids=str)
+@pytest.mark.parametrize("saturate", [0, 1])
+def test_tiny_floats(dtype: np.dtype[Any], saturate: int) -> None:
+    values = every(dtype)
+    assert_same(cast(values, FLOAT), values.astype(FLOAT))
+    assert np.array_equal(cast(values, np.dtype(bool)), values.astype(FLOAT) != 0)
+    wide = values.astype(FLOAT)
+    most = np.nanmax(np.where(np.isinf(wide), np.nan, wide))
+    x = np.concatenate([turns(dtype), turns(np.dtype(np.float16)), [np.float32(1e30)]])
+    limited = np.clip(x, -most, most) if saturate or dtype == TINY[-1] else x
+    assert_same(cast(x, dtype, saturate=saturate), limited.astype(dtype))
+    # float4e2m1 has no NaN: the standard leaves open what becomes of one.
+    nan = np.array([np.nan, -np.nan][: 1 if dtype == TINY[-1] else 2], FLOAT)
+    assert cast(nan, dtype, saturate=saturate).tobytes() == nan.astype(dtype).tobytes()
+    numbers = np.array([-9, -1, 0, 1, 3, 1000, 2**60 + 1], np.int64)
+    limited = np.clip(numbers.astype(FLOAT), -most, most) if saturate else numbers.astype(FLOAT)
+    if saturate or dtype != TINY[-1]:
+        assert_same(cast(numbers, dtype, saturate=saturate), limited.astype(dtype))
+
+
+def test_powers_of_two() -> None:
+    values = every(POWERS)
+    assert_same(cast(values, FLOAT), values.astype(FLOAT))
+    exponents = np.arange(-127, 128)
+    exact = np.ldexp(1.0, exponents).astype(FLOAT)
+    for mode in ("up", "down", "nearest"):
+        assert_same(cast(exact, POWERS, round_mode=mode), exact.astype(POWERS))
+    for factor, up, down, nearest in ((1.25, 1, 0, 0), (1.5, 1, 0, 1), (1.75, 1, 0, 1)):
+        x = (factor * np.ldexp(1.0, exponents[:-1])).astype(FLOAT)
+        for mode, more in (("up", up), ("down", down), ("nearest", nearest)):
+            expected = np.ldexp(1.0, exponents[:-1] + more).astype(FLOAT).astype(POWERS)
+            assert_same(cast(x, POWERS, round_mode=mode), expected)
+    # The standard's table; what is negative is up to us.
+    x = np.array([0, np.inf, 3e38, 1e-44, np.nan, -1], FLOAT)
+    codes = cast(x, POWERS).view(np.uint8).tolist()
+    assert codes == [0, 254, 254, 0, 255, 255]
+    codes = cast(x, POWERS, saturate=0, round_mode="nearest").view(np.uint8).tolist()
+    assert codes == [255, 255, 255, 255, 255, 255]
+
+
+@pytest.mark.parametrize("dtype", SMALL, ids=str)
+def test_small_integers(dtype: np.dtype[Any]) -> None:
+    values = every(dtype)
+    for other in "int8 uint8 int16 int32 uint32 int64 uint64 float32 float64 float16".split():
+        wide = np.dtype(other)
+        expected = values.astype(np.int64).astype(wide)
+        assert np.array_equal(cast(values, wide), expected)
+        assert cast(expected, dtype).tobytes() == values.tobytes()
+    assert np.array_equal(cast(values, np.dtype(bool)), values.astype(np.int64) != 0)
+    # The higher bits of integers are dropped, those of fractions too.
+    numbers = np.array([-(2**62) - 5, -17, -1, 0, 2**40 + 3, 255], np.int64)
+    mask = values.size - 1
+    assert cast(numbers, dtype).view(np.uint8).tolist() == [int(n) & mask for n in numbers]
+    assert cast(np.array([1.75, 0.25], FLOAT), dtype).view(np.uint8).tolist() == [1, 0]
+    # A stranger's bytes may have bits that do not belong to the element.
+    dirty = (np.arange(values.size, dtype=np.uint8) | np.uint8(0xFF ^ mask)).view(dtype)
+    assert np.array_equal(cast(dirty, np.dtype(np.int32)), values.astype(np.int32))

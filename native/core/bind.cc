@@ -75,11 +75,10 @@ DataType type_from_attribute(const Node& node, TypeAttribute source, DataType mi
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  constexpr String kNames[] = {"to", "dtype", "", "output_datatype"};
+  constexpr String kNames[] = {"to", "dtype", "", "output_datatype", "output_dtype"};
   const Attribute* a = find_attribute(node, kNames[static_cast<uint8_t>(source) - 1]);
-  if (!a) return missing;
-  if (a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
-    return DataType::kUndefined;
+  if (!a || (a->kind == AttributeKind::kInt && a->i == 0)) return missing;
+  if (a->kind != AttributeKind::kInt || a->i < 0 || a->i >= kDataTypes) return DataType::kUndefined;
   return static_cast<DataType>(a->i);
 }
 
@@ -87,10 +86,12 @@ DataType type_from_attribute(const Node& node, TypeAttribute source, DataType mi
 
 String type_name(DataType type) {
   constexpr String kNames[] = {
-      "undefined",      "float",      "uint8",         "int8",       "uint16",   "int16",
-      "int32",          "int64",      "string",        "bool",       "float16",  "double",
-      "uint32",         "uint64",     "complex64",     "complex128", "bfloat16", "float8e4m3fn",
-      "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"};
+      "undefined",      "float",    "uint8",        "int8",           "uint16",
+      "int16",          "int32",    "int64",        "string",         "bool",
+      "float16",        "double",   "uint32",       "uint64",         "complex64",
+      "complex128",     "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
+      "float8e5m2fnuz", "uint4",    "int4",         "float4e2m1",     "float8e8m0",
+      "uint2",          "int2"};
   return kNames[static_cast<uint8_t>(type)];
 }
 

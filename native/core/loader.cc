@@ -502,9 +502,13 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
   if (table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1) >= 0)
     return wrong("its data are outside the file, which is not supported");
   if (tensor->type == DataType::kString) return read_texts(table, what, tensor);
+  const uint8_t bits = schema::kElementBits[type];
+  const size_t count = bytes;
+  if (bits < 8) bytes = (count * bits + 7) / 8;
   if (size != bytes)
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
+  if (bits < 8) return unpack(data, bits, count, tensor);
   size_t alignment = min<size_t>(element, 8);
   if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
     void* moved = model_.zone.allocate(max<size_t>(bytes, 1), kAlignment);
@@ -515,6 +519,17 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
   if (tensor->type == DataType::kBool && !are_bools(data, bytes))
     return wrong("a byte of it is no bool");
   tensor->data = data;
+  return Status::kOk;
+}
+
+// Elements of a few bits, the first in the lowest, get a byte each.
+Status Loader::unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor) {
+  Span<uint8_t> bytes = model_.zone.array<uint8_t>(max<size_t>(count, 1));
+  if (bytes.size < count) return out_of_memory();
+  const size_t in_byte = 8 / bits;
+  for (size_t i = 0; i < count; ++i)
+    bytes[i] = static_cast<uint8_t>(data[i / in_byte] >> i % in_byte * bits & ((1 << bits) - 1));
+  tensor->data = bytes.data;
   return Status::kOk;
 }
 

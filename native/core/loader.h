@@ -81,6 +81,7 @@ class Loader {
   Status read_tensor(FbTable table, String what, TensorView* tensor);
   Status read_shape(FbTable shape, Value& value);
   Status read_type(FbTable type, Value& value);
+  Status unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor);
   Status read_texts(FbTable table, String what, TensorView* tensor);
   Status describe_types(GraphBuilder& b);
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }

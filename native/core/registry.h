@@ -77,7 +77,8 @@ enum class TypeAttribute : uint8_t {
   kDtype = 2,
   kValue = 3,
   kOutput = 4,
-  kRule = 7,  // the bits above are a TypeRule
+  kOutputDtype = 5,  // 0 is as if it were left out
+  kRule = 7,         // the bits above are a TypeRule
 };
 // What free outputs are, and those that no input binds.
 enum class TypeRule : uint8_t {

@@ -28,13 +28,19 @@ enum class DataType : uint8_t {
   kFloat8E4M3FNUZ = 18,
   kFloat8E5M2 = 19,
   kFloat8E5M2FNUZ = 20,
+  kUint4 = 21,  // from here on packed in files; in memory the low bits of a byte
+  kInt4 = 22,
+  kFloat4E2M1 = 23,
+  kFloat8E8M0 = 24,
+  kUint2 = 25,
+  kInt2 = 26,
 };
-constexpr uint8_t kDataTypes = 21;
+constexpr uint8_t kDataTypes = 27;
 
 // Bytes of one element in memory, 0 for undefined. Strings are handles (Text).
 constexpr size_t element_size(DataType type) {
-  constexpr uint8_t kSizes[kDataTypes] = {0, 4, 1, 1, 2,  2, 4, 8, 8, 1, 2,
-                                          8, 4, 8, 8, 16, 2, 1, 1, 1, 1};
+  constexpr uint8_t kSizes[kDataTypes] = {0, 4,  1, 1, 2, 2, 4, 8, 8, 1, 2, 8, 4, 8,
+                                          8, 16, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   return static_cast<uint8_t>(type) < kDataTypes ? kSizes[static_cast<uint8_t>(type)] : 0;
 }
 

@@ -40,14 +40,15 @@ constexpr bool by_lanes() {
 }
 
 struct Cast {
+  static constexpr bool is_integer(DataType type) {  // of whole bytes
+    constexpr uint32_t kIntegers = type_bit(DataType::kInt8) | type_bit(DataType::kUint8) |
+                                   type_bit(DataType::kInt16) | type_bit(DataType::kUint16) |
+                                   type_bit(DataType::kInt32) | type_bit(DataType::kUint32) |
+                                   type_bit(DataType::kInt64) | type_bit(DataType::kUint64);
+    return (type_bit(type) & kIntegers) != 0;
+  }
+
   ORTOLAN_SMALL static bool keeps_bytes(DataType from, DataType to) {
-    const auto is_integer = [](DataType type) {
-      constexpr uint32_t kIntegers = type_bit(DataType::kInt8) | type_bit(DataType::kUint8) |
-                                     type_bit(DataType::kInt16) | type_bit(DataType::kUint16) |
-                                     type_bit(DataType::kInt32) | type_bit(DataType::kUint32) |
-                                     type_bit(DataType::kInt64) | type_bit(DataType::kUint64);
-      return (type_bit(type) & kIntegers) != 0;
-    };
     if (from == DataType::kBool || to == DataType::kBool) return false;
     return from == to ||
            (is_integer(from) && is_integer(to) && element_size(from) == element_size(to));
@@ -82,14 +83,19 @@ struct Cast {
 
   // One of the types is narrow.
   ORTOLAN_SMALL static Status run(Context& c) {
-    const Narrow op = {c.input_type(0), c.output_type(0)};
-    if (op.from == op.to) return copy_elements(c);
+    const DataType from = c.input_type(0);
+    Narrow op = {from, {c.output_type(0), c.attribute_int("saturate", 1) != 0}};
+    const String rounding = c.attribute_string("round_mode", "up");
+    if (rounding == String("down")) op.to.rounding = portable::PowerRounding::kDown;
+    if (rounding == String("nearest")) op.to.rounding = portable::PowerRounding::kNearest;
+    if (from == op.to.type) return copy_elements(c);
     return apply(c, narrow_row, &op, form_of<F>(1));
   }
 
  private:
   struct Narrow {
-    DataType from, to;
+    DataType from;
+    portable::Narrowing to;
   };
   static constexpr size_t kPiece = 256;
 
@@ -105,14 +111,19 @@ struct Cast {
   // n is a multiple of kLanes.
   static void narrow_row(const Row& row) {
     const Narrow op = *static_cast<const Narrow*>(row.op);
-    const size_t size = element_size(op.from), out_size = element_size(op.to);
+    const DataType to = op.to.type;
+    const size_t size = element_size(op.from), out_size = element_size(to);
     const size_t count = row.groups * kLanes;
     for (size_t i = 0, n; i < count; i += n) {
       n = min(count - i, kPiece);
       const char* x = row.in[0] + i * size;
       char* y = row.out + i * out_size;
+      if (portable::small_integer_bits(to) && is_integer(op.from)) {
+        portable::cut(x, size, to, static_cast<uint8_t*>(static_cast<void*>(y)), n);
+        continue;
+      }
       alignas(64) float piece[kPiece];
-      float* wide = op.to == DataType::kFloat ? static_cast<float*>(static_cast<void*>(y)) : piece;
+      float* wide = to == DataType::kFloat ? static_cast<float*>(static_cast<void*>(y)) : piece;
       if (op.from == DataType::kFloat)
         wide = const_cast<float*>(static_cast<const float*>(static_cast<const void*>(x)));
       else if (op.from == DataType::kFloat16)
@@ -121,11 +132,11 @@ struct Cast {
         widen_halves<Bfloat16<F>>(x, wide, n);
       else
         portable::widen(op.from, x, wide, n);
-      if (op.to == DataType::kFloat16)
+      if (to == DataType::kFloat16)
         narrow_halves<Float16<F>>(wide, y, n);
-      else if (op.to == DataType::kBfloat16)
+      else if (to == DataType::kBfloat16)
         narrow_halves<Bfloat16<F>>(wide, y, n);
-      else if (op.to != DataType::kFloat)
+      else if (to != DataType::kFloat)
         portable::narrow(op.to, wide, y, n);
     }
   }

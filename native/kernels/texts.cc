@@ -89,7 +89,7 @@ bool parse(String text, DataType type, void* data, size_t i) {
       if (type == DataType::kFloat)
         copy(to, &x, sizeof(x));
       else
-        narrow(type, &x, to, 1);
+        narrow({type}, &x, to, 1);
       return true;
     }
   }

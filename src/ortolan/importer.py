@@ -13,12 +13,14 @@ from ortolan import errors
 from ortolan.importing.attributes import check_attributes
 from ortolan.importing.element_types import infer_types, label
 from ortolan.importing.functions import inline_model_functions, inline_standard_functions
+from ortolan.importing.legacy import upgrade
 from ortolan.importing.map_types import take_map_types
 from ortolan.importing.mending import mend, opset_versions
 from ortolan.importing.naming import make_names_unique
 from ortolan.importing.reading import Source, read_model
 from ortolan.importing.shapes import apply_shapes, infer_hints
 from ortolan.importing.versions import set_versions
+from ortolan.importing.widening import widen_types
 from ortolan.passes.operators import list_operators, missing_operators
 from ortolan.passes.verify import verify
 
@@ -59,9 +61,10 @@ def load(source: Source) -> ir.Model:
     inline_model_functions(model)
     make_names_unique(model)
     check_attributes(model)
+    upgrade(model)
     _type(model)
     for _ in range(_MAX_NESTED_FUNCTIONS):
-        if not inline_standard_functions(model):
+        if not (widen_types(model) or inline_standard_functions(model)):
             break
         _type(model)
     verify(model, "the import")

@@ -44,6 +44,12 @@ const TYPES = {
   float8e4m3fnuz: [18, Uint8Array, 1],
   float8e5m2: [19, Uint8Array, 1],
   float8e5m2fnuz: [20, Uint8Array, 1],
+  uint4: [21, Uint8Array, 1],
+  int4: [22, Uint8Array, 1],
+  float4e2m1: [23, Uint8Array, 1],
+  float8e8m0: [24, Uint8Array, 1],
+  uint2: [25, Uint8Array, 1],
+  int2: [26, Uint8Array, 1],
 };
 const TYPE_NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, [n]]) => [n, name]));
 

@@ -24,7 +24,9 @@ _LAYOUTS = {
 }  # fmt: skip
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
-_TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4}
+_TYPE_ATTRIBUTES = {
+    "none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4, "output_dtype": 5,
+}  # fmt: skip
 _TYPE_RULES = (
     "same", "optional", "element", "zip_map", "map_value", "labels", "label_values", "opposite",
     "cast_to",
@@ -62,7 +64,9 @@ def _instances(operator: Operator) -> list[_Instance]:
     if operator.instances == "once" or not operator.keys:
         return [_Instance((), key, second)]
     if operator.instances == "type":
-        return [_Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(key)]
+        plain = frozenset(t for t in key if t.has_arithmetic)
+        found = [_Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(plain)]
+        return found + ([_Instance((), key - plain, second)] if key - plain else [])
     widths = types_by_width(key)
     if operator.instances == "width":
         return [_Instance((_WORDS[w],), types, second) for w, types in widths.items()]

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from ortolan.catalog.operator import Family, Operator, op
 from ortolan.catalog.types import (
     BOOL,
+    CRUMBS,
+    FLOAT4,
+    FLOAT8S,
     FLOATS,
     HALVES,
     INDEX,
     INTS,
+    NIBBLES,
     NUMBERS,
+    POWERS,
     SIGNED,
     STRING,
     UNSIGNED,
@@ -83,8 +88,8 @@ def _shift(versions: str, types: TypeSet) -> Operator:
     )  # fmt: skip
 
 
-def _cast(versions: str, attributes: str) -> Operator:
-    castable = NUMBERS | BOOL | HALVES | STRING
+def _cast(versions: str, attributes: str, more: TypeSet) -> Operator:
+    castable = NUMBERS | BOOL | HALVES | STRING | more
     types: Mapping[str, TypeSet] = {"T1": castable, "T2": castable}
     return op(
         "Cast", versions, "input:T1", "output:T2", attributes, types=types, instances="pair",
@@ -197,9 +202,12 @@ FAMILY = Family(
             types={"B": BOOL, "T": NUMBERS | BOOL | STRING}, instances="width", keys="T",
             infer="infer_broadcast", layout="elementwise", in_place=(1, 2),
         ),
-        _cast("6-18", "to!:int"),
-        _cast("19-23", "saturate:int=1 to!:int"),
-        _cast("24-", "round_mode:string=up saturate:int=1 to!:int"),
+        _cast("6-18", "to!:int", frozenset()),
+        _cast("19-23", "saturate:int=1 to!:int", FLOAT8S | NIBBLES | FLOAT4),
+        _cast(
+            "24-", "round_mode:string=up saturate:int=1 to!:int",
+            FLOAT8S | NIBBLES | FLOAT4 | POWERS | CRUMBS,
+        ),
         op(
             "IsNaN", "9-", "X:T1", "Y:T2", types={"T1": FLOATS, "T2": BOOL}, keys="T1",
             infer="infer_same", layout="elementwise",

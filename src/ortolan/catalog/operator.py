@@ -56,8 +56,8 @@ class Operator:
     """C++ struct in the family's file; empty for operators that the executor runs."""
     instances: str
     """How ``run`` is compiled: "type" per type of the first key variable, "width" per byte width of
-    it, "pair" per pair of both (with a type that has no arithmetic: one ``run()`` for all such
-    pairs), "once" for all types together."""
+    it, "pair" per pair of both, "once" for all types together. For "type" and "pair", all types
+    that have no arithmetic share one ``run()``."""
     keys: tuple[str, ...]
     """The variables that choose an instance, at most two."""
     prepare: str
@@ -70,8 +70,8 @@ class Operator:
     in_place: tuple[int, ...]
     flags: tuple[str, ...]
     type_attribute: str
-    """Attribute ("to", "dtype", "value", "output_datatype") that gives output types not bound by an
-    input, or a rule (``TypeRule`` of ``core/registry.h``: "same", "labels", "zip_map"...)."""
+    """Attribute ("to", "dtype", "value", "output_datatype", "output_dtype") that gives output types
+    not bound by an input, or a rule (``TypeRule`` of ``core/registry.h``: "same", "labels"...)."""
     type_fallback: str
     """The type where that attribute is left out: "float", or that of a variable that is bound."""
 

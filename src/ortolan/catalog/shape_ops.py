@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FIXED, FLOATS, INT64, type_set
+from ortolan.catalog.types import FIXED, FLOAT8S, FLOATS, INT64, WHOLE, type_set
 
 _ANY = {"T": FIXED}
 _DATA_SHAPE = {"T": FIXED, "T1": INT64}
-_DROPOUT12 = {"T": FLOATS, "T1": FLOATS, "T2": type_set("bool")}
+_DROPOUT12 = {"T": FLOATS | FLOAT8S, "T1": FLOATS, "T2": type_set("bool")}
 
 FAMILY = Family(
     "shape_ops",
@@ -73,7 +73,7 @@ FAMILY = Family(
             type_attribute="value",
         ),
         op(
-            "BitCast", "26-", "input:T1", "output:T2", "to!:int", types={"T1": FIXED, "T2": FIXED},
+            "BitCast", "26-", "input:T1", "output:T2", "to!:int", types={"T1": WHOLE, "T2": WHOLE},
             instances="once", keys="T1", layout="elementwise", type_attribute="to",
         ),
     ),

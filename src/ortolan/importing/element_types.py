@@ -261,6 +261,8 @@ def _attribute_type(node: ir.Node, name: str) -> Type | None:
     if attribute.type == ir.AttributeType.TENSOR:
         return ir.TensorType(attribute.as_tensor().dtype)
     number = attribute.as_int() if attribute.type == ir.AttributeType.INT else 0
+    if number == 0 and name == "output_dtype":
+        return None
     if number not in ir.DataType._value2member_map_ or number == ir.DataType.UNDEFINED:
         raise InvalidGraph(f"{label(node)}: its attribute {name} names no element type")
     return ir.TensorType(ir.DataType(number))
