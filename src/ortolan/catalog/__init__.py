@@ -18,6 +18,7 @@ from ortolan.catalog import (
     resize,
     shape_ops,
     transposed,
+    vision,
 )
 from ortolan.catalog.operator import Family, Operator, covers
 
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     transposed.FAMILY,
     indexing.FAMILY,
     ml.FAMILY,
+    vision.FAMILY,
     control.FAMILY,
 )
 
