@@ -17,6 +17,7 @@ from ortolan.catalog import (
     reduction,
     resize,
     shape_ops,
+    signal,
     transposed,
     vision,
 )
@@ -38,6 +39,7 @@ FAMILIES: tuple[Family, ...] = (
     indexing.FAMILY,
     ml.FAMILY,
     vision.FAMILY,
+    signal.FAMILY,
     control.FAMILY,
 )
 
