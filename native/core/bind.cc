@@ -25,8 +25,10 @@ DataType type_from_attribute(const Node& node, TypeAttribute source, DataType mi
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  constexpr String kNames[] = {"to", "dtype", "", "output_datatype"};
+  constexpr String kNames[] = {"to", "dtype", "", "output_datatype", "positive"};
   const Attribute* a = find_attribute(node, kNames[static_cast<uint8_t>(source) - 1]);
+  if (source == TypeAttribute::kPositive)
+    return a && a->i == 0 ? DataType::kInt32 : DataType::kUint32;
   if (!a) return missing;
   if (a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
     return DataType::kUndefined;

@@ -70,7 +70,14 @@ constexpr uint8_t kNoVariable = 255;
 constexpr uint8_t kFreeVariable = 190;  // heterogeneous: no constraint
 constexpr uint8_t kOptional = 64;
 constexpr uint8_t kFallback = 16;
-enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3, kOutput = 4 };
+enum class TypeAttribute : uint8_t {
+  kNone = 0,
+  kTo = 1,
+  kDtype = 2,
+  kValue = 3,
+  kOutput = 4,
+  kPositive = 5,  // int32 where it is 0, else uint32
+};
 
 extern const Operator kOperators[];
 extern const uint32_t kOperatorCount;

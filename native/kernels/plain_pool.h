@@ -2,6 +2,7 @@
 // NhwcMaxPool), and what turns windows back into images: MaxUnpool, Col2Im.
 #pragma once
 
+#include "core/math.h"
 #include "kernels/any_number.h"
 #include "kernels/window.h"
 

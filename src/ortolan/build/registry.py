@@ -24,7 +24,9 @@ _LAYOUTS = {
 }  # fmt: skip
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
-_TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4}
+_TYPE_ATTRIBUTES = {
+    "none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4, "positive": 5,
+}  # fmt: skip
 _FALLBACK = 16
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ortolan.catalog import (
     activation,
+    algebra,
     control,
     convolution,
     elementwise,
@@ -13,6 +14,7 @@ from ortolan.catalog import (
     movement,
     normalization,
     quantized,
+    random,
     recurrent,
     reduction,
     resize,
@@ -40,6 +42,8 @@ FAMILIES: tuple[Family, ...] = (
     ml.FAMILY,
     vision.FAMILY,
     signal.FAMILY,
+    algebra.FAMILY,
+    random.FAMILY,
     control.FAMILY,
 )
 

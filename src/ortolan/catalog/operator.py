@@ -68,7 +68,7 @@ class Operator:
     flags: tuple[str, ...]
     type_attribute: str
     """Attribute ("to", "dtype", "value", "output_datatype") that gives output types not bound by an
-    input."""
+    input; "positive" of com.microsoft means int32 where it is 0, else uint32."""
     type_fallback: str
     """The type where that attribute is left out: "float", or that of a variable that is bound."""
 

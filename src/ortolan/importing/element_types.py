@@ -179,6 +179,9 @@ def _fallback_type(name: str, bound: Mapping[str, tuple[Type, str]]) -> Type | N
 def _attribute_type(node: ir.Node, name: str) -> Type | None:
     """The type in an attribute: the number of a data type, or the type of a tensor."""
     attribute = node.attributes.get(name)
+    if name == "positive":
+        is_signed = attribute is not None and attribute.value == 0
+        return ir.TensorType(ir.DataType.INT32 if is_signed else ir.DataType.UINT32)
     if attribute is None:
         return None
     if attribute.type == ir.AttributeType.TENSOR:
