@@ -7,6 +7,7 @@ from ortolan.catalog import (
     algebra,
     control,
     convolution,
+    einsum,
     elementwise,
     indexing,
     matrix,
@@ -44,6 +45,7 @@ FAMILIES: tuple[Family, ...] = (
     signal.FAMILY,
     algebra.FAMILY,
     random.FAMILY,
+    einsum.FAMILY,
     control.FAMILY,
 )
 
