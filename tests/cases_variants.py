@@ -113,6 +113,8 @@ def _attribute_type(
     entry: Operator, attributes: Mapping[str, Any], types: Mapping[str, str]
 ) -> str:
     value = attributes.get(entry.type_attribute)
+    if entry.type_attribute == "positive":
+        return "int32" if value == 0 else "uint32"
     if isinstance(value, dict):
         return str(value["type"])
     if value is None:

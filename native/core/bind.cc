@@ -56,6 +56,11 @@ ValueType special_type(TypeRule rule, const Node& node, ValueType declared, Valu
     case TypeRule::kOpposite:
       return {input.element == DataType::kString ? DataType::kInt64 : DataType::kString,
               DataType::kUndefined, 0};
+    case TypeRule::kPositive: {
+      const Attribute* positive = find_attribute(node, "positive");
+      bool is_signed = positive && positive->i == 0;
+      return {is_signed ? DataType::kInt32 : DataType::kUint32, DataType::kUndefined, 0};
+    }
     case TypeRule::kCastTo: {
       const Attribute* to = find_attribute(node, "cast_to");
       DataType type = !to || to->s == String("TO_FLOAT") ? DataType::kFloat

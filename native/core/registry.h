@@ -91,6 +91,7 @@ enum class TypeRule : uint8_t {
   kLabelValues = 6,  // of the attribute that is there: values_strings, values_tensor...
   kOpposite = 7,     // int64 for string and string for int64
   kCastTo = 8,       // as the attribute cast_to says
+  kPositive = 9,     // int32 where the attribute positive is 0, else uint32
 };
 
 extern const Operator kOperators[];

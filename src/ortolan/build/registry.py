@@ -29,7 +29,7 @@ _TYPE_ATTRIBUTES = {
 }  # fmt: skip
 _TYPE_RULES = (
     "same", "optional", "element", "zip_map", "map_value", "labels", "label_values", "opposite",
-    "cast_to",
+    "cast_to", "positive",
 )  # fmt: skip
 _RULE = 7
 _FALLBACK = 16

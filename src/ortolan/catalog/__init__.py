@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ortolan.catalog import (
     activation,
+    algebra,
     attention,
     categories,
     control,
     convolution,
+    einsum,
     elementwise,
     indexing,
     matrix,
@@ -15,13 +17,16 @@ from ortolan.catalog import (
     movement,
     normalization,
     quantized,
+    random,
     recurrent,
     reduction,
     resize,
     sequence,
     shape_ops,
+    signal,
     text,
     transposed,
+    vision,
 )
 from ortolan.catalog.operator import Family, Operator, covers
 
@@ -44,6 +49,11 @@ FAMILIES: tuple[Family, ...] = (
     sequence.FAMILY,
     text.FAMILY,
     categories.FAMILY,
+    vision.FAMILY,
+    signal.FAMILY,
+    algebra.FAMILY,
+    random.FAMILY,
+    einsum.FAMILY,
     control.FAMILY,
 )
 

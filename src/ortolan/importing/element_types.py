@@ -198,6 +198,12 @@ def _cast_to(node: ir.Node, _: Type | None) -> Type | None:
     return types.get(to.as_string() if to is not None else "TO_FLOAT")
 
 
+def _positive(node: ir.Node, _: Type | None) -> Type:
+    attribute = node.attributes.get("positive")
+    is_signed = attribute is not None and attribute.value == 0
+    return ir.TensorType(ir.DataType.INT32 if is_signed else ir.DataType.UINT32)
+
+
 # The rules by which free outputs get their types, from the type of input 0.
 _RULES: Mapping[str, Callable[[ir.Node, Type | None], Type | None]] = {
     "same": lambda node, type_: type_,
@@ -208,6 +214,7 @@ _RULES: Mapping[str, Callable[[ir.Node, Type | None], Type | None]] = {
     "label_values": _label_values,
     "opposite": lambda node, type_: _INT64 if same_type(type_ or _INT64, _STRING) else _STRING,
     "cast_to": _cast_to,
+    "positive": _positive,
     "map_value": lambda node, type_: ir.TensorType(type_.dtype) if type_ is not None else None,
 }
 
