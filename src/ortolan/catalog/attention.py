@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FLOAT, type_set
+from ortolan.catalog.types import FLOAT, INT64, type_set
 
 _MICROSOFT = "com.microsoft"
 _INT32 = type_set("int32")
@@ -22,6 +22,29 @@ FAMILY = Family(
             "mask_filter_value:float=-10000.0 scale:float",
             domain=_MICROSOFT, kernel="MicrosoftAttention", types={"T": FLOAT, "M": _INT32},
             prepare="plain",
+        ),
+        op(
+            "GroupQueryAttention", "1",
+            "query:T key?:T value?:T past_key?:T past_value?:T seqlens_k:M "
+            "total_sequence_length:M cos_cache?:T sin_cache?:T position_ids?:I attention_bias?:T "
+            "head_sink?:T k_scale?:T v_scale?:T q_norm_weight?:T k_norm_weight?:T "
+            "query_seqlens?:M",
+            "output:T present_key?:T present_value?:T output_qk?:T",
+            "num_heads!:int kv_num_heads!:int scale:float softcap:float=0.0 "
+            "local_window_size:int=-1 do_rotary:int=0 rotary_interleaved:int=0 "
+            "smooth_softmax:int=0 qk_output:int=0 causal:int=1 sliding_window_cache:int=0 "
+            "k_quant_type:string v_quant_type:string kv_cache_bit_width:int "
+            "qk_norm_epsilon:float q_norm_epsilon:float k_norm_epsilon:float",
+            domain=_MICROSOFT, types={"T": FLOAT, "M": _INT32, "I": INT64}, prepare="plain",
+            value_inputs=(6,),
+        ),
+        op(
+            "MultiHeadAttention", "1",
+            "query:T key?:T value?:T bias?:T key_padding_mask?:M attention_bias?:T past_key?:T "
+            "past_value?:T past_sequence_length?:M cache_indirection?:M",
+            "output:T present_key?:T present_value?:T qk?:T",
+            "num_heads!:int unidirectional:int=0 mask_filter_value:float=-10000.0 scale:float",
+            domain=_MICROSOFT, types={"T": FLOAT, "M": _INT32}, prepare="plain",
         ),
     ),
 )  # fmt: skip
