@@ -2,5 +2,6 @@
 #include "kernels/attention_group_query.h"
 #include "kernels/attention_microsoft.h"
 #include "kernels/attention_multi_head.h"
+#include "kernels/attention_standard.h"
 
 #include "attention.inc"

@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FLOAT, INT64, type_set
+from ortolan.catalog.operator import Family, Operator, op
+from ortolan.catalog.types import BOOL, FLOAT, INT64, type_set
 
 _MICROSOFT = "com.microsoft"
 _INT32 = type_set("int32")
+
+_INPUTS = "Q:T1 K:T1 V:T1 attn_mask?:U past_key?:T1 past_value?:T1"
+_OUTPUTS = "Y:T1 present_key?:T1 present_value?:T1 qk_matmul_output?:T1"
+_ATTRIBUTES = (
+    "is_causal:int=0 kv_num_heads:int q_num_heads:int qk_matmul_output_mode:int=0 scale:float "
+    "softcap:float=0.0 softmax_precision:int"
+)
+
+
+def _attention(versions: str, inputs: str, attributes: str) -> Operator:
+    return op(
+        "Attention", versions, inputs, _OUTPUTS, attributes, keys="T1",
+        types={"T1": FLOAT, "U": FLOAT | BOOL, "I": INT64}, prepare="plain",
+    )  # fmt: skip
+
 
 FAMILY = Family(
     "attention",
     simd=True,
     operators=(
+        _attention("23", _INPUTS, _ATTRIBUTES),
+        _attention("24", f"{_INPUTS} nonpad_kv_seqlen?:I", _ATTRIBUTES),
+        _attention(
+            "25-", f"{_INPUTS} nonpad_kv_seqlen?:I",
+            f"{_ATTRIBUTES} left_window_size:int=-1 right_window_size:int=-1",
+        ),
+        op(
+            "RotaryEmbedding", "23-", "X:T cos_cache:T sin_cache:T position_ids?:M", "Y:T",
+            "interleaved:int=0 num_heads:int=0 rotary_embedding_dim:int=0",
+            types={"T": FLOAT, "M": INT64}, prepare="plain", in_place=(0,),
+        ),
+        op(
+            "RotaryEmbedding", "1", "input:T position_ids:M cos_cache:T sin_cache:T", "output:T",
+            "interleaved:int=0 num_heads:int=0 rotary_embedding_dim:int=0 "
+            "is_packed_batching:int=0 scale:float=1.0",
+            domain=_MICROSOFT, kernel="MicrosoftRotaryEmbedding", types={"T": FLOAT, "M": INT64},
+            prepare="plain", in_place=(0,),
+        ),
         op(
             "Attention", "1",
             "input:T weights:T bias?:T mask_index?:M past?:T attention_bias?:T "
