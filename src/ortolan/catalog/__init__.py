@@ -19,6 +19,7 @@ from ortolan.catalog import (
     resize,
     sequence,
     shape_ops,
+    transformer,
     transposed,
 )
 from ortolan.catalog.operator import Family, Operator, covers
@@ -34,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     recurrent.FAMILY,
     activation.FAMILY,
     attention.FAMILY,
+    transformer.FAMILY,
     normalization.FAMILY,
     quantized.FAMILY,
     transposed.FAMILY,
