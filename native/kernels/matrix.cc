@@ -1,7 +1,7 @@
 // Matrix products: MatMul and Gemm, com.microsoft's forms included. A constant float B is packed
 // once.
 #include "kernels/fused_activation.h"
-#include "kernels/multiply.h"
+#include "kernels/packed_weights.h"
 
 namespace ortolan::ORTOLAN_ISA {
 

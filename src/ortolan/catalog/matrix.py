@@ -18,6 +18,22 @@ FAMILY = Family(
         op("Gemm", "7-10", "A:T B:T C:T", "Y:T", _GEMM, types={"T": FLOATS}, prepare="typed"),
         op("Gemm", "11-", "A:T B:T C?:T", "Y:T", _GEMM, types={"T": FLOATS}, prepare="typed"),
         op(
+            "MatMulNBits",
+            "1",
+            "A:T1 B:T2 scales:T1 zero_points?:T3 g_idx?:T4 bias?:T1",
+            "Y:T1",
+            "K!:int N!:int bits:int=4 block_size!:int accuracy_level:int=0 weight_prepacked:int=0",
+            domain=_MICROSOFT,
+            keys="T1",
+            prepare="plain",
+            types={
+                "T1": FLOAT,
+                "T2": type_set("uint8"),
+                "T3": type_set("uint8", "float"),
+                "T4": type_set("int32"),
+            },
+        ),
+        op(
             "FusedMatMul",
             "1",
             "A:T B:T",

@@ -1,4 +1,4 @@
-"""What transformers need beside attention: caches, states, quantized tables, small matrix operators."""
+"""What transformers need beside attention: caches, states, quantized tables, small matrices."""
 
 from __future__ import annotations
 
