@@ -50,12 +50,14 @@ struct AttentionTask {
   const int64_t* offsets = nullptr;  // [batches]; null: `offset` for all
   const int64_t* lengths = nullptr;  // [batches]; null: `keys` for all
   int64_t offset = 0;
-  int64_t left = -1, right = -1;  // -1: no limit
+  const int64_t* shifts = nullptr;  // [batches]; keys of a bias that the task no longer has
+  int64_t left = -1, right = -1;    // -1: no limit
   float hidden = -kInfinity;
   const float* sinks = nullptr;  // [heads]: logits that are in the sum alone
 
   Stage stage = Stage::kNone;
-  float* scores = nullptr;  // [batches][heads][rows][keys]
+  float* scores = nullptr;    // [batches][heads][rows][keys]
+  float unseen = -kInfinity;  // masked scores of keys that a row does not see, as they are put out
 
   ORTOLAN_INLINE int64_t length(size_t b) const {
     const int64_t n = static_cast<int64_t>(keys);
@@ -142,10 +144,11 @@ ORTOLAN_NOINLINE inline void finish_scores(const AttentionTask& t, size_t b, siz
   float* out = t.scores ? t.scores + ((b * t.heads + h) * t.rows + row) * t.keys : nullptr;
   const auto put = [&](Stage stage) {
     if (t.stage != stage) return;
-    copy(out + begin, s + begin, (end - begin) * sizeof(float));
-    const float rest = stage == Stage::kMasked ? -kInfinity : 0;
-    for (size_t j = 0; j < begin; ++j) out[j] = rest;
-    for (size_t j = end; j < t.keys; ++j) out[j] = rest;
+    const bool is_masked = stage == Stage::kMasked;
+    const float rest = is_masked ? t.unseen : 0;
+    const size_t from = is_masked ? max(first, begin) : begin;
+    const size_t to = is_masked ? min(last, end) : end;
+    for (size_t j = 0; j < t.keys; ++j) out[j] = j >= from && j < to ? s[j] : rest;
   };
   for (size_t j = begin; j < end; ++j) s[j] *= t.scale;
   put(Stage::kScaled);
@@ -155,7 +158,11 @@ ORTOLAN_NOINLINE inline void finish_scores(const AttentionTask& t, size_t b, siz
       store(s + j, cap * elementary::tanh(load<F>(s + j) * inverse));
   }
   put(Stage::kCapped);
-  if (t.bias.data) add_overlay(t.bias, b, h, row, s, begin, end);
+  if (t.bias.data) {
+    Overlay<float> bias = t.bias;
+    if (t.shifts) bias.data += t.shifts[b];
+    add_overlay(bias, b, h, row, s, begin, max(last, begin));
+  }
   if (t.mask.data) add_overlay(t.mask, b, h, row, s, begin, end);
   if (t.allowed.data) {
     const uint8_t* allowed = t.allowed.at(b, h, row);
@@ -201,7 +208,7 @@ struct PackedKeys {
 ORTOLAN_NOINLINE inline void seen_keys(const AttentionTask& t, size_t b, size_t row0, size_t row1,
                                        size_t* begin, size_t* end) {
   *begin = t.keys, *end = 0;
-  if (t.hidden != -kInfinity) {
+  if (t.hidden != -kInfinity || t.stage == Stage::kScaled || t.stage == Stage::kCapped) {
     *begin = 0, *end = t.keys;
     return;
   }

@@ -25,6 +25,7 @@ from ortolan.catalog import (
     shape_ops,
     signal,
     text,
+    transformer,
     transposed,
     vision,
 )
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     recurrent.FAMILY,
     activation.FAMILY,
     attention.FAMILY,
+    transformer.FAMILY,
     normalization.FAMILY,
     quantized.FAMILY,
     transposed.FAMILY,

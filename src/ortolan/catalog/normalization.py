@@ -46,6 +46,16 @@ FAMILY = Family(
             domain=_MICROSOFT, types={"T": FLOAT, "U": FLOAT}, prepare="plain", in_place=(0,),
         ),
         op(
+            "SkipSimplifiedLayerNormalization", "1", "input:T skip:T gamma:T bias?:T",
+            "output:T mean?:U inv_std_var?:U input_skip_bias_sum?:T", "epsilon:float=1e-12",
+            domain=_MICROSOFT, types={"T": FLOAT, "U": FLOAT}, prepare="plain", in_place=(0,),
+        ),
+        # onnxruntime's, in the standard's domain.
+        op(
+            "SimplifiedLayerNormalization", "1-", "X:T scale:T", "Y:T inv_std_var?:U", _LAYER,
+            types={"T": FLOATS, "U": FLOAT}, prepare="plain", in_place=(0,),
+        ),
+        op(
             "EmbedLayerNormalization", "1",
             "input_ids:T1 segment_ids?:T1 word_embedding:T position_embedding:T "
             "segment_embedding?:T gamma:T beta:T mask?:T1 position_ids?:T1",

@@ -68,6 +68,10 @@ FAMILY = Family(
             instances="once", value_inputs=(1,),
         ),
         op(
+            "ExpandDims", "1", "X:T axis:S", "Y:T", domain="com.microsoft", kernel="Unsqueeze",
+            types={"T": FIXED, "S": type_set("int32")}, instances="once", value_inputs=(1,),
+        ),
+        op(
             "ConstantOfShape", "9-", "input:T1", "output:T2", "value:tensor",
             types={"T1": INT64, "T2": FIXED}, instances="width", keys="T2", value_inputs=(0,),
             type_attribute="value",
