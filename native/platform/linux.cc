@@ -65,6 +65,31 @@ long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 
                    : "memory");
   return x0;
 }
+#elif defined(__arm__)
+enum Call : long {
+  kClose = 6,
+  kLseek = 19,
+  kMunmap = 91,
+  kMmap = 192,  // mmap2: the offset, always 0 here, counts pages
+  kFutex = 240,
+  kAffinity = 242,
+  kClock = 263,
+  kOpenat = 322,
+};
+long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  register long r0 __asm__("r0") = a;
+  register long r1 __asm__("r1") = b;
+  register long r2 __asm__("r2") = c;
+  register long r3 __asm__("r3") = d;
+  register long r4 __asm__("r4") = e;
+  register long r5 __asm__("r5") = f;
+  // r7 holds the number, but may be the frame pointer.
+  __asm__ volatile("mov r12, r7\n\tmov r7, %[number]\n\tsvc 0\n\tmov r7, r12"
+                   : "+r"(r0)
+                   : [number] "r"(number), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5)
+                   : "r12", "memory");
+  return r0;
+}
 #else
 #error "system calls of this processor are missing"
 #endif
@@ -85,10 +110,10 @@ constexpr long kFutexPrivate = 128, kFutexWait = 0, kFutexWake = 1;
 Allocator default_allocator() { return {nullptr, allocate, release}; }
 
 uint32_t processors() {
-  uint64_t mask[16] = {};
+  uint32_t mask[32] = {};
   long bytes = call(kAffinity, 0, sizeof(mask), reinterpret_cast<long>(mask));
   uint32_t n = 0;
-  for (long i = 0; i < bytes / 8; ++i) n += static_cast<uint32_t>(__builtin_popcountll(mask[i]));
+  for (long i = 0; i < bytes / 4; ++i) n += static_cast<uint32_t>(__builtin_popcount(mask[i]));
   return n ? n : 1;
 }
 
@@ -129,7 +154,7 @@ void wake_all(const uint32_t* address) {
 }
 
 uint64_t nanoseconds() {
-  int64_t time[2] = {};
+  long time[2] = {};
   call(kClock, 1, reinterpret_cast<long>(time));
   return static_cast<uint64_t>(time[0]) * 1000000000u + static_cast<uint64_t>(time[1]);
 }
@@ -210,6 +235,17 @@ uint32_t flush_denormals() {
 void restore_denormals(uint32_t state) {
   __asm__ volatile("msr fpcr, %0" : : "r"(static_cast<uint64_t>(state)));
 }
+#elif defined(__arm__)
+uint8_t instruction_set_level() { return 0; }
+const char* instruction_set_name(uint8_t) { return "neon"; }
+// For scalars: vector instructions of this architecture always flush.
+uint32_t flush_denormals() {
+  uint32_t state;
+  __asm__ volatile("vmrs %0, fpscr" : "=r"(state));
+  __asm__ volatile("vmsr fpscr, %0" : : "r"(state | 1u << 24));
+  return state;
+}
+void restore_denormals(uint32_t state) { __asm__ volatile("vmsr fpscr, %0" : : "r"(state)); }
 #endif
 
 }  // namespace ortolan::platform

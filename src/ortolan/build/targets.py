@@ -57,6 +57,16 @@ LINUX_ARM64 = Target(
     "linux-arm64", "aarch64-linux-gnu.2.17", (InstructionSet("neon"),), ("linux.cc",),
     "libortolan.so", link_flags=_ELF_LINK,
 )  # fmt: skip
+# Any ARMv7-A with NEON: no fused multiply-add. The driver switches vector registers off unless asked.
+LINUX_ARMV7 = Target(
+    "linux-armv7", "arm-linux-gnueabihf", (InstructionSet("neon"),), ("linux.cc",),
+    "libortolan.so", link_flags=_ELF_LINK,
+    flags=(
+        "-mcpu=cortex_a9", "-mfpu=neon", "-mfloat-abi=hard", "-mthumb",
+        "-Xclang", "-target-feature", "-Xclang", "+vfp2",
+        "-Xclang", "-target-feature", "-Xclang", "+neon",
+    ),
+)  # fmt: skip
 WEB = Target(
     "web", "wasm32-freestanding", (InstructionSet("wasm"),), ("wasm.cc",),
     "ortolan.wasm", flags=_WASM_FLAGS, link_flags=_WASM_LINK,
@@ -67,7 +77,7 @@ WEB_RELAXED = Target(
     flags=_WASM_FLAGS, link_flags=_WASM_LINK,
 )  # fmt: skip
 
-TARGETS = {t.name: t for t in (LINUX_X64, LINUX_ARM64, WEB, WEB_RELAXED)}
+TARGETS = {t.name: t for t in (LINUX_X64, LINUX_ARM64, LINUX_ARMV7, WEB, WEB_RELAXED)}
 
 
 def host_target() -> Target:
