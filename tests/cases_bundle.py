@@ -131,13 +131,13 @@ def tensors(arrays: Mapping[str, lib.Array]) -> list[dict[str, Any]]:
             "name": name,
             "type": lib.type_name(array.dtype),
             "shape": list(array.shape),
-            "data": base64.b64encode(_bytes(array)).decode(),
+            "data": base64.b64encode(to_bytes(array)).decode(),
         }
         for name, array in arrays.items()
     ]
 
 
-def _bytes(array: lib.Array) -> bytes:
+def to_bytes(array: lib.Array) -> bytes:
     """A tensor's bytes as the C interface has them."""
     flat = pack_texts(array) if array.dtype == object else np.ascontiguousarray(array)
     return flat.tobytes()
@@ -145,14 +145,17 @@ def _bytes(array: lib.Array) -> bytes:
 
 def arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, lib.Array]:
     """The other way round."""
-    return {entry["name"]: _array(entry) for entry in entries}
+    return {
+        entry["name"]: from_bytes(base64.b64decode(entry["data"]), entry["type"], entry["shape"])
+        for entry in entries
+    }
 
 
-def _array(entry: Mapping[str, Any]) -> lib.Array:
-    content = base64.b64decode(entry["data"])
-    if entry["type"] == "string":
-        return unpack_texts(content, tuple(entry["shape"]))
-    return np.frombuffer(content, lib.numpy_type(entry["type"])).reshape(entry["shape"])
+def from_bytes(content: bytes, type_name: str, shape: Sequence[int]) -> lib.Array:
+    """A tensor of its bytes; the type is ONNX's name of it."""
+    if type_name == "string":
+        return unpack_texts(content, tuple(shape))
+    return np.frombuffer(content, lib.numpy_type(type_name)).reshape(shape)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ SIMPLE = {
     "functions": Simple(_FUNCTIONS, [[[2, 3]]]),
     "unknown-rank": Simple(_UNKNOWN_RANK, [[[2, 3]], [[4]], [[]]]),
     "strings": Simple(_STRINGS, [[[5]]], "strings"),
-    "sequence": Simple(_SEQUENCE, [[[3, 2]]], "sequences"),
+    "sequence": Simple(_SEQUENCE, [[[3, 2]]]),
 }
 
 

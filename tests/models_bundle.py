@@ -4,7 +4,8 @@
 made of the same files, and prints its path. In it is models.json:
 `{"missing": why there is nothing, "part": ..., "checks": [...]}`. A check has `name`, `model` (its
 file), `limit`, `refusal` (what the converter said, if there is no file), `not_yet` (why the model
-cannot run yet), `data` (the file of its tensors) and `steps`; a step has `inputs` and `outputs`
+cannot run yet), `containers` (whether it gives sequences or maps, and then no steps), `data` (the
+file of its tensors) and `steps`; a step has `inputs` and `outputs`
 (name, type, shape, and the offset of the bytes in the data file) and `carried` (outputs of the step
 before by the inputs that get them). An output also has `scale`, `quantum` and `axis`, or null;
 tests/models_lib.py says what they mean.
@@ -17,8 +18,6 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import cases_bundle
 import cases_lib
@@ -67,9 +66,7 @@ def _write(folder: Path, name: str) -> dict[str, Any]:
     file_name = name.replace("/", "-")
     model = folder / f"{check.model}.ort"
     refusal = None
-    if any(array.dtype.kind in "OU" for step in check.steps for array in _arrays(step)):
-        refusal = "texts, sequences and maps have no place in the bundle"
-    elif not model.exists():
+    if not model.exists():
         try:
             ortolan.convert(check.source, model)
         except OrtolanError as error:
@@ -78,7 +75,7 @@ def _write(folder: Path, name: str) -> dict[str, Any]:
     with data.open("wb") as file:
         steps = (
             []
-            if refusal
+            if has_containers(check)
             else [
                 {
                     "inputs": [_tensor(file, key, value) for key, value in step.feeds.items()],
@@ -97,13 +94,16 @@ def _write(folder: Path, name: str) -> dict[str, Any]:
         "limit": check.limit,
         "refusal": refusal,
         "not_yet": check.not_yet or None,
+        "containers": has_containers(check),
         "data": data.name,
         "steps": steps,
     }
 
 
-def _arrays(step: lib.Step) -> list[cases_lib.Array]:
-    return [np.asarray(value) for value in (*step.feeds.values(), *step.expected.values())]
+def has_containers(check: lib.Check) -> bool:
+    """Whether something is a sequence or a map; those have no place in the bundle."""
+    values = [v for step in check.steps for v in (*step.feeds.values(), *step.expected.values())]
+    return any(value is None or isinstance(value, list | dict) for value in values)
 
 
 def _rules(check: lib.Check, output: str) -> dict[str, Any]:
@@ -117,13 +117,14 @@ def _rules(check: lib.Check, output: str) -> dict[str, Any]:
 def _tensor(file: Any, name: str, array: cases_lib.Array) -> dict[str, Any]:
     file.write(bytes(-file.tell() % _ALIGNMENT))
     offset = file.tell()
-    file.write(np.ascontiguousarray(array).tobytes())
+    content = cases_bundle.to_bytes(array)
+    file.write(content)
     return {
         "name": name,
         "type": cases_lib.type_name(array.dtype),
         "shape": list(array.shape),
         "offset": offset,
-        "bytes": array.nbytes,
+        "bytes": len(content),
     }
 
 

@@ -34,8 +34,8 @@ MISSING = "" if (FOLDER / "golden").is_dir() else "there is no ../shared/models"
 # Models that cannot run yet, and what they wait for. Tests expect the failure: when one begins to
 # run, its line must go.
 NOT_YET: Mapping[str, str] = {}
-# Minutes under an emulator.
-HEAVY = ("candy-style-op7",)
+# Most of a minute and more under an emulator.
+HEAVY = ("candy-style-op7", "super-resolution-10")
 # Errors are relative to the largest magnitude of an output.
 LIMIT = 1e-3
 FLOAT16_LIMIT = 5e-3

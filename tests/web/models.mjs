@@ -94,6 +94,10 @@ export async function runModels(module, { checks, part }, read, report) {
       report.skip(check.name, `cannot run yet: ${check.not_yet}`);
       continue;
     }
+    if (check.containers) {
+      report.skip(check.name, "sequences and maps have no place in the bundle");
+      continue;
+    }
     try {
       if (check.refusal) throw new Error(check.refusal);
       const runtime = await Ortolan.instantiate(module);

@@ -57,7 +57,8 @@ LINUX_ARM64 = Target(
     "linux-arm64", "aarch64-linux-gnu.2.17", (InstructionSet("neon"),), ("linux.cc",),
     "libortolan.so", link_flags=_ELF_LINK,
 )  # fmt: skip
-# Any ARMv7-A with NEON: no fused multiply-add. The driver switches vector registers off unless asked.
+# Any ARMv7-A with NEON: no fused multiply-add. The driver switches vector registers off unless
+# asked for them.
 LINUX_ARMV7 = Target(
     "linux-armv7", "arm-linux-gnueabihf", (InstructionSet("neon"),), ("linux.cc",),
     "libortolan.so", link_flags=_ELF_LINK,
