@@ -281,6 +281,28 @@ OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index) {
   return run ? reinterpret_cast<OrtolanValue*>(unwrap(run)->take_output(index)) : nullptr;
 }
 
+OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call) {
+  if (!run || !call || call->size < sizeof(OrtolanCall)) return ORTOLAN_INVALID_ARGUMENT;
+  OrtolanStatus status = ORTOLAN_OK;
+  for (uint32_t i = 0; i < call->input_count && status == ORTOLAN_OK; ++i)
+    if (call->inputs[i].type) status = ortolan_run_input(run, i, &call->inputs[i]);
+  for (uint32_t i = 0; i < call->output_count && status == ORTOLAN_OK; ++i)
+    if (call->places && call->places[i].type)
+      status = ortolan_run_output(run, call->wanted[i], &call->places[i]);
+  if (status != ORTOLAN_OK) {
+    unwrap(run)->forget_arguments();
+    return status;
+  }
+  status = ortolan_run_execute(run);
+  if (status != ORTOLAN_OK) return status;
+  for (uint32_t i = 0; i < call->output_count; ++i) {
+    call->values[i] = ortolan_run_take(run, call->wanted[i]);
+    call->outputs[i].type = 0;
+    ortolan_value_tensor(call->values[i], &call->outputs[i]);
+  }
+  return status;
+}
+
 void ortolan_run_cancel(OrtolanRun* run) {
   if (run) unwrap(run)->cancel();
 }

@@ -137,9 +137,13 @@ Status Run::execute() {
   if (model_.options.flush_denormals) platform::restore_denormals(state);
   clean();
   if (status != Status::kOk) release_outputs();
+  forget_arguments();
+  return status;
+}
+
+void Run::forget_arguments() {
   for (TensorArgument& argument : inputs_) argument.present = false;
   for (TensorArgument& argument : outputs_) argument.present = false;
-  return status;
 }
 
 Status Run::run() {

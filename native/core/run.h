@@ -124,6 +124,8 @@ class Run {
   Status set_output(size_t index, const TensorArgument& tensor);
   // Runs to the end.
   Status execute();
+  // Inputs and outputs set so far.
+  void forget_arguments();
   // The tensor made for an output; the caller takes the reference. Null if it went into the
   // caller's own memory.
   OutputValue* take_output(size_t index);

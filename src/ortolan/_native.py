@@ -7,7 +7,6 @@ import os
 import sys
 from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from functools import cache
-from pathlib import Path
 
 from ortolan import errors
 
@@ -29,6 +28,21 @@ class Tensor(Structure):
     ]
 
 
+class Call(Structure):
+    """``OrtolanCall``: what a whole call needs; addresses as numbers."""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("input_count", c_uint32),
+        ("output_count", c_uint32),
+        ("inputs", c_void_p),
+        ("wanted", c_void_p),
+        ("places", c_void_p),
+        ("outputs", c_void_p),
+        ("values", c_void_p),
+    ]
+
+
 class Option(Structure):
     """``OrtolanOption``."""
 
@@ -43,13 +57,13 @@ def new_tensor() -> Tensor:
     return Tensor(size=TENSOR_SIZE)
 
 
-def library_path() -> Path:
+def library_path() -> str:
     """The library of this machine: ``ORTOLAN_LIBRARY``, else the one in the package."""
     named = os.environ.get("ORTOLAN_LIBRARY")
     if named:
-        return Path(named)
+        return named
     name = {"darwin": "libortolan.dylib", "win32": "ortolan.dll"}.get(sys.platform, "libortolan.so")
-    return Path(__file__).parent / "lib" / name
+    return os.path.join(os.path.dirname(__file__), "lib", name)  # noqa: PTH118, PTH120 - pathlib is a slow import
 
 
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
@@ -81,6 +95,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "ortolan_run_output": (c_int32, [c_void_p, c_size_t, POINTER(Tensor)]),
     "ortolan_run_input_value": (c_int32, [c_void_p, c_size_t, c_void_p]),
     "ortolan_run_execute": (c_int32, [c_void_p]),
+    "ortolan_run_call": (c_int32, [c_void_p, c_void_p]),
     "ortolan_run_take": (c_void_p, [c_void_p, c_size_t]),
     "ortolan_run_cancel": (None, [c_void_p]),
     "ortolan_run_number": (c_int32, [c_void_p, c_char_p, POINTER(c_int64)]),
@@ -107,7 +122,7 @@ def library() -> ctypes.CDLL:
     """
     path = library_path()
     try:
-        loaded = ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(path)
     except OSError as error:
         raise errors.NoSuchFile(
             f"cannot load the runtime library {path}: {error}; "

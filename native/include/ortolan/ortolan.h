@@ -159,6 +159,19 @@ ORTOLAN_API OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index,
 ORTOLAN_API OrtolanStatus ortolan_run_execute(OrtolanRun* run);
 /* The value made for an output; the caller owns the reference. Null when there is none. */
 ORTOLAN_API OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index);
+/* A whole call, for bindings in which every crossing is dear. */
+typedef struct OrtolanCall {
+  uint32_t size;
+  uint32_t input_count, output_count;
+  const OrtolanTensor* inputs; /* of the first inputs of the model; type 0 = not given */
+  const uint32_t* wanted;      /* which outputs; the arrays below are in this order */
+  const OrtolanTensor* places; /* where to put them, type 0 = in a value; null = all in values */
+  OrtolanTensor* outputs;      /* filled for values; type 0 = the value is no tensor */
+  OrtolanValue** values;       /* filled, the caller owns the references; null where put */
+} OrtolanCall;
+/* ortolan_run_input and _output of what is given, _execute, _take and _value_tensor of the rest.
+ * On failure nothing is taken. */
+ORTOLAN_API OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call);
 /* From any thread: the execution stops before its next node with ORTOLAN_CANCELLED. */
 ORTOLAN_API void ortolan_run_cancel(OrtolanRun* run);
 /* "arena_bytes", "arena_floor", "heap_peak" of the last execution; 0 = unknown key. */
