@@ -36,7 +36,7 @@ class IOBinding:
         if number in (0, STRING):
             self._feeds[i] = arr_on_cpu
         else:
-            self._feeds[i] = as_array(arr_on_cpu, self._signature.inputs[i], number)
+            self._feeds[i] = as_array(arr_on_cpu, name, number)
 
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any,

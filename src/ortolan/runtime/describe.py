@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 
 from ortolan import _native
-from ortolan.runtime.element_types import type_text
 
 __all__ = ["ModelMetadata", "NodeArg", "argument", "metadata"]
 
@@ -62,7 +61,7 @@ class ModelMetadata:
 
 
 def argument(model: int, side: int, index: int) -> tuple[NodeArg, int]:
-    """An input or output of a model, and its element type.
+    """An input or output of a model, and its element type, 0 if it is no tensor.
 
     Args:
         model: handle.
@@ -79,7 +78,10 @@ def argument(model: int, side: int, index: int) -> tuple[NodeArg, int]:
         symbol = library.ortolan_model_dimension(model, side, index, axis)
         size = tensor.dims[axis]
         shape.append(size if size >= 0 else symbol.decode() if symbol else None)
-    return NodeArg(name, type_text(tensor.type), shape), tensor.type
+    type_text = library.ortolan_model_type(model, side, index).decode()
+    # A container has no element type of its own.
+    is_tensor = type_text.startswith("tensor(")
+    return NodeArg(name, type_text, shape), tensor.type if is_tensor else 0
 
 
 def metadata(model: int, graph_name: str) -> ModelMetadata:

@@ -15,6 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ortolan import _native, errors
+from ortolan.runtime.containers import (
+    TENSOR,
+    decode_strings,
+    describe_array,
+    make_value,
+    read_value,
+)
 from ortolan.runtime.describe import NodeArg
 from ortolan.runtime.element_types import STRING, number_of, numpy_type, type_text
 from ortolan.runtime.options import RunOptions
@@ -105,13 +112,13 @@ def _plain_type(number: int) -> np.dtype[Any] | None:
     return None if number in (0, STRING) else numpy_type(number)
 
 
-def as_array(value: Any, argument: NodeArg, number: int) -> Array:
-    """A feed as an array of an input's type, its elements in order and aligned.
+def as_array(value: Any, name: str, number: int) -> Array:
+    """A feed as an array of an element type, its elements in order and aligned.
 
     Args:
         value: an array, an `OrtValue`, or numbers, lists of numbers...
-        argument: the input.
-        number: its element type.
+        name: of the input, for messages.
+        number: the element type.
 
     Raises:
         ortolan.errors.InvalidArgument: its type is another one.
@@ -124,9 +131,9 @@ def as_array(value: Any, argument: NodeArg, number: int) -> Array:
     if held.dtype != expected:
         if number_of(held.dtype) != number:
             raise errors.InvalidArgument(
-                f"Unexpected input data type for {argument.name!r}. "
+                f"Unexpected input data type for {name!r}. "
                 f"Actual: {held.dtype} ({type_text(number_of(held.dtype))}), "
-                f"expected: {expected} ({argument.type})"
+                f"expected: {expected} ({type_text(number)})"
             )
         held = held.astype(expected)
     if not held.flags.c_contiguous or not held.flags.aligned:
@@ -134,7 +141,7 @@ def as_array(value: Any, argument: NodeArg, number: int) -> Array:
         held = np.array(held, order="C", copy=True)
     if held.ndim > _native.MAX_RANK:
         raise errors.NotImplemented(
-            f"the feed of {argument.name!r} has {held.ndim} dimensions; "
+            f"the feed of {name!r} has {held.ndim} dimensions; "
             f"at most {_native.MAX_RANK} are supported"
         )
     array: Array = held
@@ -155,6 +162,34 @@ class _Memory:
         self.release(self.handle)
 
 
+def _show(handle: int) -> Array:
+    """A tensor's handle, which is owned from now on, as an array over its memory."""
+    memory = _Memory(handle)
+    tensor = _native.new_tensor()
+    _native.check(
+        _native.library().ortolan_value_tensor(handle, ctypes.byref(tensor)), b"this is no tensor"
+    )
+    shape = tuple(tensor.dims[: tensor.rank])
+    if tensor.type == STRING:
+        return decode_strings(tensor.data or 0, tensor.bytes, shape)
+    dtype = numpy_type(tensor.type)
+    if tensor.bytes == 0:
+        return np.empty(shape, dtype)
+    buffer: Any = (_char * tensor.bytes).from_address(tensor.data)
+    buffer.owner = memory
+    return _ndarray(shape, dtype, buffer)
+
+
+def _show_other(handle: int) -> Any:
+    """What is no plain tensor: strings, containers."""
+    if _native.library().ortolan_value_kind(handle) == TENSOR:
+        return _show(handle)
+    memory = _Memory(handle)
+    value = read_value(handle, _show)
+    del memory
+    return value
+
+
 class Call:
     """A run of the C interface and the structs that feed it; used by one thread at a time."""
 
@@ -168,6 +203,7 @@ class Call:
         self._release = library.ortolan_run_release
         self._cancel = library.ortolan_run_cancel
         self._execute = library.ortolan_run_call
+        self._input_value = library.ortolan_run_input_value
         _Memory.release = library.ortolan_value_release
         if code:
             raise errors.from_code(code, self.error_text())
@@ -189,6 +225,8 @@ class Call:
             outputs=_addressof(self._outputs), values=_addressof(self._values),
         )  # fmt: skip
         self._address = _addressof(self._block)
+        # Containers that the next call gets, by number of the input.
+        self._given: list[tuple[int, int]] = []
         self._names: list[str] | None = None
         self._chosen: list[int] = []
         self._repeats: list[int] | None = None
@@ -245,6 +283,7 @@ class Call:
         index, dtypes, misaligned = signature.input_index, signature.dtypes, signature.misaligned
         tensors, shapes = self._tensors, self._shapes
         kept: list[Any] | None = None
+        self._given.clear()
         complete = len(feed) == len(tensors)
         if not complete:
             # Types that the call before set would stand for what is not given now.
@@ -270,12 +309,12 @@ class Call:
             kept.append(self._feed(i, value))
         if not complete:
             signature.check_complete(feed)
-        if options is None:
+        if options is None and not self._given:
             code = self._execute(self.handle, self._address)
+            if code:
+                raise errors.from_code(code, self.error_text())
         else:
-            code = self._execute_with(options)
-        if code:
-            raise errors.from_code(code, self.error_text())
+            self._execute_once(options)
         return self._take()
 
     def _set_shape(self, i: int, array: Array) -> None:
@@ -293,13 +332,29 @@ class Call:
 
     def _feed(self, i: int, value: Any) -> Any:
         """The long way, for whatever is no array of the right type; returns what to keep."""
-        number = self.signature.numbers[i]
-        array = as_array(value, self.signature.inputs[i], number)
-        self._set_shape(i, array)
-        tensor = self._tensors[i]
-        tensor.data = array.ctypes.data if array.nbytes else None
-        tensor.type = number
-        return array
+        argument, number = self.signature.inputs[i], self.signature.numbers[i]
+        self._shapes[i] = None
+        if number == 0:
+            self._tensors[i].type = 0
+            held = make_value(
+                value, argument.type, lambda given, inner: as_array(given, argument.name, inner)
+            )
+            self._given.append((i, held.handle))
+            return held
+        array = as_array(value, argument.name, number)
+        return array, describe_array(self._tensors[i], array, number)
+
+    def _execute_once(self, options: RunOptions | None) -> None:
+        given, self._given = self._given, []
+        # Nothing can fail between here and the call, which forgets what it was given.
+        for i, handle in given:
+            self._input_value(self.handle, i, handle)
+        if options is None:
+            code = self._execute(self.handle, self._address)
+        else:
+            code = self._execute_with(options)
+        if code:
+            raise errors.from_code(code, self.error_text())
 
     def _forget(self) -> None:
         for tensor in self._tensors:
@@ -322,17 +377,16 @@ class Call:
         values, view = self._values, self._results
         at = 0
         for k, which in enumerate(self._chosen):
-            memory = _Memory(values[k])
+            value = values[k]
             fields = _TENSOR.unpack_from(view, at)
             at += _TENSOR.size
             dtype = dtypes[which]
             if fields[1] != numbers[which] or dtype is None:
-                if not fields[1]:
-                    results.append(None)
-                    continue
-                dtype = numpy_type(fields[1])
+                results.append(None if value is None else _show_other(value))
+                continue
             shape = fields[_DIMS : _DIMS + fields[2]]
             size = fields[4]
+            memory = _Memory(value)
             if size == 0:
                 results.append(np.empty(shape, dtype))
                 continue
@@ -359,25 +413,23 @@ class Call:
         """
         self._choose([self.signature.outputs[i].name for i in outputs])
         kept = []
+        self._given.clear()
+        self._forget()
         try:
             for i, value in feeds.items():
                 kept.append(self._feed(i, value))
+            arrays = [held[0] for held in kept if isinstance(held, tuple)]
             self.signature.check_complete(self.signature.inputs[i].name for i in feeds)
             # State in place: the runtime reads inputs while it writes outputs.
             shared = {
                 which: array
                 for which, array in outputs.items()
-                if array is not None and any(np.may_share_memory(array, feed) for feed in kept)
+                if array is not None and any(np.may_share_memory(array, feed) for feed in arrays)
             }
             for k, (which, array) in enumerate(outputs.items()):
                 self._set_place(self._places[k], None if which in shared else array)
             self._block.places = _addressof(self._places)
-            if options is None:
-                code = self._execute(self.handle, self._address)
-            else:
-                code = self._execute_with(options)
-            if code:
-                raise errors.from_code(code, self.error_text())
+            self._execute_once(options)
         finally:
             self._block.places = None
             self._forget()
