@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import pickle
 import resource
 import subprocess
@@ -403,3 +404,30 @@ def test_a_users_file_passes_mypy(tmp_path: Path) -> None:
         0,
         "Success: no issues found in 1 source file",
     )
+
+
+@BOTH
+def test_profiles_are_chrome_traces(ort: Any, tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    text = (
+        HEAD + "g (float[N, 64] x) => (float[N, 64] z) { [first] y = Exp(x) [second] z = Neg(y) }"
+    )
+    session = ort.InferenceSession(model(text), options)
+    assert session.get_profiling_start_time_ns() > 0
+    x = np.zeros((2000, 64), np.float32)
+    for _ in range(3):
+        session.run(None, {"x": x})
+    path = Path(session.end_profiling())
+    assert path.parent == tmp_path
+    assert path.name.startswith("profile")
+    events = json.loads(path.read_text())
+    nodes = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
+    assert [e["args"]["op_name"] for e in nodes] == ["Exp", "Neg"] * 3
+    runs = [e for e in events if e["name"] == "model_run"]
+    assert len(runs) == 3
+    for run, first in zip(runs, nodes[::2], strict=True):
+        assert run["ts"] - 1 <= first["ts"] <= run["ts"] + run["dur"]
+        assert 0 < first["dur"] <= run["dur"] + 1

@@ -5,7 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from functools import cache
 
 from ortolan import errors
@@ -40,6 +50,17 @@ class Call(Structure):
         ("places", c_void_p),
         ("outputs", c_void_p),
         ("values", c_void_p),
+    ]
+
+
+class Step(Structure):
+    """``OrtolanStep``: a node that ran."""
+
+    _fields_ = [
+        ("graph", c_uint32),
+        ("node", c_uint32),
+        ("begin", c_uint64),
+        ("end", c_uint64),
     ]
 
 
@@ -88,6 +109,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "ortolan_model_overridable": (c_int32, [c_void_p, c_size_t]),
     "ortolan_model_metadata": (c_char_p, [c_void_p, c_char_p]),
     "ortolan_model_metadata_key": (c_char_p, [c_void_p, c_size_t]),
+    "ortolan_model_node": (c_char_p, [c_void_p, c_size_t, c_size_t, c_char_p]),
     "ortolan_model_number": (c_int32, [c_void_p, c_char_p, POINTER(c_int64)]),
     "ortolan_run_create": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "ortolan_run_release": (None, [c_void_p]),
@@ -98,6 +120,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "ortolan_run_input_value": (c_int32, [c_void_p, c_size_t, c_void_p]),
     "ortolan_run_execute": (c_int32, [c_void_p]),
     "ortolan_run_call": (c_int32, [c_void_p, c_void_p]),
+    "ortolan_run_profile": (None, [c_void_p, POINTER(Step), c_size_t]),
     "ortolan_run_take": (c_void_p, [c_void_p, c_size_t]),
     "ortolan_run_cancel": (None, [c_void_p]),
     "ortolan_run_number": (c_int32, [c_void_p, c_char_p, POINTER(c_int64)]),

@@ -7,8 +7,10 @@ Its parts are in `ortolan.runtime`.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +95,7 @@ class InferenceSession:
         **kwargs: Any,
     ) -> None:
         del kwargs
+        started = time.monotonic_ns()
         _check_providers(providers, provider_options)
         self._options = sess_options or SessionOptions()
         self._library = _native.library()
@@ -110,6 +113,9 @@ class InferenceSession:
         ]
         self._signature = Signature(inputs, outputs, overridable)
         self._idle: deque[Call] = deque()
+        self._profiler: Any = None
+        if self._options.enable_profiling:
+            self._start_profile(started)
         self._say(1, f"session is ready: {len(inputs)} inputs, {len(outputs)} outputs")
 
     # Opening.
@@ -279,6 +285,9 @@ class InferenceSession:
         except IndexError:
             call = Call(self._model, self._signature)
         try:
+            if self._profiler is not None:
+                run = functools.partial(call.run, output_names, input_feed, run_options)
+                return self._profiled(call, run)
             return call.run(output_names, input_feed, run_options)
         finally:
             self._idle.append(call)
@@ -353,10 +362,47 @@ class InferenceSession:
         except IndexError:
             call = Call(self._model, self._signature)
         try:
-            results = call.run_bound(iobinding._feeds, iobinding._outputs, run_options)
+            run = functools.partial(
+                call.run_bound, iobinding._feeds, iobinding._outputs, run_options
+            )
+            results = run() if self._profiler is None else self._profiled(call, run)
         finally:
             self._idle.append(call)
         iobinding._results = [OrtValue(result) for result in results]
+
+    # Profiling.
+
+    def _start_profile(self, started: int) -> None:
+        from ortolan.runtime.profiling import Profiler
+
+        self._profiler = Profiler(self._model, self._options.profile_file_prefix)
+        self._profiler.start_ns = started
+        self._profiler.session_event("model_loading", started, time.monotonic_ns())
+
+    def _profiled(self, call: Call, run: Callable[[], list[Any]]) -> list[Any]:
+        recorder = self._profiler.record(call.handle)
+        begin = time.monotonic_ns()
+        steps = []
+        try:
+            results = run()
+        finally:
+            end = time.monotonic_ns()
+            steps = recorder.steps()
+        self._profiler.call(begin, end, steps)
+        return results
+
+    def end_profiling(self) -> str:
+        """Ends the profile that `SessionOptions.enable_profiling` began.
+
+        Returns:
+            The name of the file: a trace for chrome://tracing or Perfetto; empty if there is none.
+        """
+        profiler, self._profiler = self._profiler, None
+        return "" if profiler is None else str(profiler.write())
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When the profile began, by `time.monotonic_ns`; 0 without one."""
+        return 0 if self._profiler is None else int(self._profiler.start_ns)
 
     def run_with_ortvaluevector(self, *arguments: Any) -> NoReturn:
         """Not supported.

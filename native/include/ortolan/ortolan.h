@@ -134,6 +134,9 @@ ORTOLAN_API int32_t ortolan_model_overridable(const OrtolanModel* model, size_t 
 ORTOLAN_API const char* ortolan_model_metadata(const OrtolanModel* model, const char* key);
 /* The keys of the model's own metadata; null past the end. */
 ORTOLAN_API const char* ortolan_model_metadata_key(const OrtolanModel* model, size_t index);
+/* "name", "domain" or "type" of a node as a step counts it; null when there is none. */
+ORTOLAN_API const char* ortolan_model_node(const OrtolanModel* model, size_t graph, size_t node,
+                                           const char* key);
 /* "nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_model_number(const OrtolanModel* model, const char* key,
                                          int64_t* number);
@@ -172,9 +175,17 @@ typedef struct OrtolanCall {
 /* ortolan_run_input and _output of what is given, _execute, _take and _value_tensor of the rest.
  * On failure nothing is taken. */
 ORTOLAN_API OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call);
+/* A node that ran; nanoseconds of a steady clock. One that runs bodies ends when a body begins. */
+typedef struct OrtolanStep {
+  uint32_t graph, node;
+  uint64_t begin, end;
+} OrtolanStep;
+/* Each execution from now on writes its steps there, as far as there is room; `steps` is borrowed
+ * until this is called with null. ortolan_run_number tells how many "steps" there were. */
+ORTOLAN_API void ortolan_run_profile(OrtolanRun* run, OrtolanStep* steps, size_t capacity);
 /* From any thread: the execution stops before its next node with ORTOLAN_CANCELLED. */
 ORTOLAN_API void ortolan_run_cancel(OrtolanRun* run);
-/* "arena_bytes", "arena_floor", "heap_peak" of the last execution; 0 = unknown key. */
+/* "arena_bytes", "arena_floor", "heap_peak", "steps" of the last execution; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_run_number(const OrtolanRun* run, const char* key, int64_t* number);
 
 /* ---- Values */
