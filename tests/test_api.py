@@ -431,3 +431,73 @@ def test_profiles_are_chrome_traces(ort: Any, tmp_path: Path) -> None:
     for run, first in zip(runs, nodes[::2], strict=True):
         assert run["ts"] - 1 <= first["ts"] <= run["ts"] + run["dur"]
         assert 0 < first["dur"] <= run["dur"] + 1
+
+
+CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a sequence": (
+        (
+            "g (seq(float[N]) s, float[N] x) => (seq(float[N]) y, float[M] z, int64 n) "
+            "{ y = SequenceInsert(s, x) i = Constant <value_int = 0> () z = SequenceAt(y, i) "
+            "n = SequenceLength(y) }"
+        ),
+        {"s": [B, np.zeros(2, np.float32)], "x": B[:1]},
+    ),
+    "an empty sequence": ("g (seq(float[N]) s) => (int64 n) { n = SequenceLength(s) }", {"s": []}),
+    "maps": (
+        (
+            "g (float[N, 2] x) => (seq(map(int64, float)) y) "
+            "{ y = ai.onnx.ml.ZipMap <classlabels_int64s = [1, 2]> (x) }"
+        ),
+        {"x": np.array([[0.25, 0.75], [1, 0]], np.float32)},
+    ),
+    "maps by text": (
+        (
+            "g (float[N, 2] x) => (seq(map(string, float)) y) "
+            '{ y = ai.onnx.ml.ZipMap <classlabels_strings = ["a", "ü"]> (x) }'
+        ),
+        {"x": np.array([[0.25, 0.75]], np.float32)},
+    ),
+    "an optional": (
+        (
+            "g (float[N] x) => (optional(float[N]) y, bool h) "
+            "{ y = Optional(x) h = OptionalHasElement(y) }"
+        ),
+        {"x": B},
+    ),
+    "nothing": ("g (optional(float[N]) x) => (bool h) { h = OptionalHasElement(x) }", {"x": None}),
+}
+
+
+@pytest.mark.parametrize("case", CONTAINERS)
+def test_containers(case: str) -> None:
+    text, feeds = CONTAINERS[case]
+    content = model(HEAD.replace("17]", '17, "ai.onnx.ml": 3]') + text)
+    theirs = onnxruntime.InferenceSession(content)
+    ours = ortolan.InferenceSession(content)
+    assert [a.type for a in ours.get_inputs()] == [a.type for a in theirs.get_inputs()]
+    assert [a.type for a in ours.get_outputs()] == [a.type for a in theirs.get_outputs()]
+    expected = theirs.run(None, feeds)
+    for _ in range(2):
+        for got, wanted in zip(ours.run(None, feeds), expected, strict=True):
+            assert type(got) is type(wanted)
+            if isinstance(wanted, list):
+                assert len(got) == len(wanted)
+                for a, b in zip(got, wanted, strict=True):
+                    assert a == b if isinstance(b, dict) else np.array_equal(a, b)
+            else:
+                np.testing.assert_array_equal(got, wanted)
+
+
+def test_what_is_no_container_is_refused() -> None:
+    text, _ = CONTAINERS["a sequence"]
+    session = ortolan.InferenceSession(model(HEAD + text))
+    feeds: dict[str, Any] = {"s": [B], "x": B}
+    for wrong, message in ((B, "a list"), ([B.astype(int)], "int64"), (None, "a list")):
+        with pytest.raises(errors.InvalidArgument, match=message):
+            session.run(None, {**feeds, "s": wrong})
+    np.testing.assert_array_equal(session.run(["z"], feeds)[0], B)
+    strings = ortolan.InferenceSession(
+        model(HEAD + "g (string[N] s) => (string[N] t) { t = Identity(s) }")
+    )
+    with pytest.raises(errors.InvalidArgument, match="float"):
+        strings.run(None, {"s": np.array(["a", 1.5], object)})

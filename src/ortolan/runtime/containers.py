@@ -51,7 +51,7 @@ def encode_strings(array: Array) -> Array:
     texts: list[bytes] = []
     for item in array.ravel().tolist():
         if isinstance(item, str):
-            texts.append(item.encode("utf-8", "surrogatepass"))
+            texts.append(item.encode("utf-8", "surrogateescape"))
         elif isinstance(item, bytes):
             texts.append(item)
         else:
@@ -80,7 +80,8 @@ def decode_strings(address: int, size: int, shape: tuple[int, ...]) -> Array:
     count = result.size
     offsets = np.frombuffer(block, "<u4", count + 1).tolist()
     texts = [
-        block[begin:end].decode("utf-8", "replace") for begin, end in itertools.pairwise(offsets)
+        block[begin:end].decode("utf-8", "surrogateescape")
+        for begin, end in itertools.pairwise(offsets)
     ]
     flat = result.reshape(-1)
     for k, text in enumerate(texts):
@@ -165,6 +166,8 @@ def make_value(given: Any, type_text: str, as_array: AsArray) -> _Held:
         ]
     else:
         items = [] if given is None else [make_value(given, _inner(type_text), as_array)]
+    if not items and "map(" in type_text:
+        raise errors.InvalidArgument(f"an empty {type_text} cannot be given: it tells no key type")
     return _make_container(kind, items, _element_number(type_text))
 
 
