@@ -20,6 +20,7 @@ COMMANDS = (
     "convert",
     "inspect",
     "run",
+    "bench",
     "demo",
 )
 

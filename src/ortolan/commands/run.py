@@ -134,10 +134,10 @@ def _show(console: Console, name: str, value: Any, top: int, labels: list[str]) 
     console.print(
         f"  least {numbers.min():.6g}, mean {numbers.mean():.6g}, most {numbers.max():.6g}"
     )
-    if value.ndim == 0 or value.shape[-1] < 2 or top < 1:
+    if value.shape[-1] != value.size or top < 1:
         return
-    # Of the first row: for a classifier, the classes of the first sample.
-    row = numbers.reshape(-1, value.shape[-1])[0]
+    # One row: most likely classes or scores.
+    row = numbers.ravel()
     table = Table(box=None, show_header=False, padding=(0, 2))
     for index in np.argsort(-row, kind="stable")[:top]:
         label = labels[index] if index < len(labels) else ""

@@ -83,10 +83,10 @@ class Profiler:
         """Has the next executions of a run note their nodes."""
         return Recorder(self._model, handle, self._nodes)
 
-    def write(self) -> str:
-        """Writes the trace; returns the name of the file."""
+    def write(self, path: str = "") -> str:
+        """Writes the trace; returns the name of the file, by default of the prefix and the time."""
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        path = f"{self._prefix}_{stamp}.json"
+        path = path or f"{self._prefix}_{stamp}.json"
         with self._lock, open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a slow import
             json.dump(self._events, file, indent=0)
         return path
