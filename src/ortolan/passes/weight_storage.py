@@ -27,7 +27,7 @@ STORAGES = ("float32", "float16", "int8")
 _LEAST_ELEMENTS = 256
 _MOST_HALF = 65504.0
 _MOST_INT8 = 127
-_SCALE_SHARE = 32
+_SCALE_SHARE = 8
 # DequantizeLinear with an axis.
 _AXIS_VERSION = 13
 
