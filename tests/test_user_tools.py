@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,10 @@ import onnx
 import onnx.parser
 import onnxruntime
 import pytest
+from rich.console import Console
 
 import ortolan
-from ortolan import errors
+from ortolan import demo, errors
 from ortolan.importer import load
 from ortolan.ortformat import describe, read, write
 from ortolan.ortformat.from_ir import from_ir
@@ -155,6 +159,7 @@ def test_tools_have_onnxruntimes_options() -> None:
 
 PROGRAM = """
 import sys
+import zlib
 import importlib.metadata
 import numpy as np
 import onnxruntime as rt
@@ -242,3 +247,20 @@ def test_treemap_fills_the_rectangle() -> None:
             down = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
             assert min(across, down) < 1e-6
     assert treemap([], 10, 10) == []
+
+
+def test_demo_draws_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "demo.png"
+    assert demo.run(Console(file=io.StringIO(), width=120), path) == 0
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", content[16:24])
+    length = struct.unpack(">I", content[33:37])[0]
+    assert content[37:41] == b"IDAT"
+    lines = np.frombuffer(zlib.decompress(content[41 : 41 + length]), np.uint8)
+    pixels = lines.reshape(height, 1 + width * 3)[:, 1:].reshape(height, width, 3)
+    colours = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+    # Ink of the samples, the green of right answers and the red of the one that is wrong.
+    assert {(0, 0, 0), (255, 255, 255), (24, 128, 56)} <= colours
+    with pytest.raises(errors.NoSuchFile, match="none"):
+        demo.run(Console(file=io.StringIO()), tmp_path / "none" / "demo.png")

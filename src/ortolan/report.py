@@ -16,6 +16,7 @@ __all__ = ["Box", "page", "treemap"]
 _WIDTH, _HEIGHT = 1200.0, 640.0
 # Weights that are drawn one by one; the rest is one box.
 _DRAWN = 400
+_LEGEND = "The area of a box is the bytes of a weight, its colour the element type."
 _LEAST_LABEL = (60.0, 16.0)
 _HUES = {"float": 210, "float16": 170, "bfloat16": 150, "int8": 30, "uint8": 45, "int64": 300}
 _STYLE = """
@@ -106,10 +107,7 @@ def page(title: str, facts: Iterable[tuple[str, str]], summary: OrtSummary) -> s
         f"<h1>{_text(title)}</h1>",
         _table(("", ""), [(name, text) for name, text in facts]),
         "<h2>Weights</h2>",
-        (
-            f"<p>{len(weights):,} weights, {summary.initializer_bytes:,} bytes. The area of a box is "
-            "the bytes of a weight; its colour is the element type.</p>"
-        ),
+        f"<p>{len(weights):,} weights, {summary.initializer_bytes:,} bytes. {_LEGEND}</p>",
         _map(weights),
         "<h2>Inputs and outputs</h2>",
         _table(
