@@ -195,6 +195,19 @@ const char* ortolan_model_metadata_key(const OrtolanModel* handle, size_t index)
   return props.table(index).string(StringStringEntryTable::kKey).data;
 }
 
+const char* ortolan_model_node(const OrtolanModel* handle, size_t graph, size_t index,
+                               const char* key) {
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded || !key || graph >= model->graphs.size() ||
+      index >= model->graphs[graph]->nodes.size)
+    return nullptr;
+  const Node& node = model->graphs[graph]->nodes[index];
+  String wanted = from_c(key);
+  if (wanted == String("name")) return node.name.data;
+  if (wanted == String("domain")) return node.domain.data;
+  return wanted == String("type") ? node.type.data : nullptr;
+}
+
 int32_t ortolan_model_number(const OrtolanModel* handle, const char* key, int64_t* number) {
   using namespace schema;
   const Model* model = unwrap(handle);
@@ -281,6 +294,34 @@ OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index) {
   return run ? reinterpret_cast<OrtolanValue*>(unwrap(run)->take_output(index)) : nullptr;
 }
 
+OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call) {
+  if (!run || !call || call->size < sizeof(OrtolanCall)) return ORTOLAN_INVALID_ARGUMENT;
+  OrtolanStatus status = ORTOLAN_OK;
+  for (uint32_t i = 0; i < call->input_count && status == ORTOLAN_OK; ++i)
+    if (call->inputs[i].type) status = ortolan_run_input(run, i, &call->inputs[i]);
+  for (uint32_t i = 0; i < call->output_count && status == ORTOLAN_OK; ++i)
+    if (call->places && call->places[i].type)
+      status = ortolan_run_output(run, call->wanted[i], &call->places[i]);
+  if (status != ORTOLAN_OK) {
+    unwrap(run)->forget_arguments();
+    return status;
+  }
+  status = ortolan_run_execute(run);
+  if (status != ORTOLAN_OK) return status;
+  for (uint32_t i = 0; i < call->output_count; ++i) {
+    call->values[i] = ortolan_run_take(run, call->wanted[i]);
+    call->outputs[i].type = 0;
+    ortolan_value_tensor(call->values[i], &call->outputs[i]);
+  }
+  return status;
+}
+
+static_assert(sizeof(OrtolanStep) == sizeof(StepTime));
+
+void ortolan_run_profile(OrtolanRun* run, OrtolanStep* steps, size_t capacity) {
+  if (run) unwrap(run)->profile({reinterpret_cast<StepTime*>(steps), steps ? capacity : 0});
+}
+
 void ortolan_run_cancel(OrtolanRun* run) {
   if (run) unwrap(run)->cancel();
 }
@@ -293,6 +334,8 @@ int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* n
     *number = static_cast<int64_t>(run->arena_bytes());
   else if (wanted == String("arena_floor"))
     *number = static_cast<int64_t>(run->arena_floor());
+  else if (wanted == String("steps"))
+    *number = static_cast<int64_t>(run->steps());
   else if (wanted == String("heap_peak"))
     *number = static_cast<int64_t>(run->heap_peak());
   else

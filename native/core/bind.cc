@@ -567,7 +567,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
     if (slots[v].state == Slot::kEmpty) return Status::kFail;
     if (slots[v].alias_of == kNoValue) after += bytes_of(slots[v]);
   }
-  if (after > max(kSmall, 2 * before)) return Status::kLimitExceeded;
+  if (after > max(kSmall, 4 * before)) return Status::kLimitExceeded;
   if (after > kFolded + 4 * file - folded_) return Status::kLimitExceeded;
   folded_ += after;
   for (uint32_t v : node.outputs) {

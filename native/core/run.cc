@@ -131,15 +131,20 @@ Status Run::execute() {
   error_.clear();
   if (!created_) return out_of_memory();
   __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
+  steps_ = 0;
   release_outputs();
   uint32_t state = model_.options.flush_denormals ? platform::flush_denormals() : 0;
   Status status = run();
   if (model_.options.flush_denormals) platform::restore_denormals(state);
   clean();
   if (status != Status::kOk) release_outputs();
+  forget_arguments();
+  return status;
+}
+
+void Run::forget_arguments() {
   for (TensorArgument& argument : inputs_) argument.present = false;
   for (TensorArgument& argument : outputs_) argument.present = false;
-  return status;
 }
 
 Status Run::run() {
@@ -344,7 +349,7 @@ Status Run::loop() {
       continue;
     }
     const Step& now = frame.steps[frame.step++];
-    ORTOLAN_TRY(step(frame, now));
+    ORTOLAN_TRY(times_.size ? timed_step(frame, now) : step(frame, now));
     // A control node's operands are still in use by its body.
     if (top_ != &frame) continue;
     for (uint32_t i = now.release_begin; i < now.release_end; ++i)
@@ -373,6 +378,15 @@ Status Run::step(Frame& frame, const Step& step) {
   size_t scratch = step.scratch_shared + step.scratch_per_thread * context_.threads_;
   OnlyOperands guard(frame, node, step, scratch);
   return invoke(node.kernel->run, context_);
+}
+
+Status Run::timed_step(Frame& frame, const Step& now) {
+  uint64_t begin = platform::nanoseconds();
+  ORTOLAN_TRY(step(frame, now));
+  if (steps_ < times_.size)
+    times_[steps_] = {frame.graph->index, now.node, begin, platform::nanoseconds()};
+  ++steps_;
+  return Status::kOk;
 }
 
 Status Run::step_dynamic(Frame& frame, const Step& step) {

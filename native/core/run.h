@@ -103,6 +103,12 @@ struct OutputValue {
   static void release(OutputValue* value);
 };
 
+// A step that ran, as OrtolanStep has it.
+struct StepTime {
+  uint32_t graph, node;
+  uint64_t begin, end;
+};
+
 class Run {
  public:
   explicit Run(Model& model)
@@ -124,6 +130,11 @@ class Run {
   Status set_output(size_t index, const TensorArgument& tensor);
   // Runs to the end.
   Status execute();
+  // Where to put the times of steps; empty: nowhere.
+  void profile(Span<StepTime> times) { times_ = times; }
+  size_t steps() const { return steps_; }
+  // Inputs and outputs set so far.
+  void forget_arguments();
   // The tensor made for an output; the caller takes the reference. Null if it went into the
   // caller's own memory.
   OutputValue* take_output(size_t index);
@@ -169,6 +180,7 @@ class Run {
 
   // Steps.
   Status step(Frame& frame, const Step& step);
+  Status timed_step(Frame& frame, const Step& step);
   Status step_dynamic(Frame& frame, const Step& step);
   void drop(Slot& slot);
   void start_context(Frame& frame, Node& node);
@@ -208,6 +220,8 @@ class Run {
   Span<TensorArgument> inputs_, outputs_;
   Span<OutputValue*> made_;
   Span<Shape> output_shapes_;
+  Span<StepTime> times_;
+  size_t steps_ = 0;
   uint32_t cancelled_ = 0;
   bool created_ = false;
 };

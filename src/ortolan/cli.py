@@ -19,6 +19,8 @@ __all__ = ["COMMANDS", "app", "main"]
 COMMANDS = (
     "convert",
     "inspect",
+    "run",
+    "bench",
     "demo",
 )
 

@@ -134,6 +134,9 @@ ORTOLAN_API int32_t ortolan_model_overridable(const OrtolanModel* model, size_t 
 ORTOLAN_API const char* ortolan_model_metadata(const OrtolanModel* model, const char* key);
 /* The keys of the model's own metadata; null past the end. */
 ORTOLAN_API const char* ortolan_model_metadata_key(const OrtolanModel* model, size_t index);
+/* "name", "domain" or "type" of a node as a step counts it; null when there is none. */
+ORTOLAN_API const char* ortolan_model_node(const OrtolanModel* model, size_t graph, size_t node,
+                                           const char* key);
 /* "nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_model_number(const OrtolanModel* model, const char* key,
                                          int64_t* number);
@@ -159,9 +162,30 @@ ORTOLAN_API OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index,
 ORTOLAN_API OrtolanStatus ortolan_run_execute(OrtolanRun* run);
 /* The value made for an output; the caller owns the reference. Null when there is none. */
 ORTOLAN_API OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index);
+/* A whole call, for bindings in which every crossing is dear. */
+typedef struct OrtolanCall {
+  uint32_t size;
+  uint32_t input_count, output_count;
+  const OrtolanTensor* inputs; /* of the first inputs of the model; type 0 = not given */
+  const uint32_t* wanted;      /* which outputs; the arrays below are in this order */
+  const OrtolanTensor* places; /* where to put them, type 0 = in a value; null = all in values */
+  OrtolanTensor* outputs;      /* filled for values; type 0 = the value is no tensor */
+  OrtolanValue** values;       /* filled, the caller owns the references; null where put */
+} OrtolanCall;
+/* ortolan_run_input and _output of what is given, _execute, _take and _value_tensor of the rest.
+ * On failure nothing is taken. */
+ORTOLAN_API OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call);
+/* A node that ran; nanoseconds of a steady clock. One that runs bodies ends when a body begins. */
+typedef struct OrtolanStep {
+  uint32_t graph, node;
+  uint64_t begin, end;
+} OrtolanStep;
+/* Each execution from now on writes its steps there, as far as there is room; `steps` is borrowed
+ * until this is called with null. ortolan_run_number tells how many "steps" there were. */
+ORTOLAN_API void ortolan_run_profile(OrtolanRun* run, OrtolanStep* steps, size_t capacity);
 /* From any thread: the execution stops before its next node with ORTOLAN_CANCELLED. */
 ORTOLAN_API void ortolan_run_cancel(OrtolanRun* run);
-/* "arena_bytes", "arena_floor", "heap_peak" of the last execution; 0 = unknown key. */
+/* "arena_bytes", "arena_floor", "heap_peak", "steps" of the last execution; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_run_number(const OrtolanRun* run, const char* key, int64_t* number);
 
 /* ---- Values */

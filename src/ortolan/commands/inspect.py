@@ -26,6 +26,10 @@ _LARGEST = 10
 def command(
     file: Annotated[Path, typer.Argument(help="an .ort file, or an ONNX model")],
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+    as_html: Annotated[
+        Path | None,
+        typer.Option("--html", help="write a page with a map of the weights to this file"),
+    ] = None,
 ) -> None:
     """Tell what is in a model: operators, inputs, outputs, weights, metadata."""
     from ortolan.ortformat import describe, read
@@ -43,16 +47,27 @@ def command(
         summary = describe(read(data))
     except OrtFormatError as error:
         raise InvalidArgument(f"{file}: damaged or no ORT format file: {error}") from error
+    if as_html is not None:
+        _write_page(as_html, file, summary)
     if as_json:
         print(json.dumps(dataclasses.asdict(summary), indent=2))
     else:
         _show(Console(), file, summary)
 
 
-def _show(console: Console, file: Path, summary: OrtSummary) -> None:
+def _write_page(target: Path, file: Path, summary: OrtSummary) -> None:
+    from ortolan.report import page
+
+    try:
+        target.write_text(page(file.name, _facts(file, summary), summary), encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgument(f"{target}: cannot be written ({error.strerror or error})") from error
+
+
+def _facts(file: Path, summary: OrtSummary) -> list[tuple[str, str]]:
     producer = f"{summary.producer_name} {summary.producer_version}".strip() or "unknown"
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in summary.opsets)
-    facts = [
+    return [
         ("file", f"{file}, {file.stat().st_size:,} bytes"),
         ("format", f"ORT format {summary.format_version}, IR version {summary.ir_version}"),
         ("producer", producer),
@@ -62,10 +77,13 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
         ("weights", f"{len(summary.initializers)}, {summary.initializer_bytes:,} bytes"),
         *summary.metadata,
     ]
+
+
+def _show(console: Console, file: Path, summary: OrtSummary) -> None:
     table = Table(show_header=False, box=None)
     table.add_column()
     table.add_column(overflow="fold")
-    for name, text in facts:
+    for name, text in _facts(file, summary):
         table.add_row(f"[bold]{escape(name)}[/]", escape(text))
     console.print(table)
     for title, values in (("Inputs", summary.inputs), ("Outputs", summary.outputs)):
