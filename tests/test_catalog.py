@@ -128,6 +128,15 @@ def standard(parameters: list[onnx.defs.OpSchema.FormalParameter]) -> list[tuple
     return [(p.option == option.Optional, p.option == option.Variadic) for p in parameters]
 
 
+def test_no_version_has_two_entries() -> None:
+    seen: dict[tuple[str, str, int], str] = {}
+    for family, operator in OPERATORS:
+        for version in range(operator.since, min(operator.until, 40) + 1):
+            key = (operator.domain, operator.name, version)
+            assert key not in seen, f"{key} is in {seen[key]} and in {family.name}"
+            seen[key] = family.name
+
+
 @pytest.mark.parametrize(("operator", "schema"), COVERED, ids=IDS)
 def test_entry_is_the_standard(operator: Operator, schema: onnx.defs.OpSchema) -> None:
     for ours, theirs in ((operator.inputs, schema.inputs), (operator.outputs, schema.outputs)):

@@ -62,64 +62,6 @@ struct TensorScatter {
   }
 };
 
-// The inverses of square matrices, by elimination with the largest pivots.
-struct Inverse {
-  static Status infer(Context& c) {
-    const Shape& x = c.input_shape(0);
-    if (x.rank < 2 || x[x.rank - 1] != x[x.rank - 2])
-      return c.invalid("input of shape % is no stack of square matrices", x.span());
-    const size_t n = static_cast<size_t>(x[x.rank - 1]);
-    c.request_scratch(0, 2 * n * n * sizeof(double));
-    return c.set_output(0, x);
-  }
-  template <class T>
-  static Status run(Context& c) {
-    const Shape& x = c.input_shape(0);
-    const size_t n = static_cast<size_t>(x[x.rank - 1]), matrix = n * n;
-    c.parallel(x.product(0, x.rank - 2), (1 << 14) / (matrix * n + 1) + 1,
-               [&](size_t begin, size_t end, size_t thread) {
-                 double* a = static_cast<double*>(c.thread_scratch(thread));
-                 double* b = a + matrix;
-                 for (size_t i = begin; i < end; ++i) {
-                   const T* from = c.input_data<T>(0) + i * matrix;
-                   T* to = c.output_data<T>(0) + i * matrix;
-                   for (size_t k = 0; k < matrix; ++k) {
-                     a[k] = static_cast<double>(from[k]);
-                     b[k] = k / n == k % n;
-                   }
-                   eliminate(a, b, n);
-                   for (size_t k = 0; k < matrix; ++k) to[k] = static_cast<T>(b[k]);
-                 }
-               });
-    return Status::kOk;
-  }
-
- private:
-  static double magnitude(double v) { return v < 0 ? -v : v; }
-  // a becomes 1 and b the inverse; infinite or NaN where there is none.
-  ORTOLAN_NOINLINE static void eliminate(double* a, double* b, size_t n) {
-    for (size_t k = 0; k < n; ++k) {
-      size_t pivot = k;
-      for (size_t i = k + 1; i < n; ++i)
-        if (magnitude(a[i * n + k]) > magnitude(a[pivot * n + k])) pivot = i;
-      const double factor = 1 / a[pivot * n + k];
-      for (double* m : (double*[]){a, b})
-        for (size_t j = 0; j < n; ++j) {
-          const double v = m[pivot * n + j];
-          m[pivot * n + j] = m[k * n + j];
-          m[k * n + j] = v * factor;
-        }
-      for (size_t i = 0; i < n; ++i) {
-        const double times = a[i * n + k];
-        for (size_t j = 0; i != k && j < n; ++j) {
-          a[i * n + j] -= times * a[k * n + j];
-          b[i * n + j] -= times * b[k * n + j];
-        }
-      }
-    }
-  }
-};
-
 // Distances between the rows of two matrices.
 struct CDist {
   static Status infer(Context& c) {

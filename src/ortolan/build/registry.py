@@ -64,7 +64,7 @@ def _instances(operator: Operator) -> list[_Instance]:
     if operator.instances == "once" or not operator.keys:
         return [_Instance((), key, second)]
     if operator.instances == "type":
-        plain = frozenset(t for t in key if t.has_arithmetic)
+        plain = frozenset(t for t in key if t.has_arithmetic or t == DataType.STRING)
         found = [_Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(plain)]
         return found + ([_Instance((), key - plain, second)] if key - plain else [])
     widths = types_by_width(key)

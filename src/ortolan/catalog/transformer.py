@@ -50,7 +50,6 @@ FAMILY = Family(
             domain=_MICROSOFT, types={"T1": type_set("uint8"), "T2": FLOAT, "Tind": INDEX},
             keys="T1 Tind", instances="once", prepare="plain",
         ),
-        op("Inverse", "1", "X:T", "Y:T", domain=_MICROSOFT, types={"T": FLOATS}),
         op(
             "CDist", "1", "A:T B:T", "C:T", "metric:string=sqeuclidean", domain=_MICROSOFT,
             types={"T": FLOATS},
