@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["constant", "only_user", "replace_node_with_input"]
+__all__ = ["constant", "integers", "only_user", "replace_node_with_input", "scalar"]
+
+_FEW = 64
 
 
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
@@ -18,6 +21,22 @@ def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     return None if value.const_value is None else value.const_value.numpy()
 
 
+def scalar(value: ir.Value | None) -> float | None:
+    """Returns the number of a constant with one element that is a number, None for others."""
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    tensor = value.const_value
+    if tensor is None or tensor.dtype == ir.DataType.STRING or math.prod(tensor.shape.numpy()) != 1:
+        return None
+    return float(tensor.numpy().reshape(-1)[0])
+
+
+def integers(value: ir.Value | None) -> list[int] | None:
+    """Returns the elements of a small constant of integers, None for others."""
+    if value is None or value.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        return None
+    array = constant(value)
+    return None if array is None or array.size > _FEW else [int(i) for i in array.reshape(-1)]
 def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
     """Returns the one node that uses a value, if it is one of some standard operators.
 
