@@ -16,7 +16,10 @@ from ortolan.importing.naming import graph_values, subgraphs
 from ortolan.importing.signatures import Type, same_type
 from ortolan.importing.versions import since_version
 
-__all__ = ["Hint", "apply_shapes", "copy_shape", "infer_hints", "known_shape", "refine_shapes"]
+__all__ = [
+    "Hint", "apply_shapes", "copy_shape", "infer_hints", "known_shape", "refine_shapes",
+    "set_known_shape",
+]  # fmt: skip
 
 # Larger constants are told by type and shape only: inference reads those that hold shapes.
 _SMALL_BYTES = 1024
@@ -232,6 +235,11 @@ def known_shape(value: ir.Value | None) -> Known | None:
         return tuple(value.const_value.shape.numpy())
     found: Known | None = value.meta.get(_KNOWN)
     return found
+
+
+def set_known_shape(value: ir.Value, shape: Known) -> None:
+    """Sets the sure sizes of a value."""
+    value.meta[_KNOWN] = shape
 
 
 def copy_shape(source: ir.Value, target: ir.Value) -> None:

@@ -3,24 +3,23 @@
     x (batch, 3, 8) -> Shape -> Gather(0) -> Unsqueeze -> Concat -> s      s is (batch, 24)
                                              24 --------------^
 
-A value is a list of elements, each an int or a text that stands for a number that is not known;
-equal texts stand for equal numbers. Sizes are those that `known_shape` tells.
+A value is a list of elements, as `sizes` writes them: equal texts stand for equal numbers. Sizes
+are those that `known_shape` tells.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import onnx_ir as ir
 
 from ortolan.importing.shapes import known_shape
 from ortolan.passes.matching import constant, integers
+from ortolan.passes.sizes import Element, add, divide, multiply, subtract
 
-__all__ = ["Dimensions", "Element", "Elements"]
+__all__ = ["Dimensions", "Elements"]
 
-Element: TypeAlias = int | str
 _MOST = 64
 
 
@@ -174,10 +173,7 @@ def _product(d: Dimensions, node: ir.Node) -> Elements | None:
     if data is None or data.scalar or len(node.inputs) > 1:
         return None
     keep = node.attributes.get_int("keepdims", 1)
-    result: Element = 1
-    for element in data:
-        result = _combine("Mul", result, element)
-    return Elements.of([result], scalar=not keep)
+    return Elements.of([multiply(*data)], scalar=not keep)
 
 
 def _arithmetic(d: Dimensions, node: ir.Node) -> Elements | None:
@@ -188,32 +184,15 @@ def _arithmetic(d: Dimensions, node: ir.Node) -> Elements | None:
     if len(a) not in (1, n) or len(b) not in (1, n):
         return None
     pairs = zip(a if len(a) == n else [*a] * n, b if len(b) == n else [*b] * n, strict=True)
-    return Elements.of([_combine(node.op_type, p, q) for p, q in pairs], a.scalar and b.scalar)
+    combine = _OPERATORS[node.op_type]
+    return Elements.of([combine(p, q) for p, q in pairs], a.scalar and b.scalar)
 
 
-def _combine(operator: str, a: Element, b: Element) -> Element:
-    if isinstance(a, int) and isinstance(b, int):
-        match operator:
-            case "Add":
-                return a + b
-            case "Sub":
-                return a - b
-            case "Mul":
-                return a * b
-            case _:
-                # As in C: towards 0.
-                return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1) if b else "none"
-    if b == {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}[operator]:
-        return a
-    if a == {"Add": 0, "Mul": 1}.get(operator):
-        return b
-    first, second = sorted((str(a), str(b))) if operator in ("Add", "Mul") else (a, b)
-    return f"{operator}({first},{second})"
-
+_OPERATORS = {"Add": add, "Sub": subtract, "Mul": multiply, "Div": divide}
 
 _RULES: dict[str, Callable[[Dimensions, ir.Node], Elements | None]] = {
     "Shape": _shape, "Size": _size, "Gather": _gather, "Slice": _slice, "Concat": _concat,
     "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Cast": _cast, "Identity": _same,
     "Reshape": _reshape, "ReduceProd": _product,
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
+    **dict.fromkeys(_OPERATORS, _arithmetic),
 }  # fmt: skip

@@ -1,7 +1,9 @@
-"""Takes away the reshapes around a Gemm that multiplies the rows of more than one axis.
+"""Takes away the reshapes around a product that has the rows of more than one axis.
 
     x -> Reshape(-1, k) -> Gemm(w, bias) -> Reshape(..., n) -> y
         =>      x -> MatMul(w) -> Add(bias) -> y
+
+The product is a Gemm or a MatMul.
 
 1. `x` has three dimensions or more, the last of them `k`; the second Reshape gives back all of
    them but the last, which is `n`. Exporters write linear layers so.
@@ -24,7 +26,7 @@ __all__ = ["unflatten_products"]
 
 _PATTERN = Pattern("""
     rows! = Reshape(x, _)
-    product = Gemm(rows, w, ...)
+    product = Gemm|MatMul(rows, w, ...)
     y = Reshape(product, _)
 """)
 

@@ -47,11 +47,13 @@ class Step:
         name: its name in messages.
         run: changes a model in place for a target; returns whether it did.
         reason: why it has this place in the order.
+        tells_shapes: what it changes lets the inference of shapes find more.
     """
 
     name: str
     run: Pass
     reason: str
+    tells_shapes: bool = False
 
 
 def _for_all(run: Callable[[ir.Model], bool]) -> Pass:
@@ -66,6 +68,11 @@ FIRST: tuple[Step, ...] = (
     ),
 )  # fmt: skip
 
+_SHAPES = Step(
+    "shapes", _for_all(refine_shapes),
+    "before all that asks for shapes; folded constants tell more of them",
+)  # fmt: skip
+
 BASIC: tuple[Step, ...] = (
     Step(
         "identity elimination", _for_all(eliminate_identities),
@@ -74,15 +81,14 @@ BASIC: tuple[Step, ...] = (
     Step(
         "constant folding", _for_all(fold_constants),
         "before all that asks for constants, and before shapes are inferred from them",
+        tells_shapes=True,
     ),
     Step(
         "constant If", inline_constant_if,
         "after folding, which makes conditions constant; what it brings is simplified below",
+        tells_shapes=True,
     ),
-    Step(
-        "shapes", _for_all(refine_shapes),
-        "before all that asks for shapes; folded constants tell more of them",
-    ),
+    _SHAPES,
     Step(
         "static shapes", compute_shapes,
         "right after shapes: most of the arithmetic on them goes, and need not be looked at",
@@ -156,16 +162,23 @@ def optimize(model: ir.Model, level: str = "all", target: Target = ORTOLAN) -> N
 
 
 def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
+    # Shapes are inferred again only where there is more to find: it takes longer than the rest.
+    stale = True
     for _ in range(_ROUNDS):
-        if not _run(model, target, steps):
+        modified = False
+        for step in steps:
+            if step is _SHAPES and not stale:
+                continue
+            if not step.run(model, target):
+                continue
+            verify(model, f'the pass "{step.name}"')
+            modified |= step is not _SHAPES
+            stale = step is not _SHAPES and (stale or step.tells_shapes)
+        if not modified:
             break
 
 
-def _run(model: ir.Model, target: Target, steps: Sequence[Step]) -> bool:
-    """Runs passes once; returns whether one changed more than what is known of shapes."""
-    modified = False
+def _run(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
     for step in steps:
         if step.run(model, target):
             verify(model, f'the pass "{step.name}"')
-            modified |= step.name != "shapes"
-    return modified

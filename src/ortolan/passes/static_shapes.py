@@ -19,9 +19,11 @@ import onnx_ir as ir
 
 from ortolan.importing.naming import subgraphs
 from ortolan.importing.shapes import known_shape
-from ortolan.passes.dimensions import Dimensions, Element
+from ortolan.passes.dimensions import Dimensions
 from ortolan.passes.matching import integers
 from ortolan.passes.rewriting import Rewriter
+from ortolan.passes.shape_rules import improve_shapes
+from ortolan.passes.sizes import Element
 from ortolan.passes.target import ORTOLAN, Target
 
 __all__ = ["compute_shapes"]
@@ -38,6 +40,7 @@ def _visit(rewriter: Rewriter, graph: ir.Graph, dimensions: Dimensions) -> bool:
     for node in list(graph):
         for subgraph in subgraphs(node):
             modified |= _visit(rewriter, subgraph, dimensions)
+        improve_shapes(dimensions, node)
         if node.domain == "" and node.op_type == "Reshape" and len(node.inputs) > 1:
             modified |= _simplify(rewriter, graph, node, dimensions)
         if len(node.outputs) != 1 or node.graph is None:
