@@ -26,6 +26,17 @@ from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposes import simplify_transposes
+from ortolan.passes.bias_gelu import fuse_bias_gelu
+from ortolan.passes.conv_residual import fuse_conv_residual
+from ortolan.passes.fast_gelu import fuse_fast_gelu
+from ortolan.passes.fused_matmul import fuse_matmul_operands
+from ortolan.passes.gelu import fuse_gelu
+from ortolan.passes.gemm_activation import fuse_gemm_activation
+from ortolan.passes.hard_swish import fuse_hard_swish
+from ortolan.passes.layer_norm import fuse_layer_norm
+from ortolan.passes.quick_gelu import fuse_quick_gelu
+from ortolan.passes.rms_norm import fuse_rms_norm
+from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
 from ortolan.passes.verify import verify
 
 __all__ = ["BASIC", "EXTENDED", "LEVELS", "STEPS", "Step", "optimize"]
@@ -119,9 +130,26 @@ BASIC: tuple[Step, ...] = (
 )  # fmt: skip
 
 EXTENDED: tuple[Step, ...] = (
+    Step("layer norm", fuse_layer_norm, "first: its parts look like other patterns' parts"),
+    Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
+    Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
+    Step("fast GELU", fuse_fast_gelu, "beside GELU"),
+    Step("hard swish", fuse_hard_swish, "before activations go into convolutions"),
+    Step("quick GELU", fuse_quick_gelu, "beside hard swish"),
+    Step("bias GELU", fuse_bias_gelu, "after both GELU, whose bias it takes"),
+    Step("skip layer norm", fuse_skip_layer_norm, "after both norms, whose residual it takes"),
+    Step(
+        "convolution residual", fuse_conv_residual,
+        "before activations, which would take the convolution alone",
+    ),
     Step(
         "convolution activation", _for_all(fuse_conv_activation),
         "after everything that may lie between a convolution and its activation",
+    ),
+    Step("product activation", fuse_gemm_activation, "beside that of convolutions"),
+    Step(
+        "operands of products", fuse_matmul_operands,
+        "last: it takes a Transpose and a Mul that other patterns ask for",
     ),
 )  # fmt: skip
 
