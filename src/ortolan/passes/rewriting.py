@@ -75,6 +75,10 @@ class Rewriter:
         for value in node.outputs:
             value.name = self.fresh(name.lower())
         infer_node_types(node)
+        for value in node.outputs:
+            if value.type is None and given and given[0] is not None and given[0].dtype:
+                # Only the target knows the operator.
+                value.type = ir.TensorType(given[0].dtype)
         return node
 
     def constant(

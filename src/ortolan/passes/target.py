@@ -52,9 +52,11 @@ def takes(target: Target, node: ir.Node) -> bool:
     """Whether a target has a kernel for a node; its inputs and outputs have types."""
     version = node.version or 1
     signature = signature_of(node.domain, node.op_type, version)
-    if signature is None:
-        return False
     types: dict[str, ir.DataType] = {}
+    if signature is None:
+        # The target may know it all the same; most operators call their first input's type T.
+        first = node.inputs[0].dtype if node.inputs and node.inputs[0] is not None else None
+        return target.supports(node.domain, node.op_type, version, {"T": first} if first else {})
     for values, parameter_of in (
         (node.inputs, signature.input),
         (node.outputs, signature.output),
