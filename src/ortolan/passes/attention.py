@@ -68,7 +68,7 @@ def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
     )  # fmt: skip
     if query is None or keys is None or values is None or not _agree(query, keys, values):
         return False
-    last = joined_heads(context.outputs[0], query.count, query.size)
+    last = joined_heads(context.outputs[0], query)
     if last is None:
         return False
     scale *= query.scale * keys.heads.scale

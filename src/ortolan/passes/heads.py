@@ -86,8 +86,9 @@ def swapped_heads(value: ir.Value | None) -> tuple[ir.Value | None, Heads | None
     return None, _columns(inner.inputs[0], (shape[0], shape[1]), count, size)
 
 
-def joined_heads(value: ir.Value, heads: int, size: int) -> ir.Node | None:
+def joined_heads(value: ir.Value, query: Heads) -> ir.Node | None:
     """The Reshape that joins (batch, heads, n, size) to (batch, n, heads * size), None without."""
+    heads, size = query.count, query.size
     shape = known_shape(value)
     node = only_user(value, ("Transpose", "Reshape"))
     if shape is None or len(shape) != 4 or node is None:
@@ -101,8 +102,9 @@ def joined_heads(value: ir.Value, heads: int, size: int) -> ir.Node | None:
     joined = known_shape(node.outputs[0]) if node is not None else None
     if joined is None or len(joined) != 3 or joined[2] != heads * size:
         return None
-    # With the columns, one more size tells the third.
-    return node if joined[0] == shape[0] or joined[1] == shape[2] or _copies(node) else None
+    # With the columns, one more size tells the third. The batch may be named as the query's.
+    batch = (shape[0], (known_shape(query.source) or (None,))[0])
+    return node if joined[0] in batch or joined[1] == shape[2] or _copies(node) else None
 
 
 def _copies(node: ir.Node | None) -> bool:

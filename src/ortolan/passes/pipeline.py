@@ -26,6 +26,7 @@ from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposes import simplify_transposes
+from ortolan.passes.attention import fuse_attention
 from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.conv_residual import fuse_conv_residual
 from ortolan.passes.fast_gelu import fuse_fast_gelu
@@ -108,6 +109,10 @@ BASIC: tuple[Step, ...] = (
         "dead code", _for_all(remove_dead_code),
         "after shapes are constant: values have fewer users, and more have only one",
     ),
+    Step(
+        "flat products", unflatten_products,
+        "before reshapes, which would join its first one with what is before it",
+    ),
     Step("casts", simplify_casts, "as the next ones: what stays is what computes"),
     Step("neutral nodes", remove_neutral, "before joining, which finds more neighbours then"),
     Step("reshapes", simplify_reshapes, "after neutral nodes for the same reason"),
@@ -118,7 +123,6 @@ BASIC: tuple[Step, ...] = (
         "channel terms", fold_channel_terms,
         "after folding, which may have made the constant that is added",
     ),
-    Step("flat products", unflatten_products, "before sums become part of products for good"),
     Step(
         "matrix product and sum", fuse_matmul_add,
         "after channel terms: a constant term that comes with a scale is theirs",
@@ -132,6 +136,7 @@ BASIC: tuple[Step, ...] = (
 EXTENDED: tuple[Step, ...] = (
     Step("layer norm", fuse_layer_norm, "first: its parts look like other patterns' parts"),
     Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
+    Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
     Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
     Step("fast GELU", fuse_fast_gelu, "beside GELU"),
     Step("hard swish", fuse_hard_swish, "before activations go into convolutions"),

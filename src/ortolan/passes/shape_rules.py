@@ -264,6 +264,15 @@ def _gemm(_: Dimensions, node: ir.Node) -> list[Known | None]:
     return [(a[1 if flipped[0] else 0], b[0 if flipped[1] else 1])]
 
 
+def _conv(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    """Batch and channels; the weights tell the rank, too. Spatial sizes are for others to find."""
+    x, w = (_shape(value) for value in node.inputs[:2])
+    if w is None or len(w) < 3:
+        return []
+    sizes = [_own(node, k) for k in range(len(w))]
+    return [(x[0] if x else sizes[0], w[0], *sizes[2:])]
+
+
 _SAME = (
     "Abs Acos Asin Atan Cast Ceil Clip Cos Elu Erf Exp FastGelu Floor Gelu HardSigmoid HardSwish "
     "Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax Neg Not QuickGelu "
@@ -287,5 +296,5 @@ _RULES: dict[str, Rule] = {
     "Transpose": _transpose, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze, "Concat": _concat, "Split": _split, "Slice": _slice,
     "Gather": _gather, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
-    "MatMul": _matmul, "Gemm": _gemm,
+    "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv,
 }  # fmt: skip
