@@ -77,10 +77,6 @@ def mask_of(x: ir.Value) -> tuple[Mask | None, ir.Value | None]:
         source = scores.producer()
         if source is None or source.op_type not in ("MatMul", "Mul", "Div"):
             continue
-        if source.op_type == "MatMul" and other.producer() is not None:
-            # Both may be products; the mask's has no second-last axis of queries.
-            if known_shape(other) == known_shape(scores):
-                pass
         mask = _added(scores, other)
         if mask is not None:
             return mask, scores
@@ -91,10 +87,23 @@ def _added(scores: ir.Value, other: ir.Value) -> Mask | None:
     wanted, given = known_shape(scores), known_shape(other)
     if wanted is None or given is None or len(given) != 4:
         return None
-    if given[3] == wanted[3] and given[2] == wanted[2] and None not in given:
-        fits = given[1] in (1, wanted[1]) and given[0] in (1, wanted[0])
-        return Mask(bias=other) if fits else None
+    same = [_same_size(scores, other, axis) for axis in range(4)]
+    if same[2] and same[3] and all(same[k] or given[k] == 1 for k in (0, 1)):
+        return Mask(bias=other)
     return _padding(other)
+
+
+def _same_size(a: ir.Value, b: ir.Value, axis: int) -> bool:
+    """Whether sizes are surely equal, or the model calls them by the same name.
+
+    The kernel checks the shape of a bias: where names lie there is an error, no wrong result.
+    """
+    sizes = [(known_shape(value) or ())[axis] for value in (a, b)]
+    if sizes[0] == sizes[1] and sizes[0] is not None:
+        return True
+    names = [None if v.shape is None else v.shape[axis] for v in (a, b)]
+    symbols = [name.value for name in names if isinstance(name, ir.SymbolicDim)]
+    return len(symbols) == 2 and symbols[0] is not None and symbols[0] == symbols[1]
 
 
 def _padding(value: ir.Value) -> Mask | None:
@@ -130,7 +139,7 @@ def _causal(node: ir.Node) -> tuple[Mask | None, ir.Value | None]:
     shape, triangle = known_shape(scores), constant(match["triangle"])
     if filtered is None or filtered > _LOW or shape is None or triangle is None:
         return None, None
-    if len(shape) != 4 or only_user_or_shape(scores, node) is False:
+    if len(shape) != 4 or not _is_only_user(scores, node):
         return None, None
     if triangle.ndim != 4 or triangle.shape[2] != triangle.shape[3]:
         return None, None
@@ -148,7 +157,7 @@ def _causal(node: ir.Node) -> tuple[Mask | None, ir.Value | None]:
     return Mask(causal=True), scores
 
 
-def only_user_or_shape(value: ir.Value, node: ir.Node) -> bool:
+def _is_only_user(value: ir.Value, node: ir.Node) -> bool:
     """Whether a value is used by a node and by nodes that ask for its shape only."""
     return not value.is_graph_output() and all(
         use.node is node or use.node.op_type == "Shape" for use in value.uses()
