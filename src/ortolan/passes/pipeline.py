@@ -29,12 +29,15 @@ from ortolan.passes.transposes import simplify_transposes
 from ortolan.passes.attention import fuse_attention
 from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.conv_residual import fuse_conv_residual
+from ortolan.passes.dynamic_quantization import fuse_dynamic_quantization
 from ortolan.passes.fast_gelu import fuse_fast_gelu
 from ortolan.passes.fused_matmul import fuse_matmul_operands
 from ortolan.passes.gelu import fuse_gelu
 from ortolan.passes.gemm_activation import fuse_gemm_activation
 from ortolan.passes.hard_swish import fuse_hard_swish
 from ortolan.passes.layer_norm import fuse_layer_norm
+from ortolan.passes.qdq_clean_up import clean_up_qdq
+from ortolan.passes.qdq_operators import fuse_qdq_operators
 from ortolan.passes.quick_gelu import fuse_quick_gelu
 from ortolan.passes.rms_norm import fuse_rms_norm
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
@@ -134,7 +137,10 @@ BASIC: tuple[Step, ...] = (
 )  # fmt: skip
 
 EXTENDED: tuple[Step, ...] = (
-    Step("layer norm", fuse_layer_norm, "first: its parts look like other patterns' parts"),
+    Step("QDQ clean-up", clean_up_qdq, "before integer operators, which it brings together"),
+    Step("QDQ operators", fuse_qdq_operators, "before anything takes parts of a quantized node"),
+    Step("dynamic quantization", fuse_dynamic_quantization, "beside QDQ operators"),
+    Step("layer norm", fuse_layer_norm, "before GELU: its parts look like other patterns' parts"),
     Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
     Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
     Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
