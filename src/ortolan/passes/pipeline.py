@@ -160,7 +160,11 @@ EXTENDED: tuple[Step, ...] = (
     Step("product activation", fuse_gemm_activation, "beside that of convolutions"),
     Step(
         "operands of products", fuse_matmul_operands,
-        "last: it takes a Transpose and a Mul that other patterns ask for",
+        "after all that: it takes a Transpose and a Mul that other patterns ask for",
+    ),
+    Step(
+        "common subexpressions", share_common,
+        "again: the fusions of many layers make the same constants, and casts of the same mask",
     ),
 )  # fmt: skip
 
