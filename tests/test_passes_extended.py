@@ -266,3 +266,13 @@ def test_target_without_the_operator_gets_none_of_it(change: Pass, cases: list[C
     before = operators(model)
     assert not change(model, Nothing())
     assert operators(model) == before
+
+
+def test_refused_nodes_leave_no_trace() -> None:
+    model = model_of(GEMM[0].body)
+    prepare(model)
+    uses = {value.name: len(list(value.uses())) for value in model.graph.inputs}
+    constants = list(model.graph.initializers)
+    assert not fuse_gemm_activation(model, Nothing())
+    assert {value.name: len(list(value.uses())) for value in model.graph.inputs} == uses
+    assert list(model.graph.initializers) == constants

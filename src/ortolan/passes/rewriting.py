@@ -32,6 +32,7 @@ class Rewriter:
     model: ir.Model
     target: Target
     _names: set[str] = field(default_factory=set)
+    _made: set[ir.Value] = field(default_factory=set)
 
     def version(self, domain: str, name: str) -> int | None:
         """The since_version that an operator has by the model's imports; None if it has none.
@@ -99,6 +100,7 @@ class Rewriter:
             const_value=tensor,
         )  # fmt: skip
         graph.initializers.add(value)
+        self._made.add(value)
         return value
 
     def fresh(self, base: str) -> str:
@@ -131,6 +133,7 @@ class Rewriter:
         """
         graph = old.graph
         if not isinstance(graph, ir.Graph) or not all(takes(self.target, n) for n in nodes):
+            self._discard(nodes)
             return False
         for node in nodes:
             self._import(node.domain)
@@ -154,6 +157,15 @@ class Rewriter:
         _take_place(output, value)
         remove_dead(node)
         return True
+
+    def _discard(self, nodes: Sequence[ir.Node]) -> None:
+        """Ends what new nodes use, so that nothing counts them as users any more."""
+        for node in nodes:
+            for k, value in enumerate(node.inputs):
+                node.replace_input_with(k, None)
+                if value is not None and value in self._made and not value.uses():
+                    assert value.graph is not None
+                    value.graph.initializers.pop(value.name or "", None)
 
     def _import(self, domain: str) -> None:
         if domain == MICROSOFT:
