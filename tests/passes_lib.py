@@ -14,13 +14,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx.parser
 import onnx_ir as ir
-import onnxruntime as ort
+import pytest
 
 from ortolan.importer import load
 from ortolan.importing.shapes import refine_shapes
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.verify import verify
+
+ort = pytest.importorskip("onnxruntime")
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Pass: TypeAlias = Callable[[ir.Model, Target], bool]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
-pytest.importorskip("onnxruntime")
-
 import onnx_ir as ir
-from passes_lib import Case, Everything, Nothing, check, model_of, no, operators, prepare
+import pytest
 
 from ortolan.passes.attention import fuse_attention
 from ortolan.passes.dead_code import remove_dead_code
+from passes_lib import Case, Everything, Nothing, check, model_of, no, operators, prepare
 
 HEADS = "int64[4] r = {0, 0, 2, 3}, int64[3] j = {0, 0, 6}, float c = {1.7320508}, float h = {0.5}"
 SPLIT = (
@@ -36,9 +33,11 @@ PADDING = (
     "s = MatMul(q4, k4) d = Div(s, c) m = Add(d, b) "
 )
 ONES = ", float one = {1}, float low = {-10000}, int64[2] ax = {1, 2}"
-TRIANGLE = ", float[1, 1, 4, 4] tri = {1,0,0,0, 1,1,0,0, 1,1,1,0, 1,1,1,1}, float low = {-10000}, "\
-    "int64[1] zero = {0}, int64[1] two = {2}, int64[1] three = {3}, int64[1] four = {4}, "\
+TRIANGLE = (
+    ", float[1, 1, 4, 4] tri = {1,0,0,0, 1,1,0,0, 1,1,1,0, 1,1,1,1}, float low = {-10000}, "
+    "int64[1] zero = {0}, int64[1] two = {2}, int64[1] three = {3}, int64[1] four = {4}, "
     "int64[1] last = {-1}, int64[1] before = {-2}, int64[1] far = {99}"
+)
 SLICES = (
     "s = MatMul(q4, k4) d = Mul(s, h) n = Shape(d) e = Slice(n, three, four) "
     "w = Slice(n, two, three) z = Sub(e, w) t1 = Slice(tri, z, e, two) "

@@ -6,9 +6,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-pytest.importorskip("onnxruntime")
-
-from passes_lib import Case, Everything, Nothing, Pass, check, model_of, no, operators, prepare
 from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.conv_residual import fuse_conv_residual
 from ortolan.passes.fast_gelu import fuse_fast_gelu
@@ -20,8 +17,11 @@ from ortolan.passes.layer_norm import fuse_layer_norm
 from ortolan.passes.quick_gelu import fuse_quick_gelu
 from ortolan.passes.rms_norm import fuse_rms_norm
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
+from passes_lib import Case, Everything, Nothing, Pass, check, model_of, no, operators, prepare
 
-SCALE = "float[4] s = {1, -2, 0.5, 3}, float[4] b = {1, 2, 3, 4}, float e = {0.001}, float two = {2}"
+SCALE = (
+    "float[4] s = {1, -2, 0.5, 3}, float[4] b = {1, 2, 3, 4}, float e = {0.001}, float two = {2}"
+)
 
 
 def norm(parts: str, opset: int = 17, extra: str = "", y: str = "float[N, M, 4] y") -> str:
@@ -114,8 +114,10 @@ HALF = "float h = {0.5}, float one = {1}, float root = {1.4142135}, float inv = 
 
 def gelu(parts: str, y: str = "float[N, 4] y") -> str:
     """A graph with the constants of GELU."""
-    return f"g (float[N, 4] x) => ({y}) <{HALF}, float k = {{0.044715}}, float c = {{0.79788456}}, "\
+    return (
+        f"g (float[N, 4] x) => ({y}) <{HALF}, float k = {{0.044715}}, float c = {{0.79788456}}, "
         f"float three = {{3}}, float[4] b = {{1, 2, 3, 4}}, float a = {{1.702}}> {{ {parts} }}"
+    )
 
 
 GELU = [
@@ -124,7 +126,8 @@ GELU = [
     for end in ("i = Mul(s, x) y = Mul(h, i)", "i = Mul(x, h) y = Mul(i, s)",
                 "i = Mul(s, h) y = Mul(i, x)")
 ] + [
-    Case("opset 20", gelu("p = Div(x, root) e = Erf(p) s = Add(one, e) i = Mul(x, s) y = Mul(i, h)"),
+    Case("opset 20", gelu("p = Div(x, root) e = Erf(p) s = Add(one, e) i = Mul(x, s) y = "
+       "Mul(i, h)"),
          "Gelu", opset=20),
     no("another user", gelu("p = Div(x, root) e = Erf(p) s = Add(one, e) i = Mul(x, s) "
        "y = Mul(i, h) z = Abs(e)", "float[N, 4] y, float[N, 4] z")),

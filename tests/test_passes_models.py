@@ -9,19 +9,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-ort = pytest.importorskip("onnxruntime")
-
 import models_lib as lib
-from passes_lib import Array, Everything
-
 from ortolan.importer import load
 from ortolan.importing.naming import subgraphs
-from ortolan.importing.shapes import known_shape, refine_shapes
+from ortolan.importing.shapes import known_shape, refine_shapes, set_known_shape
 from ortolan.ortformat.from_ir import from_ir
 from ortolan.ortformat.writer import write
 from ortolan.passes.pipeline import optimize
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
+from passes_lib import Array, Everything, ort
 
 pytestmark = pytest.mark.skipif(bool(lib.MISSING), reason=lib.MISSING)
 
@@ -98,8 +95,6 @@ def test_sizes_are_those_that_come_out(name: str) -> None:
 
 
 def test_wrong_sizes_are_seen() -> None:
-    from ortolan.importing.shapes import set_known_shape
-
     a, b = ir.Value(name="a"), ir.Value(name="b")
     set_known_shape(a, ("n", 3))
     set_known_shape(b, ("n",))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
-pytest.importorskip("onnxruntime")
-
 import onnx_ir as ir
-from passes_lib import Case, Everything, Nothing, Pass, check, model_of, no, operators, prepare
+import pytest
 
 from ortolan.passes.dynamic_quantization import fuse_dynamic_quantization
 from ortolan.passes.qdq_clean_up import clean_up_qdq
 from ortolan.passes.qdq_operators import fuse_qdq_operators
+from passes_lib import (
+    Case,
+    Everything,
+    Nothing,
+    Pass,
+    check,
+    compare,
+    model_of,
+    no,
+    operators,
+    prepare,
+)
 
 SCALES = (
     "float s = {0.5}, float t = {0.25}, float u = {4}, uint8 z = {7}, uint8 o = {120}, "
@@ -57,7 +65,8 @@ OPERATORS = [
          "float[A, B] y"), "MatMulIntegerToFloat"),
     Case("5: a scale per column", rows(DX + "e = DequantizeLinear<axis=1>(m, wt, wz) "
          "y = MatMul(d, e)", "float[A, B] y"), "MatMulIntegerToFloat"),
-    no("another user", image(CONV + Q + "k = Abs(c)", y="uint8[A, B, C, D] y, float[A, B, C, D] k")),
+    no("another user", image(CONV + Q + "k = Abs(c)",
+       y="uint8[A, B, C, D] y, float[A, B, C, D] k")),
     no("a scale that is fed", f"g (uint8[N, 3, 4, 4] x, float r) => (uint8[A, B, C, D] y) "
        f"<{SCALES}, {WEIGHTS}> {{ d = DequantizeLinear(x, r, z) e = DequantizeLinear(w, t, o) "
        f"c = Conv(d, e) {Q} }}"),
@@ -134,8 +143,6 @@ def test_target_without_the_operator_gets_none_of_it() -> None:
 
 
 def test_one_step_is_the_limit() -> None:
-    from passes_lib import compare
-
     compare([np.array([1, 2], np.uint8)], [np.array([2, 2], np.uint8)], step=1)
     with pytest.raises(AssertionError):
         compare([np.array([1, 2], np.uint8)], [np.array([3, 2], np.uint8)], step=1)

@@ -214,6 +214,6 @@ def _scale(node: ir.Node, weights: Array, scale: Array) -> Array:
         split = weights.reshape(group, -1, *weights.shape[1:])
         factors = scale.reshape(group, 1, -1, *[1] * (weights.ndim - 2))
         return (split * factors).reshape(weights.shape)
-    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
         return weights * scale.reshape(-1, 1)
     return weights * scale

@@ -36,7 +36,7 @@ def _inline(rewriter: Rewriter, node: ir.Node) -> bool:
     branch.outputs.clear()
     _rename(rewriter, branch)
     for value in list(branch.initializers.values()):
-        branch.initializers.pop(value.name)
+        branch.initializers.pop(value.name or "")
         graph.initializers.add(value)
     nodes = list(branch)
     branch.remove(nodes)

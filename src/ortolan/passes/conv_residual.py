@@ -40,7 +40,7 @@ def _fuse(rewriter: Rewriter, add: ir.Node) -> bool:
             continue
         relu = only_user(add.outputs[0], ("Relu",))
         weights, bias, *_ = [*conv.inputs[1:], None]
-        attributes = {name: a for name, a in conv.attributes.items()}
+        attributes = dict(conv.attributes.items())
         if relu is not None:
             attributes["activation"] = ir.AttrString("activation", "Relu")
         fused = rewriter.node(

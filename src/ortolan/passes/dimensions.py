@@ -188,7 +188,9 @@ def _arithmetic(d: Dimensions, node: ir.Node) -> Elements | None:
     return Elements.of([combine(p, q) for p, q in pairs], a.scalar and b.scalar)
 
 
-_OPERATORS = {"Add": add, "Sub": subtract, "Mul": multiply, "Div": divide}
+_OPERATORS: dict[str, Callable[[Element, Element], Element]] = {
+    "Add": add, "Sub": subtract, "Mul": multiply, "Div": divide,
+}  # fmt: skip
 
 _RULES: dict[str, Callable[[Dimensions, ir.Node], Elements | None]] = {
     "Shape": _shape, "Size": _size, "Gather": _gather, "Slice": _slice, "Concat": _concat,

@@ -46,7 +46,7 @@ def _unflatten(rewriter: Rewriter, node: ir.Node) -> bool:
     gemm, graph = match.nodes["product"], node.graph
     weights = constant(match["w"])
     scales = [gemm.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
-    if weights is None or scales != [1.0, 1.0] or gemm.attributes.get_int("transA", 0):
+    if weights is None or scales != [1.0, 1.0] or gemm.attributes.get_int("transA", 0) != 0:
         return False
     w = match["w"]
     if gemm.attributes.get_int("transB", 0):

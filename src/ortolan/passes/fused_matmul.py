@@ -46,7 +46,9 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     if not changed:
         return False
     attributes["alpha"] = alpha
-    return rewriter.replace(last, [rewriter.node("FusedMatMul", inputs, attributes, domain=MICROSOFT)])
+    return rewriter.replace(
+        last, [rewriter.node("FusedMatMul", inputs, attributes, domain=MICROSOFT)]
+    )
 
 
 def _swapped(value: ir.Value | None) -> ir.Value | None:

@@ -46,7 +46,7 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     match = next((m for p in _PATTERNS if (m := p.match(node))), None)
     if match is None:
         return False
-    if (rewriter.version("", "Gelu") or 0) >= 20:
-        if rewriter.replace(node, [rewriter.node("Gelu", [match["x"]])]):
-            return True
+    standard = (rewriter.version("", "Gelu") or 0) >= 20
+    if standard and rewriter.replace(node, [rewriter.node("Gelu", [match["x"]])]):
+        return True
     return rewriter.replace(node, [rewriter.node("Gelu", [match["x"]], domain=MICROSOFT)])

@@ -111,8 +111,10 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
 def _replace(rewriter: Rewriter, last: ir.Node, match: Match, bias: ir.Value | None) -> bool:
     axis = trailing_axis(match.nodes["mean"], match["scale"])
     epsilon = scalar(match["epsilon"])
-    if axis is None or epsilon is None or reduced_axes(match.nodes["mean"]) != reduced_axes(
-        match.nodes["variance"]
+    if (
+        axis is None
+        or epsilon is None
+        or reduced_axes(match.nodes["mean"]) != reduced_axes(match.nodes["variance"])
     ):
         return False
     if bias is not None and known_shape(bias) != known_shape(match["scale"]):

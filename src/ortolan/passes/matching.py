@@ -42,6 +42,8 @@ def integers(value: ir.Value | None) -> list[int] | None:
         return None
     array = constant(value)
     return None if array is None or array.size > _FEW else [int(i) for i in array.reshape(-1)]
+
+
 def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
     """Returns the one node that uses a value, if it is one of some standard operators.
 

@@ -49,9 +49,7 @@ def _fold(_: Rewriter, node: ir.Node) -> bool:
         own = [0] * len(spatial)
     if len(own) != len(spatial):
         return False
-    user.attributes.add(
-        ir.AttrInt64s("pads", [a + b for a, b in zip(own, spatial, strict=True)])
-    )
+    user.attributes.add(ir.AttrInt64s("pads", [a + b for a, b in zip(own, spatial, strict=True)]))
     user.attributes.pop("auto_pad", None)
     user.replace_input_with(0, node.inputs[0])
     assert isinstance(node.graph, ir.Graph)

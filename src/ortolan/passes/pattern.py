@@ -50,9 +50,9 @@ class _Step:
         """The ways to see a node's inputs, extended by what is left out."""
         inputs = tuple(node.inputs)
         count = len([a for a in self.arguments if a != "..."])
-        if len(inputs) > count and "..." not in self.arguments:
-            if any(value is not None for value in inputs[count:]):
-                return
+        more = any(value is not None for value in inputs[count:])
+        if more and "..." not in self.arguments:
+            return
         inputs = (*inputs, *[None] * (count - len(inputs)))[:count]
         yield inputs
         if node.op_type in _COMMUTATIVE and count == 2 and inputs[0] is not inputs[1]:

@@ -9,38 +9,38 @@ import onnx_ir as ir
 
 from ortolan.errors import InvalidArgument
 from ortolan.importing.shapes import refine_shapes
+from ortolan.passes.attention import fuse_attention
+from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.casts import simplify_casts
 from ortolan.passes.channel_terms import fold_channel_terms
 from ortolan.passes.common_subexpressions import share_common
 from ortolan.passes.constant_folding import fold_constants
 from ortolan.passes.constant_if import inline_constant_if
 from ortolan.passes.conv_activation import fuse_conv_activation
-from ortolan.passes.dead_code import remove_dead_code, remove_unused_constants
-from ortolan.passes.flat_products import unflatten_products
-from ortolan.passes.identity_elimination import eliminate_identities
-from ortolan.passes.joining import join_movements
-from ortolan.passes.matmul_add import fuse_matmul_add
-from ortolan.passes.neutral import remove_neutral
-from ortolan.passes.pads import fold_pads
-from ortolan.passes.reshapes import simplify_reshapes
-from ortolan.passes.static_shapes import compute_shapes
-from ortolan.passes.target import ORTOLAN, Target
-from ortolan.passes.transposes import simplify_transposes
-from ortolan.passes.attention import fuse_attention
-from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.conv_residual import fuse_conv_residual
+from ortolan.passes.dead_code import remove_dead_code, remove_unused_constants
 from ortolan.passes.dynamic_quantization import fuse_dynamic_quantization
 from ortolan.passes.fast_gelu import fuse_fast_gelu
+from ortolan.passes.flat_products import unflatten_products
 from ortolan.passes.fused_matmul import fuse_matmul_operands
 from ortolan.passes.gelu import fuse_gelu
 from ortolan.passes.gemm_activation import fuse_gemm_activation
 from ortolan.passes.hard_swish import fuse_hard_swish
+from ortolan.passes.identity_elimination import eliminate_identities
+from ortolan.passes.joining import join_movements
 from ortolan.passes.layer_norm import fuse_layer_norm
+from ortolan.passes.matmul_add import fuse_matmul_add
+from ortolan.passes.neutral import remove_neutral
+from ortolan.passes.pads import fold_pads
 from ortolan.passes.qdq_clean_up import clean_up_qdq
 from ortolan.passes.qdq_operators import fuse_qdq_operators
 from ortolan.passes.quick_gelu import fuse_quick_gelu
+from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.rms_norm import fuse_rms_norm
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
+from ortolan.passes.static_shapes import compute_shapes
+from ortolan.passes.target import ORTOLAN, Target
+from ortolan.passes.transposes import simplify_transposes
 from ortolan.passes.verify import verify
 
 __all__ = ["BASIC", "EXTENDED", "LEVELS", "STEPS", "Step", "optimize"]

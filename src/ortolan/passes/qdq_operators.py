@@ -142,9 +142,7 @@ def _to_float(rewriter: Rewriter, node: ir.Node, items: list[Quantized]) -> bool
     )
 
 
-_Rule = Callable[
-    [Rewriter, ir.Node, list[Quantized | None], Quantized], ir.Node | None
-]
+_Rule = Callable[[Rewriter, ir.Node, list[Quantized | None], Quantized], ir.Node | None]
 _RULES: dict[str, _Rule] = {
     "Conv": _conv, "MatMul": _matmul, "Add": _binary, "Mul": _binary,
     **dict.fromkeys(_UNARY, _unary),

@@ -44,7 +44,9 @@ class Quantized:
 def dequantized(value: ir.Value | None) -> Quantized | None:
     """What a DequantizeLinear makes a value of; None if its scale is computed, or for blocks."""
     node = value.producer() if value is not None else None
-    return _quantized(node, node.inputs[0]) if node is not None and _is(node, "Dequantize") else None
+    return (
+        _quantized(node, node.inputs[0]) if node is not None and _is(node, "Dequantize") else None
+    )
 
 
 def quantizer(value: ir.Value) -> tuple[ir.Node, Quantized] | None:

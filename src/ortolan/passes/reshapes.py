@@ -34,15 +34,13 @@ def simplify_reshapes(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 
 def axes_of(node: ir.Node) -> list[int] | None:
-    """Returns the axes of a Squeeze or Unsqueeze as given, None if they are left out or computed."""
+    """Returns the axes of a Squeeze or Unsqueeze, None if they are left out or computed."""
     if "axes" in node.attributes:
         return list(node.attributes["axes"].as_ints())
     return integers(node.inputs[1]) if len(node.inputs) > 1 else None
 
 
-def squeezing(
-    rewriter: Rewriter, node: ir.Node, x: ir.Value, axes: list[int]
-) -> ir.Node:
+def squeezing(rewriter: Rewriter, node: ir.Node, x: ir.Value, axes: list[int]) -> ir.Node:
     """A new node of the kind and version of a Squeeze or Unsqueeze, with other axes."""
     assert isinstance(node.graph, ir.Graph)
     if (node.version or 1) < 13:
@@ -57,9 +55,9 @@ def _simplify(rewriter: Rewriter, node: ir.Node) -> bool:
     if x is None:
         return False
     before, after = known_shape(x), known_shape(node.outputs[0])
-    if before is not None and before == after and None not in before:
-        if rewriter.bypass(node, x):
-            return True
+    same = before is not None and before == after and None not in before
+    if same and rewriter.bypass(node, x):
+        return True
     if node.op_type == "Reshape":
         return _fix_shape(rewriter, node, after) or _skip(rewriter, node, x)
     if node.op_type in ("Squeeze", "Unsqueeze"):

@@ -6,7 +6,7 @@ names. These rules keep them: a size that no rule tells gets a name of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -30,18 +30,17 @@ def improve_shapes(dimensions: Dimensions, node: ir.Node) -> None:
             continue
         known = known_shape(value)
         better = found[k] if k < len(found) else None
-        if better is not None and known is not None and len(better) == len(known):
-            sizes = [b if isinstance(b, int) else _number(a, b) for a, b in zip(known, better)]
-        else:
-            sizes = list(better if better is not None else known or ())
-        if better is None and known is None:
+        sizes: Sequence[int | str | None] | None = known if better is None else better
+        if sizes is None:
             continue
+        if better is not None and known is not None and len(better) == len(known):
+            sizes = [_number(a, b) for a, b in zip(known, better, strict=True)]
         names = [f"{value.name}[{i}]" if size is None else size for i, size in enumerate(sizes)]
         set_known_shape(value, tuple(names))
 
 
 def _number(known: int | str | None, better: Element) -> Element:
-    return known if isinstance(known, int) else better
+    return known if isinstance(known, int) and not isinstance(better, int) else better
 
 
 def _shape(value: ir.Value | None) -> Known | None:
@@ -234,11 +233,11 @@ def _reduce(_: Dimensions, node: ir.Node) -> list[Known | None]:
     if shape is None:
         return []
     computed = len(node.inputs) > 1 and node.inputs[1] is not None
-    if axes is None and (computed or node.attributes.get_int("noop_with_empty_axes", 0)):
+    if axes is None and (computed or node.attributes.get_int("noop_with_empty_axes", 0) != 0):
         return []
     if not axes:
         axes = list(range(len(shape)))
-        if computed and node.attributes.get_int("noop_with_empty_axes", 0):
+        if computed and node.attributes.get_int("noop_with_empty_axes", 0) != 0:
             return [shape]
     gone = {axis % len(shape) for axis in axes} if shape else set()
     if node.attributes.get_int("keepdims", 1):

@@ -45,7 +45,9 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     shape = known_shape(x)
     if shape is None or shape != known_shape(z) or None in shape or len(shape) not in (2, 3):
         return False
-    if node.attributes.get_int("axis", -1) not in (-1, len(shape) - 1) or _users_before(node, total):
+    if node.attributes.get_int("axis", -1) not in (-1, len(shape) - 1) or _users_before(
+        node, total
+    ):
         return False
     scale, beta, *_ = [*node.inputs[1:], None]
     x, z, bias = _take_bias(rewriter, x, z, shape[-1])

@@ -76,15 +76,13 @@ def _settle(
     return rewriter.bypass(node, known)
 
 
-def _simplify(
-    rewriter: Rewriter, graph: ir.Graph, node: ir.Node, dimensions: Dimensions
-) -> bool:
+def _simplify(rewriter: Rewriter, graph: ir.Graph, node: ir.Node, dimensions: Dimensions) -> bool:
     """Case 2."""
     elements = dimensions.elements(node.inputs[1])
     shape = known_shape(node.inputs[0])
     if elements is None or elements.scalar or integers(node.inputs[1]) is not None:
         return False
-    if elements.numbers is None and node.attributes.get_int("allowzero", 0):
+    if elements.numbers is None and node.attributes.get_int("allowzero", 0) != 0:
         return False
     sizes = [_size(element, k, shape) for k, element in enumerate(elements)]
     open_ = [k for k, size in enumerate(sizes) if isinstance(size, str)]
