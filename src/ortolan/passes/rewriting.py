@@ -199,12 +199,16 @@ def rewrite(
 
 def nodes_of(model: ir.Model, operators: frozenset[str]) -> Iterator[ir.Node]:
     """Yields the nodes of some operators, in order; subgraphs come after the node they are of."""
-    for node in model.graph.all_nodes():
-        if node.domain == "":
-            if node.op_type in operators:
-                yield node
-        elif f"{node.domain}:{node.op_type}" in operators:
+    yield from _nodes_of(model.graph, operators)
+
+
+def _nodes_of(graph: ir.Graph, operators: frozenset[str]) -> Iterator[ir.Node]:
+    for node in graph:
+        name = node.op_type if node.domain == "" else f"{node.domain}:{node.op_type}"
+        if name in operators:
             yield node
+        for subgraph in subgraphs(node):
+            yield from _nodes_of(subgraph, operators)
 
 
 def remove_dead(node: ir.Node) -> None:
