@@ -16,7 +16,7 @@ from ortolan.importing.map_types import MapType
 from ortolan.importing.naming import subgraphs
 from ortolan.importing.signatures import ANY, Parameter, Signature, Type, same_type, signature_of
 
-__all__ = ["infer_types", "label", "type_text"]
+__all__ = ["infer_node_types", "infer_types", "label", "type_text"]
 
 _INT64 = ir.TensorType(ir.DataType.INT64)
 _BOOL = ir.TensorType(ir.DataType.BOOL)
@@ -73,6 +73,11 @@ def infer_types(model: ir.Model, hints: Mapping[ir.Value, Type]) -> list[ir.Node
         if signature_of(node.domain, node.op_type, node.version or 1) is None
         and any(value.type is None and value.name != "" for value in node.outputs)
     ]
+
+
+def infer_node_types(node: ir.Node) -> None:
+    """Sets the types of a node's outputs; its inputs have types."""
+    _infer_node(node, {})
 
 
 def _infer_graph(graph: ir.Graph, hints: Mapping[ir.Value, Type]) -> None:

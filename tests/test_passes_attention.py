@@ -1,0 +1,133 @@
+"""Attention as frameworks write it becomes one node that computes the same in onnxruntime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from ortolan.passes.attention import fuse_attention
+from ortolan.passes.dead_code import remove_dead_code
+from passes_lib import Case, Everything, Nothing, check, model_of, no, operators, prepare
+
+HEADS = "int64[4] r = {0, 0, 2, 3}, int64[3] j = {0, 0, 6}, float c = {1.7320508}, float h = {0.5}"
+SPLIT = (
+    "q3 = Reshape(q, r) q4 = Transpose<perm=[0, 2, 1, 3]>(q3) "
+    "k3 = Reshape(k, r) k4 = Transpose<perm=[0, 2, 3, 1]>(k3) "
+    "v3 = Reshape(v, r) v4 = Transpose<perm=[0, 2, 1, 3]>(v3) "
+)
+JOIN = (
+    "p = Softmax<axis=-1>(m) o = MatMul(p, v4) o3 = Transpose<perm=[0, 2, 1, 3]>(o) "
+    "y = Reshape(o3, j) "
+)
+QKV = "float[B, S, 6] q, float[B, T, 6] k, float[B, T, 6] v"
+
+
+def graph(middle: str, inputs: str = QKV, more: str = "", split: str = SPLIT, y: str = "") -> str:
+    """A graph with query, key and value in columns, and what is done to the scores."""
+    return f"g ({inputs}) => (float[B, S, 6] y{y}) <{HEADS}{more}> {{ {split} {middle} {JOIN} }}"
+
+
+PADDING = (
+    "u = Unsqueeze(mask, ax) f = Cast<to=1>(u) i = Sub(one, f) b = Mul(i, low) "
+    "s = MatMul(q4, k4) d = Div(s, c) m = Add(d, b) "
+)
+ONES = ", float one = {1}, float low = {-10000}, int64[2] ax = {1, 2}"
+TRIANGLE = (
+    ", float[1, 1, 4, 4] tri = {1,0,0,0, 1,1,0,0, 1,1,1,0, 1,1,1,1}, float low = {-10000}, "
+    "int64[1] zero = {0}, int64[1] two = {2}, int64[1] three = {3}, int64[1] four = {4}, "
+    "int64[1] last = {-1}, int64[1] before = {-2}, int64[1] far = {99}"
+)
+SLICES = (
+    "s = MatMul(q4, k4) d = Mul(s, h) n = Shape(d) e = Slice(n, three, four) "
+    "w = Slice(n, two, three) z = Sub(e, w) t1 = Slice(tri, z, e, two) "
+    "t2 = Slice(t1, zero, e, three) t = Cast<to=9>(t2) m = Where(t, d, low) "
+)
+SQUARE = "float[B, S, 6] q, float[B, S, 6] k, float[B, S, 6] v"
+PAST = (
+    "q3 = Reshape(q, r) q4 = Transpose<perm=[0, 2, 1, 3]>(q3) "
+    "k3 = Reshape(k, r) kn = Transpose<perm=[0, 2, 3, 1]>(k3) "
+    "kp = Transpose<perm=[0, 1, 3, 2]>(pk) k4 = Concat<axis=-1>(kp, kn) "
+    "kt = Transpose<perm=[0, 1, 3, 2]>(k4) ku = Abs(kt) "
+    "v3 = Reshape(v, r) vn = Transpose<perm=[0, 2, 1, 3]>(v3) v4 = Concat<axis=-2>(pv, vn) "
+    "vu = Abs(v4) "
+)
+PASTS = SQUARE + ", float[B, 2, P, 3] pk, float[B, 2, P, 3] pv"
+PRESENT = ", float[B, 2, T, 3] ku, float[B, 2, T, 3] vu"
+MHA = "MultiHeadAttention"
+
+PACKED = (
+    "g (float[B, S, 18] x) => (float[B, S, 6] y) <" + HEADS + ", int64[5] r5 = {0, 0, 3, 2, 3}, "
+    "int64 i0 = {0}, int64 i1 = {1}, int64 i2 = {2}, int64[1] ax = {0}, int64[3] sp = {1, 1, 1}> "
+    "{ x5 = Reshape(x, r5) t5 = Transpose<perm=[2, 0, 3, 1, 4]>(x5) "
+)
+CASES = [
+    Case("1: scale on the product", graph("s = MatMul(q4, k4) m = Div(s, c)"), MHA),
+    Case("1: scale on the query", graph("qs = Mul(q4, h) m = MatMul(qs, k4)"), MHA),
+    Case("1: scale on both", graph("qs = Mul(q4, h) s = MatMul(qs, k4) m = Mul(c, s)"), MHA),
+    Case("1: two transposes of the key", graph(
+        "m = MatMul(q4, k4)", split=SPLIT.replace(
+            "k4 = Transpose<perm=[0, 2, 3, 1]>(k3)",
+            "kk = Transpose<perm=[0, 2, 1, 3]>(k3) k4 = Transpose<perm=[0, 1, 3, 2]>(kk)")), MHA),
+    Case("1: thirds by Gather", PACKED + "q4 = Gather(t5, i0) kk = Gather(t5, i1) "
+         "v4 = Gather(t5, i2) k4 = Transpose<perm=[0, 1, 3, 2]>(kk) s = MatMul(q4, k4) "
+         "m = Mul(s, h) " + JOIN + "}", "Split " + MHA),
+    Case("1: thirds by Split", PACKED + "q1, k1, v1 = Split(t5, sp) q4 = Squeeze(q1, ax) "
+         "kk = Squeeze(k1, ax) v4 = Squeeze(v1, ax) k4 = Transpose<perm=[0, 1, 3, 2]>(kk) "
+         "qs = Mul(q4, h) m = MatMul(qs, k4) " + JOIN + "}", "Split " + MHA),
+    Case("2: bias", graph("s = MatMul(q4, k4) d = Div(s, c) m = Add(d, bias)",
+         inputs=QKV + ", float[B, 1, S, T] bias"), MHA),
+    Case("2: bias for all of the batch", graph("s = MatMul(q4, k4) m = Add(bias, s)",
+         inputs=QKV.replace("B, T", "B, 4").replace("B, S", "B, 5") + ", float[1, 2, 5, 4] bias"),
+         MHA),
+    Case("3: padding", graph(PADDING, inputs=QKV + ", int64[B, T] mask", more=ONES), "Cast " + MHA,
+         feeds={"mask": np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])}),
+    Case("3: padding of int32", graph(PADDING, inputs=QKV + ", int32[B, T] mask", more=ONES), MHA,
+         feeds={"mask": np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]], np.int32)}),
+    Case("4: a triangle", graph(SLICES, inputs=SQUARE, more=TRIANGLE), MHA),
+    Case("5: past", graph("s = MatMul(q4, k4) m = Div(s, c)", PASTS, split=PAST, y=PRESENT),
+         MHA + " Abs Abs"),
+    Case("5: past and triangle", graph(SLICES, PASTS, TRIANGLE, PAST, PRESENT), MHA + " Abs Abs",
+         feeds={name: np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+                for name, shape in (("q", (2, 3, 6)), ("k", (2, 3, 6)), ("v", (2, 3, 6)),
+                                    ("pk", (2, 2, 1, 3)), ("pv", (2, 2, 1, 3)))}),
+    no("another user of the probabilities", graph(
+        "s = MatMul(q4, k4) m = Div(s, c) e = Abs(p)", y=", float[B, 2, S, T] e").replace(
+        "m = Div(s, c) e = Abs(p)  p = Softmax<axis=-1>(m)",
+        "m = Div(s, c) p = Softmax<axis=-1>(m) e = Abs(p)")),
+    no("over another axis", graph("s = MatMul(q4, k4) m = Div(s, c)").replace(
+        "Softmax<axis=-1>", "Softmax<axis=2>")),
+    no("a mask of floats", graph(PADDING.replace("f = Cast<to=1>(u) i = Sub(one, f)",
+        "i = Sub(one, u)"), inputs=QKV + ", float[B, T] mask", more=ONES)),
+    no("a mask that hardly masks", graph(PADDING, inputs=QKV + ", int64[B, T] mask",
+        more=ONES.replace("-10000", "-10"))),
+    no("no triangle", graph(SLICES, inputs=SQUARE, more=TRIANGLE.replace("1,1,0,0", "1,0,1,0"))),
+    no("another diagonal", graph(SLICES.replace("z = Sub(e, w)", "z = Sub(w, e)"),
+        inputs=SQUARE, more=TRIANGLE)),
+    no("heads are moved otherwise", graph("s = MatMul(q4, k4) m = Div(s, c)").replace(
+        "o3 = Transpose<perm=[0, 2, 1, 3]>(o)", "o3 = Transpose<perm=[0, 2, 3, 1]>(o)")),
+    no("a bias that may stretch", graph("s = MatMul(q4, k4) m = Add(s, bias)",
+       inputs=QKV + ", float[B, 1, S, U] bias"), feeds={"bias": np.ones((2, 1, 3, 1), np.float32)}),
+    no("the key is scaled by a vector", graph("s = MatMul(q4, k4) m = Mul(s, vec)",
+        more=", float[1, 2, 1, 1] vec = {1, 2}")),
+]  # fmt: skip
+
+
+def fuse(model: ir.Model, target: object) -> bool:
+    """The rewrite for onnxruntime, and away with what nothing uses then."""
+    changed = fuse_attention(model, Everything())
+    remove_dead_code(model)
+    return changed
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_case(case: Case) -> None:
+    check(case, fuse)
+
+
+def test_target_without_the_operator_gets_none_of_it() -> None:
+    model = model_of(CASES[0].body)
+    prepare(model)
+    before = operators(model)
+    assert not fuse_attention(model, Nothing())
+    assert operators(model) == before
