@@ -4,6 +4,9 @@
 
 namespace ortolan::portable {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 // The cache with rows of `update` in the place of some of its own, a place for each batch.
 struct TensorScatter {
   struct State {
@@ -202,6 +205,8 @@ struct GatherBlockQuantized {
     }
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::portable
 
