@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ortolan.values import pack_texts, unpack_texts
 
 import cases_lib as lib
 import cases_oracle

@@ -7,6 +7,8 @@
 
 #define ORTOLAN_INLINE [[gnu::always_inline]] inline
 #define ORTOLAN_NOINLINE [[gnu::noinline]]
+// For code that runs once per call or less: size matters and loops are short.
+#define ORTOLAN_SMALL [[gnu::noinline, clang::minsize]]
 
 namespace ortolan {
 
