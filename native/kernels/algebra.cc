@@ -157,8 +157,8 @@ struct EyeLike {
     fill_zero(c.output_data<void>(0), x.count() * element_size(c.output_type(0)));
     if (k <= -x[0] || k >= x[1]) return Status::kOk;
     for (int64_t i = max<int64_t>(-k, 0); i < x[0] && i + k < x[1]; ++i)
-      write_number(c.output_data<void>(0), c.output_type(0),
-                   static_cast<size_t>(i * x[1] + i + k), 1);
+      write_number(c.output_data<void>(0), c.output_type(0), static_cast<size_t>(i * x[1] + i + k),
+                   1);
     return Status::kOk;
   }
 };

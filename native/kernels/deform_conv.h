@@ -129,10 +129,10 @@ struct DeformConv {
         axes[d].add(0, 1, 1);
         continue;
       }
-      const T place = static_cast<T>(static_cast<ptrdiff_t>(at[d] * w.stride[d] +
-                                                            k[d] * w.dilation[d]) -
-                                     w.pad[d]) +
-                      offset[(d - (3 - p.rank)) * w.out_pixels()];
+      const T place =
+          static_cast<T>(static_cast<ptrdiff_t>(at[d] * w.stride[d] + k[d] * w.dilation[d]) -
+                         w.pad[d]) +
+          offset[(d - (3 - p.rank)) * w.out_pixels()];
       const int64_t size = static_cast<int64_t>(w.in[d]);
       if (place > -1 && place < static_cast<T>(size)) add_neighbours(&axes[d], place, size);
     }

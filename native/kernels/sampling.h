@@ -38,8 +38,8 @@ struct Taps {
       // From the end: what is still to be read lies in front of what is written.
       for (uint32_t i = count; i-- > 0;) {
         const uint32_t from = i / axes[d].count, k = i % axes[d].count;
-        offset[i] = offset[from] * static_cast<size_t>(sizes[d]) +
-                    static_cast<size_t>(axes[d].index[k]);
+        offset[i] =
+            offset[from] * static_cast<size_t>(sizes[d]) + static_cast<size_t>(axes[d].index[k]);
         weight[i] = weight[from] * axes[d].weight[k];
       }
     }
@@ -116,16 +116,16 @@ struct GridSample {
  private:
   static Status sample_integers(Context& c) {
     const DataType type = c.input_type(0);
-    return sample<double>(
-        c, [=](const Taps<double>& taps, const void* x, size_t at, void* y, size_t to, size_t width) {
-          if (taps.count == 1 && taps.weight[0] == 1)  // the nearest one, exactly
-            return copy_piece(static_cast<char*>(y) + to * width,
-                              static_cast<const char*>(x) + (at + taps.offset[0]) * width, width);
-          double total = 0;
-          for (uint32_t i = 0; i < taps.count; ++i)
-            total += taps.weight[i] * read_number(x, type, at + taps.offset[i]);
-          write_number(y, type, to, total);
-        });
+    return sample<double>(c, [=](const Taps<double>& taps, const void* x, size_t at, void* y,
+                                 size_t to, size_t width) {
+      if (taps.count == 1 && taps.weight[0] == 1)  // the nearest one, exactly
+        return copy_piece(static_cast<char*>(y) + to * width,
+                          static_cast<const char*>(x) + (at + taps.offset[0]) * width, width);
+      double total = 0;
+      for (uint32_t i = 0; i < taps.count; ++i)
+        total += taps.weight[i] * read_number(x, type, at + taps.offset[i]);
+      write_number(y, type, to, total);
+    });
   }
 
   template <class T, class Put>
@@ -174,14 +174,16 @@ struct GridSample {
 
   // The pixels around a coordinate of the grid, computed in the grid's type.
   template <class C, class T>
-  ORTOLAN_NOINLINE static void place(const State& s, C coordinate, int64_t size, AxisTaps<T>* axis) {
+  ORTOLAN_NOINLINE static void place(const State& s, C coordinate, int64_t size,
+                                     AxisTaps<T>* axis) {
     const C n = static_cast<C>(size), half = C(0.5);
     const C low = s.align_corners ? C(0) : -half, high = s.align_corners ? n - 1 : n - half;
     C at = s.align_corners ? (coordinate + 1) / 2 * (n - 1) : ((coordinate + 1) * n - 1) / 2;
     if (s.mode == Mode::kNearest) at = math::round_even(at);
     if (!(at >= low && at <= high)) {
       if (s.padding == Padding::kBorder) {
-        // Cubic weights still depend on the place, as in onnxruntime; farther out all meet one pixel.
+        // Cubic weights still depend on the place, as in onnxruntime; farther out all meet one
+        // pixel.
         const C margin = s.mode == Mode::kCubic ? C(3) : C(0);
         at = at > -margin ? min(at, n - 1 + margin) : -margin;
       }
@@ -189,7 +191,8 @@ struct GridSample {
         at = math::abs(at) < C(1e9) ? reflect<C>(at, low, high) : low;
       if (!(at > -4 && at < n + 4)) return;
     }
-    if (s.mode == Mode::kNearest) return add(s, static_cast<int64_t>(at), size, low, high, T{1}, axis);
+    if (s.mode == Mode::kNearest)
+      return add(s, static_cast<int64_t>(at), size, low, high, T{1}, axis);
     const C floor = math::floor(at), t = at - floor;
     const int64_t first = static_cast<int64_t>(floor);
     if (s.mode == Mode::kLinear) {
