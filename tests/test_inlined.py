@@ -73,12 +73,7 @@ def _losses() -> Iterator[lib.Case]:
     yield _case("SoftmaxCrossEntropyLoss", 12, (_normal(4, 5), _whole(4)), {})
 
 
-def _swishes() -> Iterator[lib.Case]:
-    for alpha in ({}, {"alpha": 0.5}, {"alpha": -2.0}):
-        yield _case("Swish", 24, (_normal(3, 7),), alpha)
-
-
-CASES = [*_casts(), *_losses(), *_swishes()]
+CASES = [*_casts(), *_losses()]
 
 
 @pytest.mark.parametrize(

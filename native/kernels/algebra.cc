@@ -1,4 +1,4 @@
-// Small matrices (Det, Inverse, EyeLike), Hardmax, and hashes of numbers.
+// Small matrices (Det, EyeLike), Hardmax, and hashes of numbers.
 #include "kernels/any_number.h"
 #include "kernels/sorting.h"
 
@@ -57,48 +57,6 @@ struct Det {
       c.output_data<T>(0)[i] = product;
     }
     return Status::kOk;
-  }
-};
-
-// By elimination; what has no inverse gives infinities or NaN.
-struct Inverse {
-  static Status infer(Context& c) {
-    size_t n = 0, bytes = 0;
-    ORTOLAN_TRY(check_square(c, &n));
-    ORTOLAN_TRY(scratch_bytes(c, n * n, element_size(c.input_type(0)), &bytes));
-    c.request_scratch(bytes);
-    return c.set_output(0, c.input_shape(0));
-  }
-  template <class T>
-  static Status run(Context& c) {
-    const Shape& x = c.input_shape(0);
-    const size_t n = static_cast<size_t>(x[x.rank - 1]);
-    T* a = static_cast<T*>(c.scratch());
-    for (size_t i = 0, count = x.product(0, x.rank - 2); i < count && n; ++i) {
-      T* y = c.output_data<T>(0) + i * n * n;
-      copy(a, c.input_data<T>(0) + i * n * n, n * n * sizeof(T));
-      for (size_t k = 0; k < n * n; ++k) y[k] = k / n == k % n;
-      for (size_t k = 0; k < n; ++k) eliminate(a, y, n, k);
-    }
-    return Status::kOk;
-  }
-
- private:
-  template <class T>
-  static void eliminate(T* a, T* y, size_t n, size_t k) {
-    const size_t row = pivot_row(a, n, k);
-    exchange_rows(a, n, row, k);
-    exchange_rows(y, n, row, k);
-    const T scale = 1 / a[k * n + k];
-    for (size_t m = 0; m < n; ++m) a[k * n + m] *= scale, y[k * n + m] *= scale;
-    for (size_t j = 0; j < n; ++j) {
-      const T factor = a[j * n + k];
-      if (j == k || factor == 0) continue;
-      for (size_t m = 0; m < n; ++m) {
-        a[j * n + m] -= factor * a[k * n + m];
-        y[j * n + m] -= factor * y[k * n + m];
-      }
-    }
   }
 };
 

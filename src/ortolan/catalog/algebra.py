@@ -14,7 +14,6 @@ FAMILY = Family(
     simd=False,
     operators=(
         op("Det", "11-", "X:T", "Y:T", types=_F),
-        op("Inverse", "1-", "X:T", "Y:T", domain="com.microsoft", types=_F),
         op("Hardmax", "1-12", "input:T", "output:T", "axis:int=1", types=_F),
         op("Hardmax", "13-", "input:T", "output:T", "axis:int=-1", types=_F),
         op(
