@@ -5,6 +5,8 @@
 #include "kernels/sampling.h"
 #include "kernels/window.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 struct DeformConv {
@@ -101,10 +103,10 @@ struct DeformConv {
                              static_cast<int64_t>(w.in[2])};
     for (size_t i = 0; i < p.offset_groups * taps * kBlock; ++i) {
       const size_t b = i % kBlock, plane = i / kBlock, tap = plane % taps, group = plane / taps;
-      Taps<T> found;
+      Taps found;
       const size_t row = image * p.offset_groups * taps + plane, pixel = first + b;
       if (b < n) {
-        AxisTaps<T> axes[3];
+        AxisTaps axes[3];
         const T* offset = c.input_data<T>(2) + row * p.rank * pixels + pixel;
         find_axes(p, pixel, tap, offset, axes);
         found.combine(axes, sizes, 3);
@@ -117,8 +119,7 @@ struct DeformConv {
 
   // The pixels that a tap of an output pixel meets.
   template <class T>
-  static void find_axes(const Plan& p, size_t pixel, size_t tap, const T* offset,
-                        AxisTaps<T>* axes) {
+  static void find_axes(const Plan& p, size_t pixel, size_t tap, const T* offset, AxisTaps* axes) {
     const Window& w = p.window;
     const size_t at[] = {pixel / (w.out[1] * w.out[2]), pixel / w.out[2] % w.out[1],
                          pixel % w.out[2]};
@@ -156,3 +157,5 @@ struct DeformConv {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

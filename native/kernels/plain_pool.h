@@ -6,6 +6,8 @@
 #include "kernels/any_number.h"
 #include "kernels/window.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 struct PlainPool {
@@ -375,3 +377,5 @@ struct Col2Im {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

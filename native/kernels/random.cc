@@ -6,6 +6,8 @@
 #include "kernels/any_number.h"
 #include "kernels/sorting.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 namespace {
@@ -155,5 +157,7 @@ struct Multinomial {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END
 
 #include "random.inc"
