@@ -39,8 +39,7 @@ def draw(session: ortolan.InferenceSession, x: Any = None) -> np.ndarray[Any, An
     feeds = {
         item.name: np.zeros(COUNT, np.float32) if x is None else x for item in session.get_inputs()
     }
-    (result,) = session.run(None, feeds)
-    return result
+    return np.asarray(session.run(None, feeds)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
