@@ -5,6 +5,22 @@
 #include "kernels/sampling.h"
 #include "kernels/window.h"
 
+namespace ortolan::portable {
+
+constexpr size_t kDeformBlock = 16;
+
+// sums[b] += weights[k] * columns[k][b]: the inner loop, and so not compiled for size.
+template <class T>
+ORTOLAN_NOINLINE void add_products(const T* weights, const T* columns, size_t K, T* sums) {
+  T block[kDeformBlock];
+  copy(block, sums, sizeof(block));
+  for (size_t k = 0; k < K; ++k, columns += kDeformBlock)
+    for (size_t b = 0; b < kDeformBlock; ++b) block[b] += weights[k] * columns[b];
+  copy(sums, block, sizeof(block));
+}
+
+}  // namespace ortolan::portable
+
 ORTOLAN_SMALL_BEGIN
 
 namespace ortolan::portable {
@@ -41,7 +57,7 @@ struct DeformConv {
   }
 
  private:
-  static constexpr size_t kBlock = 16;
+  static constexpr size_t kBlock = kDeformBlock;
 
   struct Plan {
     Window window;  // dimensions are right-aligned
@@ -149,8 +165,7 @@ struct DeformConv {
       const T* from = columns + m / (outputs / p.groups) * K * kBlock;
       T sums[kBlock];
       for (T& sum : sums) sum = c.has_input(3) ? c.input_data<T>(3)[m] : T{0};
-      for (size_t k = 0; k < K; ++k, from += kBlock)
-        for (size_t b = 0; b < kBlock; ++b) sums[b] += weights[k] * from[b];
+      add_products(weights, from, K, sums);
       copy(c.output_data<T>(0) + (image * outputs + m) * pixels + first, sums, n * sizeof(T));
     }
   }
