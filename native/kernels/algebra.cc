@@ -2,6 +2,8 @@
 #include "kernels/any_number.h"
 #include "kernels/sorting.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 // Stacks of square matrices; the size of one.
@@ -190,5 +192,7 @@ struct MurmurHash3 {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END
 
 #include "algebra.inc"

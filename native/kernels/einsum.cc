@@ -4,6 +4,8 @@
 #include "kernels/einsum_equation.h"
 #include "kernels/multiply.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::ORTOLAN_ISA {
 
 namespace {
@@ -318,5 +320,7 @@ struct Einsum {
 };
 
 }  // namespace ortolan::ORTOLAN_ISA
+
+ORTOLAN_SMALL_END
 
 #include "einsum.inc"

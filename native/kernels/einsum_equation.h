@@ -3,6 +3,8 @@
 
 #include "core/context.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::ORTOLAN_ISA {
 
 constexpr uint32_t kLetters = 52;
@@ -128,3 +130,5 @@ struct Contraction {
 };
 
 }  // namespace ortolan::ORTOLAN_ISA
+
+ORTOLAN_SMALL_END

@@ -6,6 +6,8 @@
 #include "kernels/any_number.h"
 #include "kernels/window.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 struct PlainPool {
@@ -343,24 +345,35 @@ struct Col2Im {
     fill_zero(c.output_data<void>(0), out.count() * sizeof(T));
     if (x.count() == 0 || plane == 0) return Status::kOk;
     const size_t taps = static_cast<size_t>(x[1] / out[1]);
+    const uint32_t last = a.rank - 1;
+    const size_t columns = static_cast<size_t>(a.windows[last]);
     c.parallel(out.product(0, 2), 16384 / (taps * windows) + 1,
                [&](size_t begin, size_t end, size_t) {
                  for (size_t p = begin; p < end; ++p) {
                    const Loose<T>* from = c.input_data<Loose<T>>(0) + p * taps * windows;
                    Loose<T>* to = c.output_data<Loose<T>>(0) + p * plane;
                    for (size_t tap = 0; tap < taps; ++tap)
-                     for (size_t i = 0; i < windows; ++i, ++from) {
+                     for (size_t i = 0; i < windows; i += columns, from += columns) {
                        size_t place = 0;
-                       if (find(a, tap, i, &place)) to[place] = static_cast<T>(to[place] + *from);
+                       if (find(a, tap / a.block[last], i / columns, &place))
+                         add_row<T>(a, tap % a.block[last], from, to + place * a.image[last]);
                      }
                  }
                });
     return Status::kOk;
   }
-  // Where an element of a block lies; false when in the padding.
+  // One row of windows along the last axis.
+  template <class T>
+  static void add_row(const Axes& a, size_t tap, const Loose<T>* from, Loose<T>* to) {
+    const uint32_t last = a.rank - 1;
+    int64_t at = static_cast<int64_t>(tap) * a.dilation[last] - a.pad[last];
+    for (int64_t i = 0; i < a.windows[last]; ++i, at += a.stride[last])
+      if (at >= 0 && at < a.image[last]) to[at] = static_cast<T>(to[at] + from[i]);
+  }
+  // The row of the image that a row of a block lies in; false when in the padding.
   static bool find(const Axes& a, size_t tap, size_t window, size_t* place) {
     size_t stride = 1;
-    for (uint32_t d = a.rank; d-- > 0;) {
+    for (uint32_t d = a.rank - 1; d-- > 0;) {
       const size_t block = static_cast<size_t>(a.block[d]), n = static_cast<size_t>(a.windows[d]);
       const int64_t at = static_cast<int64_t>(window % n) * a.stride[d] - a.pad[d] +
                          static_cast<int64_t>(tap % block) * a.dilation[d];
@@ -375,3 +388,5 @@ struct Col2Im {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

@@ -4,6 +4,8 @@
 
 #include "kernels/any_number.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 // Four pixels and their weights.
@@ -316,3 +318,5 @@ struct CropAndResize {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

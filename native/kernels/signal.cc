@@ -2,6 +2,8 @@
 #include "kernels/any_number.h"
 #include "kernels/fourier.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 // An integer input of one element.
@@ -262,5 +264,7 @@ struct MelWeightMatrix {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END
 
 #include "signal.inc"
