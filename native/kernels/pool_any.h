@@ -37,9 +37,11 @@ ORTOLAN_NOINLINE void pool_any_pixel(const PoolArgs& args, const T* x, size_t p,
   const T* image = x + p / out_pixels * w.in_pixels() * channels;
   y += p * channels;
   const bool is_max = args.kind == PoolKind::kMax;
+#pragma clang loop vectorize(disable) unroll(disable)
   for (size_t c = 0; c < channels; ++c) y[c] = is_max ? lowest<T>() : T{0};
   for_each_tap(w, p % out_pixels, [&](size_t z, size_t row, size_t column) {
     const T* v = image + ((z * w.in[1] + row) * w.in[2] + column) * channels;
+#pragma clang loop vectorize(disable) unroll(disable)
     for (size_t c = 0; c < channels; ++c) {
       if (is_max)
         y[c] = is_larger(v[c], y[c]) ? v[c] : y[c];
@@ -54,6 +56,7 @@ ORTOLAN_NOINLINE void pool_any_pixel(const PoolArgs& args, const T* x, size_t p,
                           rest % w.out[2]};
     size_t counted = 1;
     for (int i = 0; i < 3; ++i) counted *= counted_taps(args, i, tap_range(w, i, at[i]));
+#pragma clang loop vectorize(disable) unroll(disable)
     for (size_t c = 0; c < channels; ++c) y[c] /= static_cast<T>(max<size_t>(counted, 1));
   }
 }
