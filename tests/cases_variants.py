@@ -225,6 +225,9 @@ def _cast_by_numpy(case: lib.Case) -> lib.Spec:
     spec = case.inputs[0]
     assert spec is not None
     name = DataType(case.attributes["to"]).onnx_name
+    if name == "string":  # whole numbers are drawn
+        numbers = lib.make_array(spec).astype(int).reshape(-1).tolist()
+        return {"type": name, "shape": spec["shape"], "data": [str(n) for n in numbers]}
     return _as_written(lib.make_array(spec).astype(lib.numpy_type(name)), name)
 
 
