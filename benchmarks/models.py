@@ -2,10 +2,10 @@
 
 ``python benchmarks/models.py [--all] [--armv7] [MODEL ...]``
 
-Prints Markdown: per model the largest error relative to the output's largest magnitude, natively, in
-WebAssembly (relaxed SIMD, in Node) and on arm64 under qemu-user; then the answers that are known of
-real samples. The rules are those of ``tests/models_lib.py``. ``--all`` also runs on Arm what takes
-minutes there. The exit status is 1 if anything is wrong.
+Prints Markdown: per model the largest error relative to the output's largest magnitude, natively,
+in WebAssembly (relaxed SIMD, in Node) and on arm64 under qemu-user; then the answers that are known
+of real samples. The rules are those of ``tests/models_lib.py``. ``--all`` also runs on Arm what
+takes minutes there. The exit status is 1 if anything is wrong.
 """
 
 from __future__ import annotations
