@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from ortolan.passes.attention import fuse_attention
+from ortolan.passes.attention_projection import fuse_attention_projection
 from ortolan.passes.dead_code import remove_dead_code
 from passes_lib import Case, Everything, Nothing, check, model_of, no, operators, prepare
 
@@ -111,6 +112,64 @@ CASES = [
     no("the key is scaled by a vector", graph("s = MatMul(q4, k4) m = Mul(s, vec)",
         more=", float[1, 2, 1, 1] vec = {1, 2}")),
 ]  # fmt: skip
+
+
+PRODUCTS = (
+    "w = {1,2,3,4,5,6, 6,5,4,3,2,1, 1,0,2,0,3,0, 0,1,0,2,0,3}, float[6] b = {1,2,3,4,5,6}, "
+    "float[4, 6] u = {3,2,1,4,5,6, 6,5,4,1,2,3, 0,1,2,0,0,3, 1,1,0,0,2,2}, "
+    "float[4, 18] all = {" + ", ".join(str(k % 7) for k in range(72)) + "}, "
+    "float[18] bs = {" + ", ".join(str(k % 5) for k in range(18)) + "}, int64[3] p = {6, 6, 6}, "
+    "int64[1] z = {0}, int64 i0 = {0}, int64 i1 = {1}"
+)
+NODE = "com.microsoft.MultiHeadAttention<num_heads=2, scale=0.5>"
+
+
+def projected(parts: str, inputs: str = "float[B, S, 4] x", y: str = "") -> str:
+    """A graph with projections and an attention."""
+    return f"g ({inputs}) => (float[B, S, 6] y{y}) <float[4, 6] {PRODUCTS}> {{ {parts} }}"
+
+
+SEPARATE = (
+    "q0 = MatMul(x, w) k0 = MatMul(x, u) v0 = MatMul(x, w) q = Add(q0, b) k = Add(b, k0) "
+    "v = Add(v0, b) "
+)
+CAUSAL = NODE.replace("num_heads=2", "num_heads=2, unidirectional=1")
+PASTS_OF_ONE = "float[B, S, 4] x, float[2, B, 2, P, 3] past"
+PROJECTED = [
+    Case("1: with bias", projected(SEPARATE + f"y = {NODE}(q, k, v)"), "Attention"),
+    Case("1: without bias", projected("q = MatMul(x, w) k = MatMul(x, u) "
+         f"v = MatMul(x, w) y = {NODE}(q, k, v)"), "Attention"),
+    Case("1: with padding", projected(SEPARATE + f"y = {NODE}(q, k, v, , m)",
+         "float[B, S, 4] x, int32[B, S] m"), "Attention",
+         feeds={"m": np.array([[1, 1, 0], [1, 1, 1]], np.int32)}),
+    Case("2: one product", projected("a = MatMul(x, all) c = Add(a, bs) "
+         f"q, k, v = Split<axis=-1>(c, p) y = {CAUSAL}(q, k, v)"), "Attention"),
+    Case("3: past and present", projected(
+        "a = MatMul(x, all) c = Add(a, bs) q, k, v = Split<axis=2>(c, p) pk = Gather(past, i0) "
+        f"pv = Gather(past, i1) y, nk, nv = {CAUSAL}(q, k, v, , , , pk, pv) "
+        "uk = Unsqueeze(nk, z) uv = Unsqueeze(nv, z) present = Concat<axis=0>(uk, uv)",
+        PASTS_OF_ONE, ", float[2, B, 2, T, 3] present"), "Attention"),
+    no("another value", projected("e = Abs(x) q = MatMul(x, w) k = MatMul(e, u) v = MatMul(x, w) "
+       f"y = {NODE}(q, k, v)")),
+    no("one has no bias", projected("q0 = MatMul(x, w) k = MatMul(x, u) v = MatMul(x, w) "
+       f"q = Add(q0, b) y = {NODE}(q, k, v)")),
+    no("the query has another user", projected(SEPARATE + f"y = {NODE}(q, k, v) e = Abs(q)",
+       y=", float[B, S, 6] e")),
+    no("weights are an input", projected("q = MatMul(x, w) k = MatMul(x, h) v = MatMul(x, w) "
+       f"y = {NODE}(q, k, v)", "float[B, S, 4] x, float[4, 6] h")),
+    no("the present is not joined", projected(
+        "a = MatMul(x, all) q, k, v = Split<axis=2>(a, p) pk = Gather(past, i0) "
+        f"pv = Gather(past, i1) y, nk, nv = {CAUSAL}(q, k, v, , , , pk, pv)",
+        PASTS_OF_ONE, ", float[B, 2, T, 3] nk, float[B, 2, T, 3] nv")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PROJECTED, ids=[case.name for case in PROJECTED])
+def test_projection(case: Case) -> None:
+    def run(model: ir.Model, target: object) -> bool:
+        return fuse_attention_projection(model, Everything())
+
+    check(case, run)
 
 
 def fuse(model: ir.Model, target: object) -> bool:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ortolan.errors import InvalidArgument
 from ortolan.importing.shapes import refine_shapes
 from ortolan.passes.attention import fuse_attention
+from ortolan.passes.attention_projection import fuse_attention_projection
 from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.casts import simplify_casts
 from ortolan.passes.channel_terms import fold_channel_terms
@@ -143,6 +144,7 @@ EXTENDED: tuple[Step, ...] = (
     Step("layer norm", fuse_layer_norm, "before GELU: its parts look like other patterns' parts"),
     Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
     Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
+    Step("projections of attention", fuse_attention_projection, "after attention, which it widens"),
     Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
     Step("fast GELU", fuse_fast_gelu, "beside GELU"),
     Step("hard swish", fuse_hard_swish, "before activations go into convolutions"),

@@ -272,6 +272,26 @@ def _conv(_: Dimensions, node: ir.Node) -> list[Known | None]:
     return [(x[0] if x else sizes[0], w[0], *sizes[2:])]
 
 
+def _many_heads(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    query, value = _shape(node.inputs[0]), _shape(node.inputs[2] if len(node.inputs) > 2 else None)
+    if query is None or len(query) != 3:
+        return []
+    wide = value is not None and len(value) == 3
+    return [(*query[:2], value[2] if wide and value else _own(node, 2))]
+
+
+def _fused_matmul(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    a, b = (_shape(value) for value in node.inputs[:2])
+    batches = any(node.attributes.get_int(f"transBatch{side}", 0) for side in "AB")
+    if a is None or b is None or len(a) < 2 or len(b) < 2 or batches:
+        return []
+    if node.attributes.get_int("transA", 0):
+        a = (*a[:-2], a[-1], a[-2])
+    if node.attributes.get_int("transB", 0):
+        b = (*b[:-2], b[-1], b[-2])
+    return [(*_stretch(node, a[:-2], b[:-2]), a[-2], b[-1])]
+
+
 _SAME = (
     "Abs Acos Asin Atan Cast Ceil Clip Cos Elu Erf Exp FastGelu Floor Gelu HardSigmoid HardSwish "
     "Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax Neg Not QuickGelu "
@@ -296,4 +316,6 @@ _RULES: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze, "Concat": _concat, "Split": _split, "Slice": _slice,
     "Gather": _gather, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
     "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv,
+    "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _fused_matmul,
+    "MultiHeadAttention": _many_heads,
 }  # fmt: skip
