@@ -38,6 +38,7 @@ from ortolan.passes.qdq_operators import fuse_qdq_operators
 from ortolan.passes.quick_gelu import fuse_quick_gelu
 from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.rms_norm import fuse_rms_norm
+from ortolan.passes.rotary import fuse_rotary
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
@@ -143,6 +144,7 @@ EXTENDED: tuple[Step, ...] = (
     Step("dynamic quantization", fuse_dynamic_quantization, "beside QDQ operators"),
     Step("layer norm", fuse_layer_norm, "before GELU: its parts look like other patterns' parts"),
     Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
+    Step("rotary embedding", fuse_rotary, "before attention, which looks for heads behind it"),
     Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
     Step("projections of attention", fuse_attention_projection, "after attention, which it widens"),
     Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
