@@ -251,11 +251,22 @@ def set_known_shape(value: ir.Value, shape: Known) -> None:
 
 
 def copy_shape(source: ir.Value, target: ir.Value) -> None:
-    """Gives a value what is known of the shape of another, which is equal to it."""
+    """Gives a value what is known of the shape of another, which is equal to it.
+
+    A size that only has the target's own name, such as "y[0]", is not known better there.
+    """
     if target.shape is None or not target.shape.is_static():
         target.shape = source.shape or target.shape
-    if _KNOWN in source.meta and target.meta.get(_KNOWN) is None:
-        target.meta[_KNOWN] = source.meta[_KNOWN]
+    known: Known | None = source.meta.get(_KNOWN)
+    better: Known | None = target.meta.get(_KNOWN)
+    if known is not None and better is not None and len(known) == len(better):
+        own = f"{target.name}["
+        target.meta[_KNOWN] = tuple(
+            k if isinstance(k, int) or b is None or str(b).startswith(own) else b
+            for k, b in zip(known, better, strict=True)
+        )
+    elif known is not None:
+        target.meta[_KNOWN] = known
 
 
 def _with_own_names(shape: ir.Shape | None, names: dict[str, str | None]) -> ir.Shape | None:

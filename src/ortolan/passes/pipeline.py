@@ -147,6 +147,10 @@ EXTENDED: tuple[Step, ...] = (
     Step("rotary embedding", fuse_rotary, "before attention, which looks for heads behind it"),
     Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
     Step("projections of attention", fuse_attention_projection, "after attention, which it widens"),
+    Step(
+        "static shapes", compute_shapes,
+        "again: a mask left open what batch attention has, and the residual behind it asks",
+    ),
     Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
     Step("fast GELU", fuse_fast_gelu, "beside GELU"),
     Step("hard swish", fuse_hard_swish, "before activations go into convolutions"),

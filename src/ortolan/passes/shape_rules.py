@@ -280,6 +280,16 @@ def _many_heads(_: Dimensions, node: ir.Node) -> list[Known | None]:
     return [(*query[:2], value[2] if wide and value else _own(node, 2))]
 
 
+def _attention(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    """That of com.microsoft: the weights are those of query, key and value side by side."""
+    x, weights = (_shape(value) for value in node.inputs[:2])
+    if node.domain == "" or x is None or weights is None or len(x) != 3 or len(weights) != 2:
+        return []
+    if "qkv_hidden_sizes" in node.attributes:
+        return [(*x[:2], _own(node, 2))]
+    return [(*x[:2], divide(weights[1], 3))]
+
+
 def _fused_matmul(_: Dimensions, node: ir.Node) -> list[Known | None]:
     a, b = (_shape(value) for value in node.inputs[:2])
     batches = any(node.attributes.get_int(f"transBatch{side}", 0) for side in "AB")
@@ -297,7 +307,7 @@ _SAME = (
     "Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax Neg Not QuickGelu "
     "Reciprocal Relu RMSNormalization Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin "
     "SkipLayerNormalization SkipSimplifiedLayerNormalization Softmax Softplus Softsign Sqrt Tan "
-    "Tanh ThresholdedRelu Trilu CumSum BiasGelu PRelu Mish QuantizeLinear DequantizeLinear"
+    "RotaryEmbedding Tanh ThresholdedRelu Trilu CumSum BiasGelu PRelu Mish QuantizeLinear DequantizeLinear"
 ).split()
 _BROADCAST = (
     "Add Sub Mul Div Pow Mod Max Min Mean Sum Where And Or Xor Equal Less LessOrEqual Greater "
@@ -317,5 +327,5 @@ _RULES: dict[str, Rule] = {
     "Gather": _gather, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
     "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv,
     "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _fused_matmul,
-    "MultiHeadAttention": _many_heads,
+    "MultiHeadAttention": _many_heads, "Attention": _attention,
 }  # fmt: skip
