@@ -119,8 +119,9 @@ WHISPER = (
     + ", " + NUMBERS + "> {" + norm("x", "s1", "b1", "h")
     + "q0 = MatMul(h, wq) qb = Add(bq, q0) qs = Mul(qb, half) k0 = MatMul(e, wk) "
     "v0 = MatMul(e, wv) vb = Add(bv, v0) q3 = Reshape(qs, r) k3 = Reshape(k0, r) "
-    "v3 = Reshape(vb, r) q4 = Transpose<perm=[0, 2, 1, 3]>(q3) k4 = Transpose<perm=[0, 2, 3, 1]>(k3)"
-    " v4 = Transpose<perm=[0, 2, 1, 3]>(v3) sc = MatMul(q4, k4) pr = Softmax<axis=-1>(sc) "
+    "v3 = Reshape(vb, r) q4 = Transpose<perm=[0, 2, 1, 3]>(q3) "
+    "k4 = Transpose<perm=[0, 2, 3, 1]>(k3) "
+    "v4 = Transpose<perm=[0, 2, 1, 3]>(v3) sc = MatMul(q4, k4) pr = Softmax<axis=-1>(sc) "
     "o4 = MatMul(pr, v4) o3 = Transpose<perm=[0, 2, 1, 3]>(o4) o = Reshape(o3, j) "
     "oo = MatMul(o, wo) ob = Add(oo, bo) y = Add(x, ob) }"
 )  # fmt: skip

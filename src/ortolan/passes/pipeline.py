@@ -207,14 +207,18 @@ def optimize(model: ir.Model, level: str = "all", target: Target = ORTOLAN) -> N
     if reached >= LEVELS.index("basic"):
         _repeat(model, target, BASIC)
     if reached >= LEVELS.index("extended"):
-        _repeat(model, target, EXTENDED)
+        for _ in range(_ROUNDS):
+            # What is fused tells more of shapes: there may be clean-up to do again.
+            if not (_repeat(model, target, EXTENDED) and _repeat(model, target, BASIC)):
+                break
     if reached >= LEVELS.index("basic"):
         _run(model, target, LAST)
 
 
-def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
+def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> bool:
+    """Runs passes until they change nothing; returns whether they ever did."""
     # Shapes are inferred again only where there is more to find: it takes longer than the rest.
-    stale = True
+    stale, ever = True, False
     for _ in range(_ROUNDS):
         modified = False
         for step in steps:
@@ -227,6 +231,8 @@ def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
             stale = step is not _SHAPES and (stale or step.tells_shapes)
         if not modified:
             break
+        ever = True
+    return ever
 
 
 def _run(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:

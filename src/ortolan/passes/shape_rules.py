@@ -307,7 +307,8 @@ _SAME = (
     "Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax Neg Not QuickGelu "
     "Reciprocal Relu RMSNormalization Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin "
     "SkipLayerNormalization SkipSimplifiedLayerNormalization Softmax Softplus Softsign Sqrt Tan "
-    "RotaryEmbedding Tanh ThresholdedRelu Trilu CumSum BiasGelu PRelu Mish QuantizeLinear DequantizeLinear"
+    "RotaryEmbedding Tanh ThresholdedRelu Trilu CumSum BiasGelu PRelu Mish QuantizeLinear "
+    "DequantizeLinear"
 ).split()
 _BROADCAST = (
     "Add Sub Mul Div Pow Mod Max Min Mean Sum Where And Or Xor Equal Less LessOrEqual Greater "
