@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
+
+import onnx_ir as ir
 
 from ortolan.errors import Fail, InvalidArgument, InvalidGraph, NoSuchFile
 from ortolan.importer import Source, load
 from ortolan.ortformat.from_ir import from_ir
 from ortolan.ortformat.tables import OrtFormatError
 from ortolan.ortformat.writer import write, write_file
+from ortolan.passes.for_onnxruntime import legalize
 from ortolan.passes.operators import check_operators
 from ortolan.passes.pipeline import LEVELS, optimize
+from ortolan.passes.runtime_style import record_fusions
 
-__all__ = ["LEVELS", "Source", "convert"]
+__all__ = ["LEVELS", "PROFILES", "STYLES", "Source", "convert"]
+
+STYLES = ("Fixed", "Runtime")
+"""When fusions are done: at conversion, or when onnxruntime loads the file."""
+
+PROFILES = ("ortolan", "onnxruntime")
+"""Whose kernels a file can be made for."""
 
 
 @overload
@@ -23,6 +34,8 @@ def convert(
     destination: None = None,
     *,
     level: str = "all",
+    profile: str = "ortolan",
+    optimization_style: str = "Fixed",
     allow_unknown_operators: bool = False,
 ) -> bytes: ...
 
@@ -33,6 +46,8 @@ def convert(
     destination: str | os.PathLike[str],
     *,
     level: str = "all",
+    profile: str = "ortolan",
+    optimization_style: str = "Fixed",
     allow_unknown_operators: bool = False,
 ) -> Path: ...
 
@@ -42,6 +57,8 @@ def convert(
     destination: str | os.PathLike[str] | None = None,
     *,
     level: str = "all",
+    profile: str = "ortolan",
+    optimization_style: str = "Fixed",
     allow_unknown_operators: bool = False,
 ) -> bytes | Path:
     """Converts an ONNX model to an ORT format file.
@@ -51,7 +68,11 @@ def convert(
         destination: path of the file to write; an existing one is replaced at once, when all
             is done. None returns the bytes instead.
         level: how far the model is optimized: "disable", "basic", "extended", "layout", "all".
-        allow_unknown_operators: write the file even if the runtime lacks some of its operators.
+        profile: whose kernels the file is for: "ortolan", or "onnxruntime" for a file that
+            both run.
+        optimization_style: "Fixed", or "Runtime" for standard operators only, with records of
+            fusions that onnxruntime may do when it loads the file; at most level "basic" then.
+        allow_unknown_operators: write the file even if the profile lacks some of its operators.
 
     Returns:
         The path that was written, or the content of the file.
@@ -59,22 +80,27 @@ def convert(
     Raises:
         NoSuchFile: the model, its external data, or the folder of the destination is missing.
         NoModel: the source is no ONNX model.
-        InvalidArgument: no such level, or the destination is the source or a folder.
+        InvalidArgument: no such level, profile or style, or the destination is the source
+            or a folder.
         InvalidGraph: the model contradicts itself.
         NotImplemented: the runtime lacks operators (all are named), or the format cannot hold
             something.
         LimitExceeded: the model exceeds the 2 GB of the format.
         Fail: the file could not be written.
     """
-    if level not in LEVELS:
-        raise InvalidArgument(f'there is no level "{level}": use one of {", ".join(LEVELS)}')
+    _check_choice("level", level, LEVELS)
+    _check_choice("profile", profile, PROFILES)
+    _check_choice("optimization style", optimization_style, STYLES)
     target = None if destination is None else _target(source, destination)
-    model = load(source)
-    optimize(model, level)
-    if not allow_unknown_operators:
-        check_operators(model)
+    is_runtime = optimization_style == "Runtime"
+    if is_runtime and LEVELS.index(level) > LEVELS.index("basic"):
+        level = "basic"
+    model = _converted(source, level, profile, allow_unknown_operators)
     try:
-        data = write(from_ir(model))
+        session = from_ir(model)
+        if is_runtime:
+            record_fusions(session)
+        data = write(session)
     except OrtFormatError as error:
         raise InvalidGraph(f"the model cannot be written: {error}") from error
     if target is None:
@@ -84,6 +110,25 @@ def convert(
     except OSError as error:
         raise Fail(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
+
+
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InvalidArgument(f'there is no {what} "{value}": use one of {", ".join(choices)}')
+
+
+def _converted(source: Source, level: str, profile: str, allow_unknown: bool) -> ir.Model:
+    """Imports and optimizes a model; says what its profile lacks."""
+    model = load(source)
+    if profile == "onnxruntime":
+        # The level above is for operators of our own.
+        optimize(model, "layout" if level == "all" else level)
+        legalize(model, allow_unknown_operators=allow_unknown)
+        return model
+    optimize(model, level)
+    if not allow_unknown:
+        check_operators(model)
+    return model
 
 
 def _target(source: Source, destination: str | os.PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import onnx.defs
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ortolan import errors
 
-__all__ = ["Schema", "schema_of", "set_versions", "since_version"]
+__all__ = ["Schema", "differ_in_types_only", "schema_of", "set_versions", "since_version"]
 
 Schema: TypeAlias = Any
 """An `onnx.defs.OpSchema`, which has members that its annotations lack."""
@@ -49,20 +49,26 @@ def set_versions(
             node.version = since_version(node.domain, node.op_type, imports.get(node.domain))
             if model is not None and node.domain in model:
                 newer = since_version(node.domain, node.op_type, model[node.domain])
-                if _differ_in_types_only(node, newer):
+                if differ_in_types_only(node, newer):
                     node.version = newer
 
 
-def _differ_in_types_only(node: ir.Node, newer: int) -> bool:
-    """Whether a newer version of a node's operator means the same for the types of the older."""
+def differ_in_types_only(node: ir.Node, newer: int, ignored: Collection[str] = ()) -> bool:
+    """Whether a newer version of a node's operator means the same for the types of the older.
+
+    Args:
+        node: has a version, or 1 is meant.
+        newer: a since_version of its operator.
+        ignored: attributes that may differ as well.
+    """
     version = node.version or 1
     if newer <= version:
         return False
     old, new = (schema_of(node.domain, node.op_type, v) for v in (version, newer))
-    return old is not None and new is not None and _form(old) == _form(new)
+    return old is not None and new is not None and _form(old, ignored) == _form(new, ignored)
 
 
-def _form(schema: Schema) -> tuple[object, ...]:
+def _form(schema: Schema, ignored: Collection[str]) -> tuple[object, ...]:
     """All that a declaration fixes apart from types."""
     formals = [
         [(p.name, p.option, p.is_homogeneous, p.min_arity) for p in parameters]
@@ -71,6 +77,7 @@ def _form(schema: Schema) -> tuple[object, ...]:
     attributes = {
         name: (a.type, a.required, a.default_value.SerializeToString())
         for name, a in schema.attributes.items()
+        if name not in ignored
     }
     return (schema.deprecated, formals, attributes)
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ortolan import errors
+from ortolan.catalog import onnxruntime
 from ortolan.errors import InvalidGraph, LimitExceeded
 from ortolan.importing.map_types import MapType
 from ortolan.importing.signatures import signature_of
@@ -27,7 +28,7 @@ from ortolan.ortformat.links import (
 )
 from ortolan.ortformat.schema import MAX_FILE_SIZE, AttributeType, TensorDataType
 
-__all__ = ["from_ir"]
+__all__ = ["from_ir", "type_strings"]
 
 OPTIONAL = "ai.ortolan.optional"
 """Denotation of a type that is optional: the format has no place for it (docs/format.md)."""
@@ -64,7 +65,7 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
             tables.StringStringEntry(key, value) for key, value in model.metadata_props.items()
         ],
     )
-    strings = ((op_id, _type_strings(op_id)) for op_id in op_ids(graph))
+    strings = ((op_id, type_strings(op_id)) for op_id in op_ids(graph))
     return tables.InferenceSession(result, kernel_type_str_resolver=resolver(strings))
 
 
@@ -264,14 +265,29 @@ def _check_size(graph: tables.Graph) -> None:
         )
 
 
-def _type_strings(op_id: str) -> TypeStrings:
-    """The type strings by which onnxruntime finds a kernel, from the standard or the catalog."""
+def type_strings(op_id: str) -> TypeStrings:
+    """Returns the type strings by which onnxruntime finds an operator's kernel.
+
+    Args:
+        op_id: such as ":Conv:11".
+
+    Returns:
+        As the standard declares the operator, else onnxruntime, else the catalog; empty where
+        nobody does.
+    """
     try:
         return type_strings_from_onnx_defs(op_id)
     except LookupError:
         domain, name, version = op_id.split(":")
-    signature = signature_of(domain, name, int(version))
     strings: dict[str, list[tuple[bool, int]]] = {}
+    declaration = onnxruntime.declaration(domain, name, int(version))
+    if declaration is not None:
+        for is_output, formals in ((False, declaration.inputs), (True, declaration.outputs)):
+            for index, formal in enumerate(formals):
+                key = formal.type if formal.type in declaration.types else formal.name
+                strings.setdefault(key, []).append((is_output, index))
+        return list(strings.items())
+    signature = signature_of(domain, name, int(version))
     if signature is not None:
         for is_output, parameters in ((False, signature.inputs), (True, signature.outputs)):
             for index, parameter in enumerate(parameters):

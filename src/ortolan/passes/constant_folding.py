@@ -240,7 +240,7 @@ def _replace(value: ir.Value, array: Array) -> None:
     graph = producer.graph if producer is not None else None
     if not isinstance(graph, ir.Graph) or value.dtype is None:
         raise ValueError(f"{value.name!r} is no result of a node in a graph")
-    tensor = ir.Tensor(np.ascontiguousarray(array), dtype=value.dtype, name=value.name)
+    tensor = ir.Tensor(np.asarray(array, order="C"), dtype=value.dtype, name=value.name)
     constant = ir.Value(
         name=value.name, type=ir.TensorType(value.dtype), shape=ir.Shape(array.shape),
         const_value=tensor,
