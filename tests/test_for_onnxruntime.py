@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, parser
 
-import models_lib as lib
+import models_oracle as oracle
 import ortolan
 from ortolan.catalog import onnxruntime as facts
 from ortolan.errors import InvalidArgument
@@ -33,7 +33,7 @@ def operators(content: bytes) -> list[str]:
 
 
 def run(model: bytes, feeds: Mapping[str, Any]) -> list[Any]:
-    session = lib.onnxruntime_session(model)
+    session = oracle.session(model)
     return list(session.run(None, dict(feeds)))
 
 

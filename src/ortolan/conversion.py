@@ -1,4 +1,4 @@
-"""The road from an ONNX model to an ORT format file: importer, passes, tables, bytes."""
+"""The road from an ONNX model to an ORT format file: importer, passes, tables, bytes; and back."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+import onnx
 import onnx_ir as ir
 
-from ortolan.errors import Fail, InvalidArgument, InvalidGraph, NoSuchFile
+from ortolan.errors import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    LimitExceeded,
+    NoModel,
+    NoSuchFile,
+)
 from ortolan.importer import Source, load
 from ortolan.ortformat.from_ir import from_ir
-from ortolan.ortformat.tables import OrtFormatError
+from ortolan.ortformat.reader import read
+from ortolan.ortformat.schema import FILE_IDENTIFIER, MAX_FILE_SIZE
+from ortolan.ortformat.tables import InferenceSession, OrtFormatError
+from ortolan.ortformat.to_onnx import to_onnx
 from ortolan.ortformat.writer import write, write_file
 from ortolan.passes.for_onnxruntime import legalize
 from ortolan.passes.operators import check_operators
@@ -33,7 +44,7 @@ def convert(
     source: Source,
     destination: None = None,
     *,
-    level: str = "all",
+    level: str | None = None,
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
     allow_unknown_operators: bool = False,
@@ -45,7 +56,7 @@ def convert(
     source: Source,
     destination: str | os.PathLike[str],
     *,
-    level: str = "all",
+    level: str | None = None,
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
     allow_unknown_operators: bool = False,
@@ -56,18 +67,20 @@ def convert(
     source: Source,
     destination: str | os.PathLike[str] | None = None,
     *,
-    level: str = "all",
+    level: str | None = None,
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
     allow_unknown_operators: bool = False,
 ) -> bytes | Path:
-    """Converts an ONNX model to an ORT format file.
+    """Converts an ONNX model to an ORT format file, or an ORT format file to an ONNX model.
 
     Args:
-        source: path of an ONNX file, its content, or an `onnx.ModelProto`.
+        source: path of an ONNX or ORT format file, its content, or an `onnx.ModelProto`.
         destination: path of the file to write; an existing one is replaced at once, when all
-            is done. None returns the bytes instead.
+            is done. A name that ends in ".onnx" asks for an ONNX model, any other for an ORT
+            format file. None returns the bytes of an ORT format file instead.
         level: how far the model is optimized: "disable", "basic", "extended", "layout", "all".
+            By default "all", but an ORT format file becomes an ONNX model as it is.
         profile: whose kernels the file is for: "ortolan", or "onnxruntime" for a file that
             both run.
         optimization_style: "Fixed", or "Runtime" for standard operators only, with records of
@@ -79,7 +92,7 @@ def convert(
 
     Raises:
         NoSuchFile: the model, its external data, or the folder of the destination is missing.
-        NoModel: the source is no ONNX model.
+        NoModel: the source is neither ONNX nor ORT format.
         InvalidArgument: no such level, profile or style, or the destination is the source
             or a folder.
         InvalidGraph: the model contradicts itself.
@@ -88,19 +101,23 @@ def convert(
         LimitExceeded: the model exceeds the 2 GB of the format.
         Fail: the file could not be written.
     """
-    _check_choice("level", level, LEVELS)
+    _check_choice("level", level or "all", LEVELS)
     _check_choice("profile", profile, PROFILES)
     _check_choice("optimization style", optimization_style, STYLES)
     target = None if destination is None else _target(source, destination)
-    is_runtime = optimization_style == "Runtime"
-    if is_runtime and LEVELS.index(level) > LEVELS.index("basic"):
-        level = "basic"
-    model = _converted(source, level, profile, allow_unknown_operators)
+    as_onnx = target is not None and target.suffix == ".onnx"
+    session = _read_ort(source)
     try:
-        session = from_ir(model)
-        if is_runtime:
-            record_fusions(session)
-        data = write(session)
+        if session is not None and not (as_onnx and level is None):
+            source, session = _onnx(session), None
+        if session is None:
+            # The level above has operators of our own, which ONNX does not know.
+            most = "basic" if optimization_style == "Runtime" else "layout" if as_onnx else "all"
+            level = min(level or "all", most, key=LEVELS.index)
+            session = from_ir(_converted(source, level, profile, allow_unknown_operators))
+            if optimization_style == "Runtime":
+                record_fusions(session)
+        data = _onnx(session).SerializeToString() if as_onnx else write(session)
     except OrtFormatError as error:
         raise InvalidGraph(f"the model cannot be written: {error}") from error
     if target is None:
@@ -115,6 +132,36 @@ def convert(
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise InvalidArgument(f'there is no {what} "{value}": use one of {", ".join(choices)}')
+
+
+def _read_ort(source: Source) -> InferenceSession | None:
+    """Returns the tables of an ORT format file; None for any other source."""
+    if isinstance(source, onnx.ModelProto):
+        return None
+    if isinstance(source, str | os.PathLike):
+        try:
+            with Path(source).open("rb") as file:
+                start = file.read(8)
+                if start[4:] != FILE_IDENTIFIER:
+                    return None
+                content = start + file.read()
+        except OSError:
+            return None  # the importer says why
+    else:
+        content = bytes(source)
+        if content[4:8] != FILE_IDENTIFIER:
+            return None
+    try:
+        return read(content)
+    except OrtFormatError as error:
+        raise NoModel(f"damaged or no ORT format file: {error}") from error
+
+
+def _onnx(session: InferenceSession) -> onnx.ModelProto:
+    model = to_onnx(session)
+    if model.ByteSize() > MAX_FILE_SIZE:
+        raise LimitExceeded("an ONNX file ends at 2 GB, and the model takes more")
+    return model
 
 
 def _converted(source: Source, level: str, profile: str, allow_unknown: bool) -> ir.Model:

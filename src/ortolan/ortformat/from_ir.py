@@ -26,15 +26,15 @@ from ortolan.ortformat.links import (
     resolver,
     type_strings_from_onnx_defs,
 )
-from ortolan.ortformat.schema import MAX_FILE_SIZE, AttributeType, TensorDataType
+from ortolan.ortformat.schema import (
+    MAX_FILE_SIZE,
+    NO_MODEL_VERSION,
+    OPTIONAL_DENOTATION,
+    AttributeType,
+    TensorDataType,
+)
 
 __all__ = ["from_ir", "type_strings"]
-
-OPTIONAL = "ai.ortolan.optional"
-"""Denotation of a type that is optional: the format has no place for it (docs/format.md)."""
-
-# onnxruntime keeps this number for a model without a version of its own.
-_NO_MODEL_VERSION = 2**63 - 1
 
 
 def from_ir(model: ir.Model) -> tables.InferenceSession:
@@ -58,7 +58,7 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
         producer_name=model.producer_name or "",
         producer_version=model.producer_version or "",
         domain=model.domain or "",
-        model_version=_NO_MODEL_VERSION if model.model_version is None else model.model_version,
+        model_version=NO_MODEL_VERSION if model.model_version is None else model.model_version,
         doc_string=model.doc_string or "",
         graph_doc_string=model.graph.doc_string or "",
         metadata_props=[
@@ -171,7 +171,7 @@ def _type(type_: ir.TypeProtocol, shape: ir.Shape | None, name: str) -> tables.T
         return tables.TypeInfo("", tables.MapType(key, _type(type_.elem_type, None, name)))
     if isinstance(type_, ir.OptionalType):
         element = _type(type_.elem_type, shape, name)
-        element.denotation = OPTIONAL
+        element.denotation = OPTIONAL_DENOTATION
         return element
     if not isinstance(type_, ir.TensorType):
         kind = type(type_).__name__
