@@ -129,7 +129,7 @@ def _from_declaration(declaration: onnxruntime.Declaration) -> Signature:
         tuple(_declared(formal, declaration, single) for formal in formals)
         for formals in (declaration.inputs, declaration.outputs)
     )
-    return Signature(inputs, outputs, single, declaration.type_attribute, in_catalog=False)
+    return Signature(inputs, outputs, single, declaration.type_attribute, "", in_catalog=False)
 
 
 def _declared(
