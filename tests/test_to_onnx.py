@@ -20,7 +20,7 @@ import ortolan
 import random_graphs
 from ortolan.errors import InvalidArgument, NoModel
 from ortolan.errors import NotImplemented as NotImplementedHere
-from ortolan.ortformat import read, write
+from ortolan.ortformat import read
 from ortolan.ortformat.schema import OPTIONAL_DENOTATION
 from ortolan.ortformat.tables import TypeInfo
 from ortolan.ortformat.to_onnx import to_onnx
@@ -45,11 +45,14 @@ def back_and_forth(content: bytes) -> onnx.ModelProto:
     """The ONNX model of a file; holds that converting it gives the file again, byte for byte."""
     model = to_onnx(read(content))
     again = ortolan.convert(model, level="disable", allow_unknown_operators=True)
-    session = read(again)
-    # Before version 4, ONNX wants constants to be inputs: that is all that may change.
-    session.model.ir_version = read(content).model.ir_version
-    assert write(session) == content
-    return model
+    if read(content).model.ir_version >= 4:
+        assert again == content
+        return model
+    # Version 3 of ONNX has every constant as an input. What was made of it is of version 4, and
+    # inference finds more shapes there, which are hints.
+    old, new = read(content).model.graph, read(again).model.graph
+    assert (old.nodes, old.initializers) == (new.nodes, new.initializers)
+    return back_and_forth(again)
 
 
 @pytest.mark.skipif(bool(lib.MISSING), reason=lib.MISSING)
