@@ -5,7 +5,7 @@
 Ours: converted with ``--for onnxruntime`` at three levels, loaded and run by onnxruntime. Theirs:
 written by onnxruntime in both styles of its converter at all its levels, run by Ortolan. A cell is
 the largest error against the golden results, relative to the largest magnitude of an output, or
-what went wrong. The models lie in ``../shared/models``; tests/models_lib.py says how they are judged.
+what went wrong. The models lie in ``../shared/models``; tests/models_lib.py says how to judge them.
 """
 
 from __future__ import annotations

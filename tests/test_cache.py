@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +42,15 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def entries(place: Path) -> list[Path]:
-    return sorted(place.iterdir()) if place.is_dir() else []
+def entries(place: Path, pattern: str = "*[!e]") -> list[Path]:
+    """What is in the cache, but notes."""
+    return sorted(place.glob(pattern))
+
+
+def settle(path: Path) -> None:
+    """Makes a file so old that its time can be trusted."""
+    old = time.time() - 100
+    os.utime(path, (old, old))
 
 
 def opens(source: Path | bytes, level: str = "ORT_ENABLE_ALL") -> None:
@@ -93,6 +102,56 @@ def test_content_and_level_decide(model: Path, place: Path) -> None:
     onnx.save(other, model)
     opens(model)
     assert len(entries(place)) == 3
+
+
+def test_a_note_spares_reading_the_model(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read_key = cache._key
+
+    def counted(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str | None:
+        reads.append(source)
+        return read_key(source, settings, files)
+
+    monkeypatch.setattr(cache, "_key", counted)
+
+    def is_read() -> bool:
+        reads.clear()
+        opens(model)
+        return bool(reads)
+
+    # A model that was written just now may change again: no note is taken of it.
+    assert is_read() and is_read()
+    assert entries(place, "*.note") == []
+    settle(model)
+    assert is_read() and not is_read()
+    # Another time, size, or entry: the note says nothing any more, and is taken again.
+    model.write_bytes(model.read_bytes())
+    assert is_read()
+    settle(model)
+    assert is_read() and not is_read()
+    (entry,) = entries(place)
+    entry.write_bytes(entry.read_bytes()[:-1] + b"\0")
+    assert is_read() and is_read() is False
+    (note,) = entries(place, "*.note")
+    for text in (b"", b"[]", b"[1]", b'[["x"]]', note.read_bytes()[:-5], b"{}"):
+        note.write_bytes(text)
+        assert is_read() and not is_read()
+
+
+def test_a_note_of_somebody_else(model: Path, place: Path, tmp_path: Path) -> None:
+    """A note that names a file elsewhere is not followed."""
+    settle(model)
+    opens(model)
+    (note,) = entries(place, "*.note")
+    (entry,) = entries(place)
+    elsewhere = tmp_path / "elsewhere.ort"
+    elsewhere.write_bytes(entry.read_bytes())
+    facts = json.loads(note.read_bytes())
+    facts[0] = [str(elsewhere), *cache._facts(elsewhere)]
+    note.write_bytes(json.dumps(facts).encode())
+    assert cache._noted(note) is None
 
 
 def test_off(model: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 An entry is an ORT format file with a line at its end that tells its checksum. Its name is a digest
 of all that decides its content: the model with its external data, level and options, the release
-of Ortolan. Entries are written beside their place and renamed, so any number of processes may
-share the folder. Whatever is wrong with it, the model opens: at worst it is converted each time.
+of Ortolan. A note beside it says which files had that content, with their sizes and times, and
+those of the entry: while they are the same, nothing is read but the note. Entries are written
+beside their place and renamed, so any number of processes may share the folder. Whatever is wrong
+with it, the model opens: at worst it is converted each time.
 
 ORTOLAN_CACHE names the folder, or is "off"; ORTOLAN_CACHE_LIMIT is its limit in MB, 1024 if unset.
 Beyond it, entries that were used least recently are deleted.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import secrets
 import sys
@@ -29,6 +32,9 @@ from ortolan.external_data import external_files
 __all__ = ["folder", "load"]
 
 _SUFFIX = ".ort"
+_NOTE = ".note"
+# A file that is younger may be changed again without a new time.
+_SETTLED_NS = 2_000_000_000
 _LIMIT_MB = 1024
 # The line at the end of an entry, and its length: the flatbuffer before it does not look at it.
 _TRAILER = b"\nortolan-cache %08x %016x\n"
@@ -56,21 +62,36 @@ def load(
         The converted model if it is still to be opened, None if `open_path` has opened it.
     """
     place = folder()
-    key = _key(source, settings) if place is not None else None
-    if place is None or key is None:
+    if place is None:
         return convert()
-    entry = place / f"{key}{_SUFFIX}"
-    if _is_whole(entry):
-        try:
-            open_path(str(entry))
-        except OrtolanError:
-            pass  # it was damaged or went just now; what is wrong with the model shows below
-        else:
-            with contextlib.suppress(OSError):
-                os.utime(entry)
-            return None
+    note = None if isinstance(source, bytes) else place / _note_name(source, settings)
+    entry = _noted(note) if note is not None else None
+    files: list[Path] = []
+    if entry is None:
+        key = _key(source, settings, files)
+        if key is None:
+            return convert()
+        entry = place / f"{key}{_SUFFIX}"
+        if not _is_whole(entry):
+            return _convert(entry, convert, note, files)
+    try:
+        open_path(str(entry))
+    except OrtolanError:
+        # It went just now, or no release can open it; what is wrong with the model shows here.
+        return _convert(entry, convert, None, [])
+    with contextlib.suppress(OSError):
+        os.utime(entry, ns=(time.time_ns(), entry.stat().st_mtime_ns))
+    if note is not None and files:
+        _take_note(note, entry, files)
+    return None
+
+
+def _convert(
+    entry: Path, convert: Callable[[], bytes], note: Path | None, files: Sequence[Path]
+) -> bytes:
     content = convert()
-    _store(entry, content)
+    if _store(entry, content) and note is not None:
+        _take_note(note, entry, files)
     return content
 
 
@@ -98,16 +119,26 @@ def _system_folder() -> Path:
     return Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
 
 
-def _key(source: str | bytes, settings: Sequence[str]) -> str | None:
-    """The name of a model's entry; None where it has none, and conversion says why."""
+def _digest(texts: Sequence[str]) -> hashlib._Hash:
     digest = hashlib.sha256()  # processors have instructions for it
-    for text in (ortolan.__version__, _sources(), *settings):
+    for text in (ortolan.__version__, _sources(), *texts):
         digest.update(f"{len(text)}:{text}".encode())
+    return digest
+
+
+def _key(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str | None:
+    """The name of a model's entry; None where it has none, and conversion says why.
+
+    Adds the files that were read to `files`.
+    """
+    digest = _digest(settings)
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
         digest.update(content)
         near = None if isinstance(source, bytes) else Path(source).parent
-        for path in external_files(content, near):
+        others = external_files(content, near)
+        files.extend(others if isinstance(source, bytes) else [Path(source), *others])
+        for path in others:
             digest.update(f"{path.stat().st_size}:{path.name}".encode())
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
@@ -132,6 +163,41 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
+def _note_name(source: str, settings: Sequence[str]) -> str:
+    return _digest([str(Path(source).absolute()), *settings]).hexdigest() + _NOTE
+
+
+def _facts(path: Path) -> list[int]:
+    """What changes with a file's content."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _take_note(note: Path, entry: Path, files: Sequence[Path]) -> None:
+    """Remembers what files had the content that an entry is of."""
+    try:
+        paths = [entry, *map(Path.absolute, files)]
+        facts = [_facts(path) for path in paths]
+        # A file may change again within the grain of its time.
+        if time.time_ns() - max(changed for _, changed, _ in facts[1:]) > _SETTLED_NS:
+            rows = [[str(path), *numbers] for path, numbers in zip(paths, facts, strict=True)]
+            _write(note, [json.dumps(rows).encode()])
+    except (OSError, ValueError):
+        pass  # the folder's trouble was told when the entry was written
+
+
+def _noted(note: Path) -> Path | None:
+    """The entry of a note, if neither it nor any file of the model has changed since."""
+    try:
+        facts = [(Path(path), numbers) for path, *numbers in json.loads(note.read_bytes())]
+        is_same = len(facts) > 1 and all(_facts(path) == numbers for path, numbers in facts)
+    except (OSError, ValueError, TypeError):
+        return None
+    # It names files in this folder only, whoever wrote it.
+    entry = facts[0][0] if is_same else None
+    return entry if entry is not None and entry.parent == note.parent else None
+
+
 def _is_whole(entry: Path) -> bool:
     """Whether an entry is there as it was written."""
     try:
@@ -145,26 +211,33 @@ def _is_whole(entry: Path) -> bool:
         return False
 
 
-def _store(entry: Path, content: bytes) -> None:
+def _store(entry: Path, content: bytes) -> bool:
     """Writes an entry; a folder that cannot be written to is told and does no harm."""
     limit = _limit()
     if len(content) > limit:
-        return
-    beside = entry.with_name(f"{entry.stem}.{secrets.token_hex(8)}.tmp")
+        return False
     try:
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            with beside.open("xb") as file:
-                file.write(content)
-                file.write(_TRAILER % (zlib.crc32(content), len(content)))
-            beside.replace(entry)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
+        _write(entry, [content, _TRAILER % (zlib.crc32(content), len(content))])
         _evict(entry.parent, limit)
     except OSError as error:
         _tell(f"{entry.parent}: converted models cannot be kept ({error.strerror or error})")
+        return False
+    return True
+
+
+def _write(path: Path, parts: Sequence[bytes]) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    beside = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            for part in parts:
+                file.write(part)
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def _limit() -> int:
@@ -182,8 +255,8 @@ def _evict(place: Path, limit: int) -> None:
         for item in found:
             with contextlib.suppress(OSError):  # another process deletes as well
                 facts = item.stat()
-                if item.name.endswith(_SUFFIX):
-                    entries.append((facts.st_mtime, facts.st_size, item.path))
+                if item.name.endswith((_SUFFIX, _NOTE)):
+                    entries.append((facts.st_atime, facts.st_size, item.path))
                 elif item.name.endswith(".tmp") and now - facts.st_mtime > _STALE:
                     Path(item.path).unlink()
     total = sum(size for _, size, _ in entries)
