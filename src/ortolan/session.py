@@ -130,7 +130,7 @@ class InferenceSession:
         if not is_ort:
             self._is_onnx = True
             content = self._open_onnx(source)
-            if self._model:
+            if not content:
                 return
         elif self._options._initializers:
             from ortolan.runtime.preparing import replace_in_ort

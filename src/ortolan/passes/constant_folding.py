@@ -240,10 +240,18 @@ def _replace(value: ir.Value, array: Array) -> None:
     graph = producer.graph if producer is not None else None
     if not isinstance(graph, ir.Graph) or value.dtype is None:
         raise ValueError(f"{value.name!r} is no result of a node in a graph")
-    tensor = ir.Tensor(np.asarray(array, order="C"), dtype=value.dtype, name=value.name)
+    array = _with_one_nan(np.asarray(array, order="C"))
+    tensor = ir.Tensor(array, dtype=value.dtype, name=value.name)
     constant = ir.Value(
         name=value.name, type=ir.TensorType(value.dtype), shape=ir.Shape(array.shape),
         const_value=tensor,
     )  # fmt: skip
     value.replace_all_uses_with(constant, replace_graph_outputs=True)
     graph.initializers.add(constant)
+
+
+def _with_one_nan(array: Array) -> Array:
+    """Makes all NaNs the same: which of them a computation gives depends on the processor."""
+    if array.dtype.kind != "f" or not np.isnan(array).any():
+        return array
+    return np.where(np.isnan(array), array.dtype.type(np.nan), array)
