@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -19,6 +20,13 @@ from ortolan.errors import (
     NoSuchFile,
 )
 from ortolan.importer import Source, load
+from ortolan.ortformat.external import (
+    EXTERNAL_SUFFIX,
+    attach,
+    detach,
+    is_external,
+    weight_bytes,
+)
 from ortolan.ortformat.from_ir import from_ir
 from ortolan.ortformat.reader import read
 from ortolan.ortformat.schema import FILE_IDENTIFIER, MAX_FILE_SIZE
@@ -47,6 +55,7 @@ def convert(
     level: str | None = None,
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
+    external_data: bool = False,
     allow_unknown_operators: bool = False,
 ) -> bytes: ...
 
@@ -59,6 +68,7 @@ def convert(
     level: str | None = None,
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
+    external_data: bool = False,
     allow_unknown_operators: bool = False,
 ) -> Path: ...
 
@@ -70,6 +80,7 @@ def convert(
     level: str | None = None,
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
+    external_data: bool = False,
     allow_unknown_operators: bool = False,
 ) -> bytes | Path:
     """Converts an ONNX model to an ORT format file, or an ORT format file to an ONNX model.
@@ -85,6 +96,9 @@ def convert(
             both run.
         optimization_style: "Fixed", or "Runtime" for standard operators only, with records of
             fusions that onnxruntime may do when it loads the file; at most level "basic" then.
+        external_data: put the large weights of an ORT format file into a file of their own
+            beside it, its name with ".data" behind. Models beyond 2 GB need it and get it; only
+            Ortolan reads such files.
         allow_unknown_operators: write the file even if the profile lacks some of its operators.
 
     Returns:
@@ -117,16 +131,38 @@ def convert(
             session = from_ir(_converted(source, level, profile, allow_unknown_operators))
             if optimization_style == "Runtime":
                 record_fusions(session)
-        data = _onnx(session).SerializeToString() if as_onnx else write(session)
+        if as_onnx:
+            return _save(target, _onnx(session).SerializeToString())
+        if external_data or weight_bytes(session) > MAX_FILE_SIZE:
+            _save(_weights_of(target, profile), detach(session))
+        data = write(session)
     except OrtFormatError as error:
         raise InvalidGraph(f"the model cannot be written: {error}") from error
-    if target is None:
-        return data
+    return data if target is None else _save(target, data)
+
+
+def _save(target: Path | None, data: bytes | Iterator[bytes | bytearray | memoryview]) -> Path:
+    assert target is not None
     try:
         write_file(target, data)
     except OSError as error:
         raise Fail(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
+
+
+def _weights_of(target: Path | None, profile: str) -> Path:
+    """The file for the weights of a model; refuses where there can be none."""
+    if profile == "onnxruntime":
+        raise LimitExceeded(
+            "onnxruntime reads no weights beside an ORT format file, which ends at 2 GB: make them "
+            "smaller, for example by quantization, or convert without --for onnxruntime"
+        )
+    if target is None:
+        raise LimitExceeded(
+            "an ORT format file ends at 2 GB: give a destination, and the weights are written "
+            "into a file beside it"
+        )
+    return target.with_name(target.name + EXTERNAL_SUFFIX)
 
 
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
@@ -145,16 +181,28 @@ def _read_ort(source: Source) -> InferenceSession | None:
                 if start[4:] != FILE_IDENTIFIER:
                     return None
                 content = start + file.read()
-        except OSError:
+            beside = Path(source).with_name(Path(source).name + EXTERNAL_SUFFIX)
+            external = _map(beside) if beside.is_file() else None
+        except (OSError, ValueError):  # an empty file cannot be mapped
             return None  # the importer says why
     else:
-        content = bytes(source)
+        content, external = bytes(source), None
         if content[4:8] != FILE_IDENTIFIER:
             return None
     try:
-        return read(content)
+        session = read(content)
+        if is_external(session):
+            if external is None:
+                raise InvalidArgument("the weights of this file are in another: give its path")
+            attach(session, external)
+        return session
     except OrtFormatError as error:
         raise NoModel(f"damaged or no ORT format file: {error}") from error
+
+
+def _map(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _onnx(session: InferenceSession) -> onnx.ModelProto:

@@ -40,6 +40,9 @@ def command(
         list[str] | None,
         typer.Option(help="Fixed, or Runtime (X.with_runtime_opt.ort); may be given twice"),
     ] = None,
+    external_data: Annotated[
+        bool, typer.Option("--external-data", help="large weights in a file beside, X.ort.data")
+    ] = False,
     allow_unknown_operators: Annotated[
         bool,
         typer.Option("--allow-unknown-operators", help="write files that cannot be run"),
@@ -48,7 +51,7 @@ def command(
     """Convert ONNX models to ORT format files; with -o X.onnx, write an ONNX model."""
     console = make_console()
     styles = list(dict.fromkeys(optimization_style or ["Fixed"]))
-    jobs = [_Job(level, profile, style, allow_unknown_operators) for style in styles]
+    jobs = [_Job(level, profile, style, external_data, allow_unknown_operators) for style in styles]
     if not source.is_dir():
         if len(jobs) > 1 and output is not None and not output.is_dir():
             raise InvalidArgument(f"{output}: two styles are two files, name a folder for them")
@@ -82,6 +85,7 @@ class _Job:
     level: str | None
     profile: str
     style: str
+    external_data: bool
     allow_unknown_operators: bool
 
     def name_for(self, model: Path) -> str:
@@ -104,7 +108,7 @@ def _convert(source: Path, target: Path, job: _Job) -> str:
     start = time.perf_counter()
     convert_model(
         source, target, level=job.level, profile=job.profile, optimization_style=job.style,
-        allow_unknown_operators=job.allow_unknown_operators,
+        external_data=job.external_data, allow_unknown_operators=job.allow_unknown_operators,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     sizes = f"{source.stat().st_size:,} -> {target.stat().st_size:,} bytes"

@@ -6,6 +6,7 @@ ready to be written: subgraphs inline, all links and the kernel type strings fil
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,13 +14,13 @@ import onnx_ir as ir
 
 from ortolan import errors
 from ortolan.catalog import onnxruntime
-from ortolan.errors import InvalidGraph, LimitExceeded
+from ortolan.errors import InvalidGraph
+from ortolan.importing.constants import SPARSE
 from ortolan.importing.map_types import MapType
 from ortolan.importing.signatures import signature_of
 from ortolan.ortformat import tables
 from ortolan.ortformat.links import (
     TypeStrings,
-    graphs,
     input_arg_counts,
     link_graph,
     op_ids,
@@ -27,7 +28,7 @@ from ortolan.ortformat.links import (
     type_strings_from_onnx_defs,
 )
 from ortolan.ortformat.schema import (
-    MAX_FILE_SIZE,
+    ELEMENT_BITS,
     NO_MODEL_VERSION,
     OPTIONAL_DENOTATION,
     AttributeType,
@@ -46,11 +47,9 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
     Raises:
         InvalidGraph: a constant's data does not fit its shape.
         NotImplemented: a type or an attribute has no place in the format.
-        LimitExceeded: the constants exceed the 2 GB of the format.
     """
     graph = _graph(model.graph)
     link_graph(graph)
-    _check_size(graph)
     result = tables.Model(
         graph=graph,
         ir_version=model.ir_version,
@@ -87,20 +86,43 @@ def _opsets(model: ir.Model) -> list[tables.OperatorSetId]:
 def _graph(graph: ir.Graph) -> tables.Graph:
     initializers = list(graph.initializers.values())
     values = [*graph.inputs, *(v for v in initializers if not v.is_graph_input())]
+    constants = [_constant(value) for value in initializers]
     values.extend(value for node in graph for value in node.outputs if value.name)
     return tables.Graph(
-        initializers=[_constant(value) for value in initializers],
+        initializers=[c for c in constants if isinstance(c, tables.Tensor)],
         node_args=[_value_info(value) for value in values],
         nodes=[_node(node) for node in graph],
         inputs=[value.name or "" for value in graph.inputs],
         outputs=[value.name or "" for value in graph.outputs],
+        sparse_initializers=[
+            found for found in constants if isinstance(found, tables.SparseTensor)
+        ],
     )
 
 
-def _constant(value: ir.Value) -> tables.Tensor:
+def _constant(value: ir.Value) -> tables.Tensor | tables.SparseTensor:
     if value.const_value is None:
         raise InvalidGraph(f'the constant "{value.name}" has no data')
-    return _tensor(value.const_value, value.name or "")
+    dense = _tensor(value.const_value, value.name or "")
+    was_sparse = SPARSE in (value.const_value.metadata_props or {})
+    return (_sparse(dense) if was_sparse and not value.is_graph_input() else None) or dense
+
+
+def _sparse(dense: tables.Tensor) -> tables.SparseTensor | None:
+    """Returns a constant as what is not zero in it; None where that is not smaller."""
+    bits = ELEMENT_BITS.get(dense.data_type, 0)
+    if bits < 8 or not dense.raw_data:
+        return None
+    width = bits // 8
+    elements = np.frombuffer(dense.raw_data, np.uint8).reshape(-1, width)
+    places = np.flatnonzero(elements.any(axis=1))
+    if len(places) * (width + 8) >= len(dense.raw_data):
+        return None
+    values = dataclasses.replace(dense, dims=[len(places)], raw_data=elements[places].tobytes())
+    indices = tables.Tensor(
+        dims=[len(places)], data_type=TensorDataType.INT64, raw_data=places.astype("<i8").tobytes()
+    )
+    return tables.SparseTensor(values, indices, dense.dims)
 
 
 def _tensor(tensor: ir.TensorProtocol, name: str) -> tables.Tensor:
@@ -254,15 +276,6 @@ def _set_value(result: tables.Attribute, attribute: ir.Attr) -> None:
             result.tensors = [_tensor(item, item.name or "") for item in value]
         case AttributeType.GRAPHS:
             result.graphs = [_graph(item) for item in value]
-
-
-def _check_size(graph: tables.Graph) -> None:
-    total = sum(len(t.raw_data) for part in graphs(graph) for t in part.initializers)
-    if total > MAX_FILE_SIZE:
-        raise LimitExceeded(
-            f"the model's constants take {total:,} bytes, but an ORT format file ends at 2 GB: "
-            "make them smaller, for example by quantization"
-        )
 
 
 def type_strings(op_id: str) -> TypeStrings:
