@@ -34,6 +34,7 @@ from ortolan.ortformat.tables import InferenceSession, OrtFormatError
 from ortolan.ortformat.to_onnx import to_onnx
 from ortolan.ortformat.writer import write, write_file
 from ortolan.passes.for_onnxruntime import legalize
+from ortolan.passes.onnxruntime_kernels import ONNXRUNTIME
 from ortolan.passes.operators import check_operators
 from ortolan.passes.pipeline import LEVELS, optimize
 from ortolan.passes.runtime_style import record_fusions
@@ -217,7 +218,7 @@ def _converted(source: Source, level: str, profile: str, allow_unknown: bool) ->
     model = load(source)
     if profile == "onnxruntime":
         # The level above is for operators of our own.
-        optimize(model, "layout" if level == "all" else level)
+        optimize(model, "layout" if level == "all" else level, ONNXRUNTIME)
         legalize(model, allow_unknown_operators=allow_unknown)
         return model
     optimize(model, level)

@@ -12,8 +12,27 @@ from ortolan.catalog.onnxruntime import Kernel
 from ortolan.importing.element_types import type_text
 from ortolan.importing.signatures import signature_of
 from ortolan.ortformat.from_ir import type_strings
+from ortolan.passes.target import Target
 
-__all__ = ["first_values", "has_kernel", "knows", "typed_values"]
+__all__ = ["ONNXRUNTIME", "first_values", "has_kernel", "knows", "typed_values"]
+
+
+class _Onnxruntime:
+    """onnxruntime's CPU provider, as rewrites ask for it."""
+
+    def supports(
+        self, domain: str, name: str, version: int, types: Mapping[str, ir.DataType]
+    ) -> bool:
+        texts = {key: f"tensor({type_.name.lower()})" for key, type_ in types.items()}
+        return any(
+            _takes(kernel, texts)
+            for kernel in onnxruntime.kernels(domain, name)
+            if kernel.serves(version)
+        )
+
+
+ONNXRUNTIME: Target = _Onnxruntime()
+"""For files that onnxruntime is to run."""
 
 
 def knows(domain: str, name: str, version: int) -> bool:
