@@ -175,11 +175,10 @@ def test_operators_that_ortolan_lacks_are_no_obstacle() -> None:
 
 def test_unknown_types_of_unknown_operators_are_told() -> None:
     model = parser.parse_model(
-        """<ir_version: 8, opset_import: ["": 18, "com.microsoft": 1]>
-        g (int32[2] x) => (float[2] y)
-        { a = com.microsoft.MurmurHash3<positive = 1>(x) y = Cast<to = 1>(a) }"""
+        """<ir_version: 8, opset_import: ["": 18, "house": 1]>
+        g (int32[2] x) => (float[2] y) { a = house.Riddle(x) y = Cast<to = 1>(a) }"""
     )
-    with pytest.raises(NotImplementedHere, match=r"MurmurHash3.*declare them in the model"):
+    with pytest.raises(NotImplementedHere, match=r"Riddle.*declare them in the model"):
         ortolan.convert(model, profile="onnxruntime")
 
 
