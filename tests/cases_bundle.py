@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ortolan.values import pack_texts, unpack_texts
 
 import cases_lib as lib
 import cases_oracle
 import cases_variants
-from ortolan.values import pack_texts, unpack_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cases"
