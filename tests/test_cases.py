@@ -53,6 +53,8 @@ def _by_operator() -> dict[str, list[str]]:
 
 
 OPERATORS = _by_operator()
+# No operator leads from their maps to tensors: tests/test_values.py has their cases.
+OF_CONTAINERS = {"ZipMap", "DictVectorizer", "CastMap"}
 
 
 @pytest.fixture(scope="session")
@@ -138,14 +140,14 @@ def test_every_operator_has_cases() -> None:
     few = {
         f"{entry.domain or 'ai.onnx'}:{entry.name}": counts[entry.domain, entry.name]
         for entry in cases_variants.entries()
-        if counts[entry.domain, entry.name] < 3
+        if counts[entry.domain, entry.name] < 3 and entry.name not in OF_CONTAINERS
     }
     assert few == {}
     covered = [case.entry for case in cases]
     none = [
         f"{entry.name} {entry.since}-{entry.until}"
         for entry in cases_variants.entries()
-        if entry not in covered
+        if entry not in covered and entry.name not in OF_CONTAINERS
     ]
     assert none == []
 
@@ -154,6 +156,8 @@ def test_every_type_has_a_case() -> None:
     cases = list(cases_variants.all_cases().values())
     missing = []
     for entry in cases_variants.entries():
+        if any(p.is_sequence or p.variable == "Any" for p in entry.inputs + entry.outputs):
+            continue  # containers hold blocks: what is in them does not matter
         own = [case for case in cases if case.entry is entry]
         missing += [
             f"{entry.name} {entry.since}-{entry.until}: {types}"

@@ -39,6 +39,7 @@ ONNXRUNTIMES = (
     "ParametricSoftplus",
     "ScaledTanh",
     "LayerNormalization",
+    "SimplifiedLayerNormalization",
 )
 # Attributes that older versions have and that mean nothing for inference.
 # Optional's is a type, which the format cannot hold: the result's declared type says the same.
