@@ -48,7 +48,7 @@ def by_onnxruntime(model: bytes) -> list[Array]:
 def by_ortolan(model: bytes) -> list[Array]:
     """Runs an ORT file without inputs in our own runtime."""
     pytest.importorskip("ortolan.session")
-    return constant_folding._run(model)
+    return constant_folding.run_portably(model)
 
 
 @pytest.fixture(params=[by_onnxruntime, by_ortolan])

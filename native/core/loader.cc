@@ -163,8 +163,6 @@ Status Loader::declare(GraphBuilder& b, FbTable table) {
   ORTOLAN_TRY(declare_inputs(b, table));
   ORTOLAN_TRY(declare_initializers(b, table));
   ORTOLAN_TRY(declare_nodes(b, table));
-  if (table.offsets(GraphTable::kSparseInitializers).size())
-    return fail(error_, Status::kNotImplemented, "sparse initializers are not supported yet");
   return declare_types(b, table);
 }
 
@@ -195,23 +193,35 @@ Status Loader::declare_inputs(GraphBuilder& b, FbTable table) {
 Status Loader::declare_initializers(GraphBuilder& b, FbTable table) {
   FbOffsets tensors = table.offsets(GraphTable::kInitializers);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    FbTable tensor = tensors.table(i);
-    String name = tensor.string(TensorTable::kName);
-    uint32_t value = b.names.find(b.values, name);
-    if (value == kNoValue) {
-      ORTOLAN_TRY(define(b, name, &value));
-    } else if (!b.values[value].is_input || b.values[value].data) {
-      return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
-    }
+    String name = tensors.table(i).string(TensorTable::kName);
     TensorView view;
-    ORTOLAN_TRY(read_tensor(tensor, name, &view));
-    Value& v = b.values[value];
-    v.type = view.type;
-    v.shape = view.shape;
-    v.rank_hint = static_cast<int8_t>(view.shape.rank);
-    v.data = view.data;
-    v.is_constant = !v.is_input || initializers_are_constant_;
+    ORTOLAN_TRY(read_tensor(tensors.table(i), name, &view));
+    ORTOLAN_TRY(declare_constant(b, name, view));
   }
+  FbOffsets sparse = table.offsets(GraphTable::kSparseInitializers);
+  for (size_t i = 0; i < sparse.size(); ++i) {
+    FbTable values = sparse.table(i).table(schema::SparseTensorTable::kValues);
+    String name = values.string(TensorTable::kName);
+    TensorView view;
+    ORTOLAN_TRY(read_sparse(sparse.table(i), name, &view));
+    ORTOLAN_TRY(declare_constant(b, name, view));
+  }
+  return Status::kOk;
+}
+
+Status Loader::declare_constant(GraphBuilder& b, String name, const TensorView& view) {
+  uint32_t value = b.names.find(b.values, name);
+  if (value == kNoValue) {
+    ORTOLAN_TRY(define(b, name, &value));
+  } else if (!b.values[value].is_input || b.values[value].data) {
+    return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
+  }
+  Value& v = b.values[value];
+  v.type = view.type;
+  v.shape = view.shape;
+  v.rank_hint = static_cast<int8_t>(view.shape.rank);
+  v.data = view.data;
+  v.is_constant = !v.is_input || initializers_are_constant_;
   return Status::kOk;
 }
 
@@ -499,12 +509,16 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
   size_t element = element_size(tensor->type);
   if (!checked_bytes(tensor->shape, element, &bytes))
     return wrong("its dimensions are negative or too large");
-  if (table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1) >= 0)
-    return wrong("its data are outside the file, which is not supported");
   if (tensor->type == DataType::kString) return read_texts(table, what, tensor);
   const uint8_t bits = schema::kElementBits[type];
   const size_t count = bytes;
   if (bits < 8) bytes = (count * bits + 7) / 8;
+  int64_t offset = table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1);
+  if (offset >= 0) {
+    if (data) return wrong("its data are in the file and in another one");
+    ORTOLAN_TRY(external_data(what, offset, bytes, &data));
+    size = bytes;
+  }
   if (size != bytes)
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
@@ -576,7 +590,10 @@ Status Model::open(const char* path) {
   String name = from_c(path);
   if (!platform::map_file(path, &mapping_, &reason))
     return fail(error, Status::kNoSuchFile, "cannot read \"%\" (system error %)", name, reason);
-  return load(mapping_.data, mapping_.size);
+  path_ = name;
+  Status status = load(mapping_.data, mapping_.size);
+  path_ = String();
+  return status;
 }
 
 }  // namespace ortolan

@@ -70,6 +70,7 @@ class Loader {
   Status declare(GraphBuilder& b, FbTable table);
   Status declare_inputs(GraphBuilder& b, FbTable table);
   Status declare_initializers(GraphBuilder& b, FbTable table);
+  Status declare_constant(GraphBuilder& b, String name, const TensorView& view);
   Status declare_types(GraphBuilder& b, FbTable table);
   Status declare_nodes(GraphBuilder& b, FbTable table);
   Status resolve_nodes(GraphBuilder& b, FbTable table);
@@ -87,6 +88,12 @@ class Loader {
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
   template <class T>
   Status copy_vector(FbTable table, uint16_t slot, Span<const T>* result);
+
+  // stored.cc
+  Status external_data(String what, int64_t offset, size_t bytes, const uint8_t** data);
+  Status read_sparse(FbTable table, String what, TensorView* tensor);
+  Status read_places(FbTable table, String what, size_t values, const Shape& shape,
+                     Span<size_t>* places);
 
   // bind.cc
   Status order(GraphBuilder& b);

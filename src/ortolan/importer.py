@@ -64,11 +64,11 @@ def load(source: Source) -> ir.Model:
     check_attributes(model)
     upgrade(model)
     lower_microsoft(model)
-    _type(model)
+    set_types(model)
     for _ in range(_MAX_NESTED_FUNCTIONS):
         if not (widen_types(model) or inline_standard_functions(model)):
             break
-        _type(model)
+        set_types(model)
     verify(model, "the import")
     return model
 
@@ -83,8 +83,16 @@ def _deserialize(proto: onnx.ModelProto) -> ir.Model:
         raise errors.InvalidGraph(f"the model cannot be read: {cause}") from error
 
 
-def _type(model: ir.Model) -> None:
-    """Gives all values types and, where they are known, shapes."""
+def set_types(model: ir.Model) -> None:
+    """Gives all values of a model types and, where they are known, shapes.
+
+    Args:
+        model: nodes have versions; changed in place.
+
+    Raises:
+        InvalidGraph: types contradict each other.
+        NotImplemented: the types of an unknown operator's outputs are not known.
+    """
     hints = infer_hints(model)
     untyped = infer_types(model, {value: type_ for value, (type_, _) in hints.items()})
     if untyped:

@@ -128,7 +128,10 @@ class InferenceSession:
             is_ort = _is_ort_file(source)
             content = b""
         if not is_ort:
-            content = self._convert(source)
+            self._is_onnx = True
+            content = self._open_onnx(source)
+            if not content:
+                return
         elif self._options._initializers:
             from ortolan.runtime.preparing import replace_in_ort
 
@@ -138,10 +141,20 @@ class InferenceSession:
         else:
             self._open_path(str(source))
 
+    def _open_onnx(self, source: str | bytes) -> bytes:
+        """Opens what a model was converted to before, or returns what it is converted to now."""
+        from ortolan.cache import load
+
+        options = self._options
+        level = GraphOptimizationLevel(options.graph_optimization_level).level
+        if options._initializers or options.optimized_model_filepath or level == "disable":
+            return self._convert(source)
+        settings = (level, repr(options._dimensions), repr(options._denotations))
+        return load(source, settings, lambda: self._convert(source), self._open_path) or b""
+
     def _convert(self, source: str | bytes) -> bytes:
         from ortolan.runtime.preparing import convert_for_session
 
-        self._is_onnx = True
         level = GraphOptimizationLevel(self._options.graph_optimization_level).level
         return convert_for_session(source, self._options, level)
 
@@ -170,6 +183,8 @@ class InferenceSession:
         self._opened(code, handle)
 
     def _opened(self, code: int, handle: ctypes.c_void_p) -> None:
+        if self._model:  # what could not be opened before
+            self._library.ortolan_model_release(self._model)
         self._model = handle.value or 0
         if code:
             text = self._library.ortolan_model_error(self._model)

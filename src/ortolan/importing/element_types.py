@@ -50,8 +50,8 @@ def infer_types(model: ir.Model, hints: Mapping[ir.Value, Type]) -> list[ir.Node
         hints: types that inference found elsewhere, for operators without a type rule.
 
     Returns:
-        Nodes of operators that nobody declares, with outputs whose types are not known. What
-        depends on them has no type either.
+        Nodes with outputs whose types neither a rule nor a declaration tells, though those of
+        their inputs are known. What depends on them has no type either.
 
     Raises:
         InvalidGraph: types contradict each other.
@@ -70,8 +70,8 @@ def infer_types(model: ir.Model, hints: Mapping[ir.Value, Type]) -> list[ir.Node
     return [
         node
         for node in model.graph.all_nodes()
-        if signature_of(node.domain, node.op_type, node.version or 1) is None
-        and any(value.type is None and value.name != "" for value in node.outputs)
+        if any(value.type is None and value.name != "" for value in node.outputs)
+        and not any(value is not None and value.type is None for value in node.inputs)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Type rules of operators in one form, from the catalog or from the standard's declarations."""
+"""Type rules of operators in one form: from the catalog, the standard, or onnxruntime."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from ortolan import catalog
+from ortolan.catalog import onnxruntime
 from ortolan.catalog.operator import Operator
 from ortolan.importing.map_types import MapType
 from ortolan.importing.versions import Schema, schema_of
@@ -69,7 +70,7 @@ def _at(parameters: tuple[Parameter, ...], index: int) -> Parameter | None:
 
 @functools.lru_cache(maxsize=4096)
 def signature_of(domain: str, name: str, version: int) -> Signature | None:
-    """Returns an operator's type rule; None where neither catalog nor standard knows it.
+    """Returns an operator's type rule; None where nobody declares it.
 
     Args:
         domain: "" is ai.onnx.
@@ -80,9 +81,10 @@ def signature_of(domain: str, name: str, version: int) -> Signature | None:
     if operator is not None:
         return _from_catalog(operator)
     schema = schema_of(domain, name, version)
-    if schema is None or schema.since_version != version or schema.deprecated:
-        return None
-    return _from_schema(schema)
+    if schema is not None and schema.since_version == version and not schema.deprecated:
+        return _from_schema(schema)
+    declaration = onnxruntime.declaration(domain, name, version)
+    return None if declaration is None else _from_declaration(declaration)
 
 
 def _from_catalog(operator: Operator) -> Signature:
@@ -115,6 +117,30 @@ def _from_schema(schema: Schema) -> Signature:
     )
     attribute = next((name for name in ("to", "dtype") if name in schema.attributes), "")
     return Signature(inputs, outputs, single, attribute, "", in_catalog=False)
+
+
+def _from_declaration(declaration: onnxruntime.Declaration) -> Signature:
+    single: dict[str, Type] = {}
+    for variable, texts in declaration.types.items():
+        type_ = parse_type(texts[0]) if len(texts) == 1 else None
+        if type_ is not None:
+            single[variable] = type_
+    inputs, outputs = (
+        tuple(_declared(formal, declaration, single) for formal in formals)
+        for formals in (declaration.inputs, declaration.outputs)
+    )
+    return Signature(inputs, outputs, single, declaration.type_attribute, "", in_catalog=False)
+
+
+def _declared(
+    formal: onnxruntime.Formal, declaration: onnxruntime.Declaration, single: dict[str, Type]
+) -> Parameter:
+    variable = formal.type if formal.homogeneous else ANY
+    type_ = None if variable in declaration.types else parse_type(variable)
+    if type_ is not None:
+        single[variable] = type_
+    required = not (formal.optional or formal.variadic)
+    return Parameter(formal.name, variable, required, formal.variadic)
 
 
 def _formal(
