@@ -115,7 +115,9 @@ def main() -> None:
     given = parser.parse_args()
     if lib.MISSING:
         parser.error(lib.MISSING)
-    print(f"| model | nodes at {' / '.join(LEVELS)} | conversion, s | run, ms | error | theirs, s |")
+    print(
+        f"| model | nodes at {' / '.join(LEVELS)} | conversion, s | run, ms | error | theirs, s |"
+    )
     print("|---|---|---|---|---|---|")
     for name in given.models or sorted(lib.NAMES):
         check = lib.make_check(name)

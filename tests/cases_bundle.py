@@ -19,6 +19,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ from ortolan.values import pack_texts, unpack_texts
 import cases_lib as lib
 import cases_oracle
 import cases_variants
+from ortolan.runtime.containers import encode_strings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cases"
@@ -139,8 +141,10 @@ def tensors(arrays: Mapping[str, lib.Array]) -> list[dict[str, Any]]:
 
 def to_bytes(array: lib.Array) -> bytes:
     """A tensor's bytes as the C interface has them."""
-    flat = pack_texts(array) if array.dtype == object else np.ascontiguousarray(array)
-    return flat.tobytes()
+    if array.dtype != object:
+        return np.ascontiguousarray(array).tobytes()
+    block = encode_strings(array)
+    return block.tobytes()[: int(block[array.size])]
 
 
 def arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, lib.Array]:
@@ -154,8 +158,15 @@ def arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, lib.Array]:
 def from_bytes(content: bytes, type_name: str, shape: Sequence[int]) -> lib.Array:
     """A tensor of its bytes; the type is ONNX's name of it."""
     if type_name == "string":
-        return unpack_texts(content, tuple(shape))
+        return _texts(content, tuple(shape))
     return np.frombuffer(content, lib.numpy_type(type_name)).reshape(shape)
+
+
+def _texts(content: bytes, shape: tuple[int, ...]) -> lib.Array:
+    result = np.empty(shape, object)
+    ends = np.frombuffer(content, "<u4", result.size + 1).tolist()
+    result.reshape(-1)[:] = [content[a:b].decode() for a, b in itertools.pairwise(ends)]
+    return result
 
 
 if __name__ == "__main__":

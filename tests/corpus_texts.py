@@ -266,7 +266,7 @@ SIMPLE = {
     "shape-arithmetic": Simple(_SHAPE_ARITHMETIC, [[[2, 3, 4, 5]], [[1, 2, 7, 6]]]),
     "functions": Simple(_FUNCTIONS, [[[2, 3]]]),
     "unknown-rank": Simple(_UNKNOWN_RANK, [[[2, 3]], [[4]], [[]]]),
-    "strings": Simple(_STRINGS, [[[5]]], "strings"),
+    "strings": Simple(_STRINGS, [[[5]]]),
     "sequence": Simple(_SEQUENCE, [[[3, 2]]]),
 }
 

@@ -202,11 +202,11 @@ def _yunet_sizes(name: str) -> Check:
     return Check(name, "yunet-n-dynamic", [*steps, golden])
 
 
-def silero_chunks() -> list[lib.Array]:
+def silero_chunks(count: int = SILERO_CHUNKS) -> list[lib.Array]:
     """Pieces of 20 s of speech as the model wants them: 64 old samples and 512 new ones."""
     sample = np.load(FOLDER / "samples" / "silero_test_first20s.npz")
     sound = np.concatenate([np.zeros(64), sample["pcm16"] / 32768]).astype(np.float32)
-    return [sound[None, 512 * k : 512 * k + 576] for k in range(SILERO_CHUNKS)]
+    return [sound[None, 512 * k : 512 * k + 576] for k in range(count)]
 
 
 def _silero_stream(name: str) -> Check:

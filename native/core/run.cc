@@ -10,6 +10,51 @@ namespace {
 
 constexpr size_t kKeptHeap = 256 * 1024;
 
+#if defined(ORTOLAN_POISON)
+// Fills what a planned step has not computed yet, and afterwards what nobody needs any more.
+class OnlyOperands {
+ public:
+  OnlyOperands(const Frame& frame, const Node& node, const Step& step, size_t scratch)
+      : frame_(frame), node_(node), index_(step.node) {
+    for (uint32_t v : node.outputs)
+      if (is_in_arena(v) && !shares_input(v)) fill(v);
+    if (scratch) poison(frame.base + step.scratch, scratch);
+    scratch_ = scratch ? frame.base + step.scratch : nullptr;
+    scratch_bytes_ = scratch;
+  }
+  ~OnlyOperands() {
+    poison(scratch_, scratch_bytes_);
+    for (uint32_t v : node_.inputs)
+      if (is_in_arena(v) && is_done(frame_.roots[v])) fill(frame_.roots[v]);
+    for (uint32_t v : node_.outputs)
+      if (is_in_arena(v) && is_done(frame_.roots[v])) fill(frame_.roots[v]);
+  }
+
+ private:
+  bool is_in_arena(uint32_t v) const {
+    return v != kNoValue && frame_.sources[frame_.roots[v]] == Source::kArena;
+  }
+  bool shares_input(uint32_t v) const {
+    for (uint32_t other : node_.inputs)
+      if (other != kNoValue && frame_.roots[other] == frame_.roots[v]) return true;
+    return false;
+  }
+  bool is_done(uint32_t root) const {
+    for (uint32_t v = 0; v < frame_.graph->values.size; ++v)
+      if (frame_.roots[v] == root && frame_.last_use[v] > index_) return false;
+    return true;
+  }
+  void fill(uint32_t v) const {
+    const Slot& slot = frame_.slots[v];
+    poison(slot.data, slot.shape.count() * element_size(slot.type));
+  }
+  const Frame& frame_;
+  const Node& node_;
+  uint32_t index_;
+  char* scratch_;
+  size_t scratch_bytes_;
+};
+#else
 // While it lives, only the operands of a planned step may be touched in the arena.
 class OnlyOperands {
  public:
@@ -30,6 +75,7 @@ class OnlyOperands {
   }
   const Frame& frame_;
 };
+#endif
 
 }  // namespace
 

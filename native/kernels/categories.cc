@@ -9,6 +9,7 @@ struct OneHotEncoder {
     Categories* categories = c.make_state<Categories>();
     if (!categories) return c.out_of_memory();
     const bool is_text = c.input_type(0) == DataType::kString;
+    categories->last_counts = true;
     const Span<const String> texts = attribute_texts(c, "cats_strings");
     return is_text ? categories->read(c, texts)
                    : categories->read(c, c.attribute_ints("cats_int64s"));
@@ -34,7 +35,8 @@ struct OneHotEncoder {
       if (found < categories.size())
         y[found] = 1;
       else if (!allows_others)
-        return c.invalid("the element at % is no category", i);
+        return x.is_text() ? c.invalid("\"%\" is no category", x.text(i))
+                           : c.invalid("% is no category", whole(x.number(i)));
     }
     return Status::kOk;
   }

@@ -8,6 +8,9 @@ namespace ortolan::portable {
 
 class Categories {
  public:
+  // Of equal keys the first counts, or the last.
+  bool last_counts = false;
+
   Status read(Context& c, Span<const String> texts) {
     texts_ = texts;
     return fill(c, texts.size);
@@ -24,7 +27,7 @@ class Categories {
 
   size_t size() const { return texts_.size ? texts_.size : words_.size; }
 
-  // The place of the key, size() if it is none. Of equal keys the first counts.
+  // The place of the key, size() if it is none.
   size_t find(String text) const {
     for (size_t slot = Tokens::hash_of(text);; ++slot) {
       const uint32_t place = table_[slot & (table_.size - 1)];
@@ -59,7 +62,8 @@ class Categories {
     auto* table = static_cast<uint32_t*>(c.model_memory(capacity * sizeof(uint32_t)));
     if (!table || count > UINT32_MAX / 4) return c.out_of_memory();
     table_ = {table, capacity};
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t k = 0; k < count; ++k) {
+      const size_t i = last_counts ? count - 1 - k : k;
       const bool is_new = texts_.size ? find(texts_[i]) == size() : find(words_[i]) == size();
       size_t slot = texts_.size ? Tokens::hash_of(texts_[i]) : Tokens::hash_of(words_[i]);
       while (is_new && table[slot & (capacity - 1)]) ++slot;

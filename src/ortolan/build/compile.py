@@ -112,6 +112,7 @@ def build(
     *,
     wanted: Selector | None = None,
     extra_flags: tuple[str, ...] = (),
+    core_flags: tuple[str, ...] = (),
     progress: Callable[[str], None] = lambda text: None,
     linked: Callable[[Path], object] = lambda path: None,
 ) -> Path:
@@ -123,6 +124,7 @@ def build(
         cache: folder for generated sources and objects; safe to share between builds.
         wanted: instances to include; None for the whole catalog.
         extra_flags: more compiler flags.
+        core_flags: more of them for native/core alone, such as -DORTOLAN_POISON (core/poison.h).
         progress: called with a line per object that is compiled.
         linked: called with the path of each object that goes into the library.
 
@@ -154,7 +156,7 @@ def build(
         command = [*base, *(sets.get(isa, baseline)), f"-I{native}", f"-I{native / 'include'}"]
         command += [f"-I{generated}"]
         # The core has no hot loop: it is compiled for size.
-        command += [f"-DORTOLAN_ISA={isa}"] if isa else ["-Os", "-Xclang", "-Oz"]
+        command += [f"-DORTOLAN_ISA={isa}"] if isa else ["-Os", "-Xclang", "-Oz", *core_flags]
         command += [f"-I{folder}"] if folder else []
         flags = [c for c in command[1:] if not c.startswith("-I")]
         digest = hashlib.sha256(digests.of(source, folder) + repr(flags).encode()).hexdigest()

@@ -51,12 +51,27 @@ def command(
         Path | None, typer.Option("-o", "--output", help="write all outputs to this .npz")
     ] = None,
     threads: Annotated[int, typer.Option(help="0: one per processor")] = 0,
+    with_onnxruntime: Annotated[
+        bool, typer.Option("--compare", help="compare the outputs with onnxruntime's")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="with --compare: the result of every node")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="of --compare, relative to the largest magnitude of a result")
+    ] = 1e-4,
 ) -> None:
     """Run a model once and show its outputs."""
     from ortolan.feeds import make_feeds, parse_sizes
 
     session = open_session(model, threads)
     feeds, made = make_feeds(session.get_inputs(), inputs or [], parse_sizes(size or []), seed)
+    if with_onnxruntime or layers:
+        console = make_console()
+        _show_inputs(console, feeds, made)
+        if made:
+            console.print(f"random inputs of seed {seed}")
+        raise typer.Exit(_compare(console, model, feeds, layers, tolerance))
     results = session.run(None, feeds)
     console = make_console()
     _show_inputs(console, feeds, made)
@@ -67,6 +82,38 @@ def command(
     if output is not None:
         write_arrays(output, dict(zip(names, results, strict=True)))
         console.print(f"written to {escape(str(output))}")
+
+
+def _compare(
+    console: Console, model: Path, feeds: Mapping[str, Any], layers: bool, tolerance: float
+) -> int:
+    """Shows the first result that differs from onnxruntime's; returns the exit status."""
+    from ortolan.compare import compare
+
+    if model.suffix == ".ort":
+        raise InvalidArgument(f"{model}: to compare, give the ONNX model that it was made from")
+    found = compare(model, feeds, layers=layers, tolerance=tolerance)
+    first, worst = found.first, found.worst
+    if first is None:
+        most = f"; the largest error is {worst.error:.2g}, of {worst.output}" if worst else ""
+        console.print(f"{len(found.layers)} results agree{escape(most)}")
+        if found.fused and layers:
+            console.print(f"{found.fused} nodes have no result of their own in Ortolan")
+        return 0
+    console.print(f"[bold red]node {first.index} differs[/]: {escape(first.operator)}")
+    rows = {
+        "name": first.node or "none",
+        "output": first.output,
+        "inputs": ", ".join(first.inputs),
+        "Ortolan": first.ours,
+        "onnxruntime": first.theirs,
+        "error": f"{first.error:.3g} of the largest magnitude",
+    }
+    for title, text in rows.items():
+        console.print(f"  {title}: {escape(text)}")
+    wrong = sum(not layer.error <= tolerance for layer in found.layers)
+    console.print(f"{wrong} of {len(found.layers)} results differ")
+    return 1
 
 
 def open_session(model: Path, threads: int, **options: str) -> InferenceSession:
