@@ -36,6 +36,7 @@ g (float[N, 3] x, float[M, 2] u, float[3, 2] w) => (float[N, 2] y, float[A, B] v
 """
 X = np.arange(-6, 6, dtype=np.float32).reshape(4, 3)
 U = np.ones((2, 2), np.float32)
+W = np.arange(1, 7, dtype=np.float32).reshape(3, 2)
 
 
 @pytest.fixture
@@ -143,12 +144,33 @@ def test_check_onnx_model_mobile_usability(model: Path) -> None:
     assert "Frobnicate" in done.stdout + done.stderr
 
 
+def test_convert_onnx_models_to_ort(model: Path, tmp_path: Path) -> None:
+    names, operators = [], []
+    for package in ("onnxruntime", "ortolan"):
+        folder = tmp_path / package
+        done = run(
+            package, "convert_onnx_models_to_ort", "--output_dir", folder, "--optimization_style",
+            "Fixed", "Runtime", "--save_optimized_onnx_model", model,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        names.append({path.name for path in folder.iterdir()})
+        config = (folder / "model.required_operators.config").read_text()
+        operators.append([line for line in config.splitlines() if not line.startswith("#")])
+        for path in folder.glob("*.ort"):
+            for ort in (onnxruntime, ortolan):
+                y, _ = ort.InferenceSession(str(path)).run(None, {"x": X, "u": U})
+                np.testing.assert_array_equal(y, np.maximum(X @ W, 0))
+    assert {"model.ort", "model.with_runtime_opt.ort", "model.optimized.onnx"} <= names[1]
+    assert names[0] - names[1] <= {"model.required_operators.with_runtime_opt.config"}
+    assert sorted(operators[1]) == sorted(operators[0])
+
+
 @pytest.mark.slow
 def test_tools_have_onnxruntimes_options() -> None:
     for tool in (
         "make_dynamic_shape_fixed", "update_onnx_opset", "optimize_onnx_model",
         "check_onnx_model_mobile_usability", "remove_initializer_from_input", "onnx_randomizer",
-        "onnxruntime_test",
+        "onnxruntime_test", "convert_onnx_models_to_ort",
     ):  # fmt: skip
         options = [
             set(re.findall(r"--\w+|(?<=\s)-\w\b", run(package, tool, "--help").stdout))

@@ -78,13 +78,29 @@ def new_tensor() -> Tensor:
     return Tensor(size=TENSOR_SIZE)
 
 
+def _target_name() -> str:
+    """Which of a wheel's libraries is for this process."""
+    if sys.platform == "win32":
+        # The interpreter's own kind, which need not be the machine's.
+        return "windows-arm64" if "(ARM64)" in sys.version else "windows-x64"
+    system = {"darwin": "macos"}.get(sys.platform, "linux")
+    machine = os.uname().machine
+    return f"{system}-{ {'x86_64': 'x64', 'aarch64': 'arm64'}.get(machine, machine) }"
+
+
 def library_path() -> str:
-    """The library of this machine: ``ORTOLAN_LIBRARY``, else the one in the package."""
+    """The library of this machine: ``ORTOLAN_LIBRARY``, else the one in the package.
+
+    A wheel has a folder for each machine, a checkout the one that was built there.
+    """
     named = os.environ.get("ORTOLAN_LIBRARY")
     if named:
         return named
     name = {"darwin": "libortolan.dylib", "win32": "ortolan.dll"}.get(sys.platform, "libortolan.so")
-    return os.path.join(os.path.dirname(__file__), "lib", name)  # noqa: PTH118, PTH120 - pathlib is a slow import
+    # pathlib is a slow import.
+    folder = os.path.join(os.path.dirname(__file__), "lib")  # noqa: PTH118, PTH120
+    packed = os.path.join(folder, _target_name(), name)  # noqa: PTH118
+    return packed if os.path.exists(packed) else os.path.join(folder, name)  # noqa: PTH110, PTH118
 
 
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {

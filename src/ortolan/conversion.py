@@ -38,6 +38,7 @@ from ortolan.passes.onnxruntime_kernels import ONNXRUNTIME
 from ortolan.passes.operators import check_operators
 from ortolan.passes.pipeline import LEVELS, optimize
 from ortolan.passes.runtime_style import record_fusions
+from ortolan.passes.weight_storage import STORAGES, store_weights
 
 __all__ = ["LEVELS", "PROFILES", "STYLES", "Source", "convert"]
 
@@ -57,6 +58,7 @@ def convert(
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
     external_data: bool = False,
+    weights: str = "float32",
     allow_unknown_operators: bool = False,
 ) -> bytes: ...
 
@@ -70,6 +72,7 @@ def convert(
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
     external_data: bool = False,
+    weights: str = "float32",
     allow_unknown_operators: bool = False,
 ) -> Path: ...
 
@@ -82,6 +85,7 @@ def convert(
     profile: str = "ortolan",
     optimization_style: str = "Fixed",
     external_data: bool = False,
+    weights: str = "float32",
     allow_unknown_operators: bool = False,
 ) -> bytes | Path:
     """Converts an ONNX model to an ORT format file, or an ORT format file to an ONNX model.
@@ -100,6 +104,8 @@ def convert(
         external_data: put the large weights of an ORT format file into a file of their own
             beside it, its name with ".data" behind. Models beyond 2 GB need it and get it; only
             Ortolan reads such files.
+        weights: how large float weights are stored: "float32", as they are, or "float16" or
+            "int8" for a smaller file; calls compute with float32 all the same.
         allow_unknown_operators: write the file even if the profile lacks some of its operators.
 
     Returns:
@@ -108,8 +114,8 @@ def convert(
     Raises:
         NoSuchFile: the model, its external data, or the folder of the destination is missing.
         NoModel: the source is neither ONNX nor ORT format.
-        InvalidArgument: no such level, profile or style, or the destination is the source
-            or a folder.
+        InvalidArgument: no such level, profile, style or storage of weights, or the destination
+            is the source or a folder.
         InvalidGraph: the model contradicts itself.
         NotImplemented: the runtime lacks operators (all are named), or the format cannot hold
             something.
@@ -119,17 +125,20 @@ def convert(
     _check_choice("level", level or "all", LEVELS)
     _check_choice("profile", profile, PROFILES)
     _check_choice("optimization style", optimization_style, STYLES)
+    _check_choice("storage of weights", weights, STORAGES)
     target = None if destination is None else _target(source, destination)
     as_onnx = target is not None and target.suffix == ".onnx"
     session = _read_ort(source)
     try:
-        if session is not None and not (as_onnx and level is None):
+        if session is not None and not (as_onnx and level is None and weights == "float32"):
             source, session = _onnx(session), None
         if session is None:
             # The level above has operators of our own, which ONNX does not know.
             most = "basic" if optimization_style == "Runtime" else "layout" if as_onnx else "all"
             level = min(level or "all", most, key=LEVELS.index)
-            session = from_ir(_converted(source, level, profile, allow_unknown_operators))
+            model = _converted(source, level, profile, allow_unknown_operators)
+            store_weights(model, weights)
+            session = from_ir(model)
             if optimization_style == "Runtime":
                 record_fusions(session)
         if as_onnx:

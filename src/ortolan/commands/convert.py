@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,9 @@ from rich.progress import track
 
 from ortolan.commands.common import complain, make_console
 from ortolan.errors import InvalidArgument, NoSuchFile, OrtolanError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["command"]
 
@@ -43,21 +46,48 @@ def command(
     external_data: Annotated[
         bool, typer.Option("--external-data", help="large weights in a file beside, X.ort.data")
     ] = False,
+    weights: Annotated[
+        str, typer.Option(help="float32, or float16 or int8 for a smaller file; tells the loss")
+    ] = "float32",
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size",
+            "-s",
+            metavar="NAME=SIZES",
+            help="fix a symbolic dimension or the shape of an input: batch=1, image=1,3,224,224",
+        ),
+    ] = None,
+    config: Annotated[
+        bool, typer.Option("--config", help="write X.required_operators.config beside each file")
+    ] = False,
     allow_unknown_operators: Annotated[
         bool,
         typer.Option("--allow-unknown-operators", help="write files that cannot be run"),
     ] = False,
 ) -> None:
     """Convert ONNX models to ORT format files; with -o X.onnx, write an ONNX model."""
-    console = make_console()
+    from ortolan.feeds import parse_sizes
+
     styles = list(dict.fromkeys(optimization_style or ["Fixed"]))
-    jobs = [_Job(level, profile, style, external_data, allow_unknown_operators) for style in styles]
-    if not source.is_dir():
-        if len(jobs) > 1 and output is not None and not output.is_dir():
-            raise InvalidArgument(f"{output}: two styles are two files, name a folder for them")
-        for job in jobs:
-            console.print(_convert(source, _target(source, output, job), job))
+    sizes = parse_sizes(size or [])
+    jobs = [
+        _Job(level, profile, style, external_data, weights, sizes, config, allow_unknown_operators)
+        for style in styles
+    ]
+    if source.is_dir():
+        _convert_folder(source, output, jobs)
         return
+    if len(jobs) > 1 and output is not None and not output.is_dir():
+        raise InvalidArgument(f"{output}: two styles are two files, name a folder for them")
+    console = make_console()
+    for job in jobs:
+        for line in _convert(source, _target(source, output, job), job):
+            console.print(line)
+
+
+def _convert_folder(source: Path, output: Path | None, jobs: list[_Job]) -> None:
+    console = make_console()
     models = sorted(path for path in source.rglob("*.onnx") if path.is_file())
     if not models:
         raise NoSuchFile(f"{source}: there is no .onnx file in this folder or below it")
@@ -67,7 +97,8 @@ def command(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for job in jobs:
-                console.print(_convert(model, folder / job.name_for(model), job))
+                for line in _convert(model, folder / job.name_for(model), job):
+                    console.print(line)
         except OrtolanError as error:
             failed += 1
             complain(f"{model}: {error}")
@@ -86,6 +117,9 @@ class _Job:
     profile: str
     style: str
     external_data: bool
+    weights: str
+    sizes: Mapping[str, tuple[int, ...]]
+    config: bool
     allow_unknown_operators: bool
 
     def name_for(self, model: Path) -> str:
@@ -101,15 +135,44 @@ def _target(source: Path, output: Path | None, job: _Job) -> Path:
     return output / name if output.is_dir() else output
 
 
-def _convert(source: Path, target: Path, job: _Job) -> str:
-    """Converts one model; returns a line that tells sizes and time."""
+def _convert(source: Path, target: Path, job: _Job) -> list[str]:
+    """Converts one model; returns lines that tell sizes, time and what was lost."""
     from ortolan.conversion import convert as convert_model
+    from ortolan.runtime.preparing import fixed_model
 
     start = time.perf_counter()
+    given = fixed_model(source, job.sizes) if job.sizes else source
     convert_model(
-        source, target, level=job.level, profile=job.profile, optimization_style=job.style,
-        external_data=job.external_data, allow_unknown_operators=job.allow_unknown_operators,
+        given, target, level=job.level, profile=job.profile, optimization_style=job.style,
+        external_data=job.external_data, weights=job.weights,
+        allow_unknown_operators=job.allow_unknown_operators,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     sizes = f"{source.stat().st_size:,} -> {target.stat().st_size:,} bytes"
-    return f"{escape(str(source))} -> {escape(str(target))}  {sizes}  {seconds:.2f} s"
+    lines = [f"{escape(str(source))} -> {escape(str(target))}  {sizes}  {seconds:.2f} s"]
+    if job.config and target.suffix == ".ort":
+        from ortolan.config_file import write_config
+
+        write_config(target.with_suffix(".required_operators.config"), [target])
+    if job.weights != "float32" and target.suffix == ".ort":
+        lines += _loss(given, target, job)
+    return lines
+
+
+def _loss(given: Any, target: Path, job: _Job) -> list[str]:
+    from ortolan.conversion import convert as convert_model
+    from ortolan.weights_effect import weights_effect
+
+    whole = convert_model(
+        given, level=job.level, profile=job.profile, optimization_style=job.style,
+        allow_unknown_operators=job.allow_unknown_operators,
+    )  # fmt: skip
+    try:
+        changes = weights_effect(whole, target, job.sizes)
+    except OrtolanError as error:
+        return [f"  the change of accuracy is not known: {escape(str(error))}"]
+    return [
+        f"  {escape(c.name)}: moves by up to {c.difference:.3g} of {c.largest:.3g}, "
+        f"{c.same_top:.0%} of the rows keep their largest element (random inputs)"
+        for c in changes
+    ]

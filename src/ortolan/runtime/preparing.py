@@ -6,7 +6,7 @@ Needs the toolchain, so a session imports it only for what is no `.ort` file rea
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ortolan.runtime.element_types import number_of
 __all__ = [
     "convert_for_session",
     "fix_dimensions",
+    "fixed_model",
     "graph_name",
     "replace_in_ort",
     "replace_initializers",
@@ -54,6 +55,33 @@ def convert_for_session(source: str | bytes, options: Any, level: str) -> bytes:
     if options.optimized_model_filepath:
         _save(changed, content, options, level)
     return content
+
+
+def fixed_model(source: Source, sizes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """A model with fixed shapes, its weights read.
+
+    Args:
+        source: of an ONNX model.
+        sizes: a size by the name of a symbolic dimension, a shape by the name of an input.
+
+    Raises:
+        ortolan.errors.InvalidArgument: a name is neither, or a shape contradicts the model.
+    """
+    from ortolan.tools.onnx_model_utils import make_input_shape_fixed
+
+    model, folder = parse_model(source)
+    onnx.load_external_data_for_model(model, str(folder or ""))
+    inputs = {info.name for info in model.graph.input}
+    named = {name: size[0] for name, size in sizes.items() if name not in inputs and len(size) == 1}
+    known = fix_dimensions(model, named, {})
+    for name, size in sizes.items():
+        if name in inputs:
+            make_input_shape_fixed(model.graph, name, size)
+        elif name not in known:
+            raise errors.InvalidArgument(
+                f"{name!r} is neither an input nor a symbolic dimension of the model"
+            )
+    return model
 
 
 def graph_name(source: str | bytes) -> str:
