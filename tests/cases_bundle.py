@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ortolan.values import pack_texts, unpack_texts
 
 import cases_lib as lib
 import cases_oracle
