@@ -212,7 +212,8 @@ class InferenceSession:
         self._model = handle.value or 0
         if code:
             text = self._library.ortolan_model_error(self._model)
-            self._say(1 if self._can_lower else 3, text.decode("utf-8", "replace"))
+            is_last = not (self._can_lower and code == errors.NotImplemented.code)
+            self._say(3 if is_last else 1, text.decode("utf-8", "replace"))
             _native.check(code, text)
 
     def _say(self, severity: int, text: str) -> None:
