@@ -1,7 +1,7 @@
 """The documentation: code blocks run, tables tell what is so, the site builds.
 
-`python` blocks of a page run one after the other, and lines of `sh` blocks that call `ortolan`, in a
-folder with the digits example. `text` blocks are for reading.
+`python` blocks of a page run one after the other, and lines of `sh` blocks that call `ortolan`, in
+a folder with the digits example. `text` blocks are for reading.
 """
 
 from __future__ import annotations
