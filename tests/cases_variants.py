@@ -17,7 +17,7 @@ import onnx.defs
 
 import cases_lib as lib
 from ortolan.catalog import FAMILIES
-from ortolan.catalog.operator import Operator, covers
+from ortolan.catalog.operator import TYPE_RULES, Operator, covers
 from ortolan.catalog.types import FLOATS, INDEX, INTS, SIGNED, DataType
 
 # Where the numbers of a case are computed if there is no kernel for its own type.
@@ -71,6 +71,9 @@ def missing_types(entry: Operator, cases: Iterable[lib.Case]) -> list[dict[str, 
     else:
         groups = [(variable,) for variable in entry.types]
     missing = []
+    if entry.type_attribute in TYPE_RULES:  # what decides is in the attributes of written cases
+        bound = {parameter.variable for parameter in entry.inputs}
+        groups = [group for group in groups if bound.issuperset(group)]
     for group in groups:
         for choice in itertools.product(*(sorted(entry.types[v]) for v in group)):
             types = {v: t.onnx_name for v, t in zip(group, choice, strict=True)}
@@ -99,7 +102,7 @@ def _types_of(entry: Operator, case: lib.Case) -> dict[str, str]:
         allowed = entry.types.get(variable, frozenset())
         if len(allowed) == 1:
             types.setdefault(variable, next(iter(allowed)).onnx_name)
-        elif entry.type_attribute != "none":
+        elif entry.type_attribute not in ("none", *TYPE_RULES):
             types.setdefault(variable, _attribute_type(entry, case.attributes, types))
     return types
 
@@ -113,8 +116,6 @@ def _attribute_type(
     entry: Operator, attributes: Mapping[str, Any], types: Mapping[str, str]
 ) -> str:
     value = attributes.get(entry.type_attribute)
-    if entry.type_attribute == "positive":
-        return "int32" if value == 0 else "uint32"
     if isinstance(value, dict):
         return str(value["type"])
     if value is None:
@@ -224,6 +225,9 @@ def _cast_by_numpy(case: lib.Case) -> lib.Spec:
     spec = case.inputs[0]
     assert spec is not None
     name = DataType(case.attributes["to"]).onnx_name
+    if name == "string":  # whole numbers are drawn
+        numbers = lib.make_array(spec).astype(int).reshape(-1).tolist()
+        return {"type": name, "shape": spec["shape"], "data": [str(n) for n in numbers]}
     return _as_written(lib.make_array(spec).astype(lib.numpy_type(name)), name)
 
 

@@ -31,7 +31,7 @@ KINDS = {
 }
 STANDARD = ("", "ai.onnx.ml")
 # Operators of the standard's domain whose versions onnx.defs does not have: onnxruntime's schemas.
-# The first four left the standard before onnx kept a history, the last came to it later.
+# The first five left the standard before onnx kept a history, the layer normalizations came later.
 ONNXRUNTIMES = (
     "Affine",
     "Crop",

@@ -317,3 +317,38 @@ def test_help_does_not_wait_for_onnx() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_styles_and_profiles(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """File names are those of onnxruntime's converter."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    styles = ("--optimization-style", "Fixed", "--optimization-style", "Runtime")
+    assert call(monkeypatch, "convert", model, "-o", folder, "--for", "onnxruntime", *styles) == 0
+    assert sorted(p.name for p in folder.iterdir()) == ["model.ort", "model.with_runtime_opt.ort"]
+    assert (folder / "model.ort").read_bytes() == convert(model, profile="onnxruntime")
+    assert call(monkeypatch, "convert", model, "-o", folder / "x.ort", *styles) == 1
+    assert call(monkeypatch, "convert", model, "--for", "nobody") == 1
+
+
+def test_from_a_file_to_onnx(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ort, back = tmp_path / "m.ort", tmp_path / "back.onnx"
+    assert call(monkeypatch, "convert", model, "-o", ort, "--level", "disable") == 0
+    assert call(monkeypatch, "convert", ort, "-o", back) == 0
+    assert [node.op_type for node in onnx.load(back).graph.node] == ["MatMul", "Relu"]
+    assert convert(back, level="disable") == ort.read_bytes()
+
+
+def test_weights_in_a_file_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    large = MODEL.replace("float[3, 2] w = {1, 2, 3, 4, 5, 6}", "float[3, 200] w = {1}")
+    source = onnx.parser.parse_model(large.replace("float[N, 2] y", "float[N, 200] y"))
+    source.graph.initializer[0].float_data.extend([2.0] * 599)
+    onnx.save(source, path)
+    assert call(monkeypatch, "convert", path, "--external-data") == 0
+    assert path.with_name("model.ort.data").stat().st_size == 2400
+    capsys.readouterr()
+    assert call(monkeypatch, "inspect", path.with_suffix(".ort")) == 0
+    assert "2,400" in capsys.readouterr().out

@@ -63,6 +63,8 @@ LAYER_NORM = [
        "a = Add(v, e) r = Sqrt(a) n = Div(d, r) y = Mul(s, n)")),
     no("another user", norm(MEAN + ROOT + "n = Div(d, r) y = Mul(s, n) z = Abs(d)",
        y="float[N, M, 4] y, float[N, M, 4] z")),
+    no("a wide epsilon", norm(MEAN + ROOT.replace("e)", "w)") + "n = Div(d, r) y = Mul(s, n)",
+       extra=", float[1, 1, 1, 1] w = {0.001}", y="float[1, N, M, 4] y")),
     no("a cube", norm(MEAN + "q = Pow(d, three) p = Abs(q) v = ReduceMean<axes=[-1]>(p) "
        "a = Add(v, e) r = Sqrt(a) n = Div(d, r) y = Mul(s, n)", extra=", float three = {3}")),
 ]  # fmt: skip
@@ -131,6 +133,11 @@ GELU = [
          "Gelu", opset=20),
     no("another user", gelu("p = Div(x, root) e = Erf(p) s = Add(one, e) i = Mul(x, s) "
        "y = Mul(i, h) z = Abs(e)", "float[N, 4] y, float[N, 4] z")),
+    Case("numbers with dimensions", gelu("p = Div(x, root) e = Erf(p) s = Add(wide, e) "
+         "i = Mul(x, s) y = Mul(i, h)").replace("<", "<float[1, 1] wide = {1}, ", 1), "Gelu"),
+    no("a number with more dimensions", gelu("p = Div(x, root) e = Erf(p) s = Add(wide, e) "
+       "i = Mul(x, s) y = Mul(i, h)", "float[1, N, 4] y").replace(
+       "<", "<float[1, 1, 1] wide = {1}, ", 1)),
     no("another factor", gelu("p = Div(x, root) e = Erf(p) s = Add(h, e) i = Mul(x, s) "
        "y = Mul(i, h)")),
 ]  # fmt: skip
@@ -139,6 +146,7 @@ CUBES = (
     "u = Pow(x, three) t = Mul(u, k) i = Add(x, t) g = Mul(i, c)",
     "q = Mul(x, x) u = Mul(x, q) t = Mul(k, u) i = Add(t, x) g = Mul(c, i)",
     "q = Mul(x, x) t = Mul(q, k) f = Add(one, t) w = Mul(x, c) g = Mul(w, f)",
+    "q = Mul(k, x) u = Mul(x, q) t = Mul(x, u) i = Add(x, t) g = Mul(c, i)",
     "q = Mul(x, k) t = Mul(q, x) f = Add(one, t) w = Mul(x, c) g = Mul(w, f)",
 )
 FAST_GELU = [

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 import models_lib as lib
+import ortolan
 from ortolan.importer import load
 from ortolan.importing.naming import subgraphs
 from ortolan.importing.shapes import known_shape, refine_shapes, set_known_shape
@@ -102,3 +103,14 @@ def test_wrong_sizes_are_seen() -> None:
     assert sizes_disagree([(a, arrays[0]), (b, arrays[1])]) == []
     assert sizes_disagree([(a, np.zeros((2, 4)))]) == ["a: ('n', 3) is (2, 4)"]
     assert sizes_disagree([(a, arrays[0]), (b, np.zeros(5))]) == ["b: ('n',) is (5,)"]
+
+
+@pytest.mark.parametrize("level", ["basic", "extended"])
+@pytest.mark.parametrize("name", lib.NAMES)
+def test_golden_at_every_level(name: str, level: str) -> None:
+    """Levels disable and all are for `test_models`."""
+    check = lib.make_check(name)
+    if check.not_yet:
+        pytest.skip(check.not_yet)
+    session = ortolan.InferenceSession(ortolan.convert(check.source, level=level))
+    assert lib.run_check(check, session).problem == ""

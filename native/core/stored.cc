@@ -68,14 +68,13 @@ Status Loader::read_sparse(FbTable table, String what, TensorView* tensor) {
                 what, bytes);
   size_t count = values.shape.count();
   Span<size_t> places;
-  ORTOLAN_TRY(read_places(table.table(SparseTensorTable::kIndices), what, count, tensor->shape,
-                          &places));
+  ORTOLAN_TRY(
+      read_places(table.table(SparseTensorTable::kIndices), what, count, tensor->shape, &places));
   auto* dense = static_cast<uint8_t*>(model_.zone.allocate(max<size_t>(bytes, 1), kAlignment));
   if (!dense) return out_of_memory();
   fill_zero(dense, bytes);
   const auto* from = static_cast<const uint8_t*>(values.data);
-  for (size_t i = 0; i < count; ++i)
-    copy(dense + places[i] * element, from + i * element, element);
+  for (size_t i = 0; i < count; ++i) copy(dense + places[i] * element, from + i * element, element);
   tensor->data = dense;
   return Status::kOk;
 }

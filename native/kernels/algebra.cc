@@ -2,6 +2,8 @@
 #include "kernels/any_number.h"
 #include "kernels/sorting.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 // Stacks of square matrices; the size of one.
@@ -157,8 +159,8 @@ struct EyeLike {
     fill_zero(c.output_data<void>(0), x.count() * element_size(c.output_type(0)));
     if (k <= -x[0] || k >= x[1]) return Status::kOk;
     for (int64_t i = max<int64_t>(-k, 0); i < x[0] && i + k < x[1]; ++i)
-      write_number(c.output_data<void>(0), c.output_type(0),
-                   static_cast<size_t>(i * x[1] + i + k), 1);
+      write_number(c.output_data<void>(0), c.output_type(0), static_cast<size_t>(i * x[1] + i + k),
+                   1);
     return Status::kOk;
   }
 };
@@ -190,5 +192,7 @@ struct MurmurHash3 {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END
 
 #include "algebra.inc"

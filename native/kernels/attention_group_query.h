@@ -7,6 +7,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 struct GroupQueryAttention {
   struct State {
     int64_t heads = 0, kv_heads = 0, window = -1;
@@ -371,5 +374,7 @@ struct GroupQueryAttention {
     }
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -6,6 +6,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 struct MicrosoftAttention {
   struct State {
     int64_t heads = 0;
@@ -201,5 +204,7 @@ struct MicrosoftAttention {
     }
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -6,6 +6,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 struct MultiHeadAttention {
   struct State {
     int64_t heads = 0;
@@ -267,5 +270,7 @@ struct MultiHeadAttention {
     *x = whole_heads(to, t.heads, p.capacity, width);
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -5,6 +5,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 constexpr float kLowest = -0x1.fffffep127f;
 
 // A tensor [batch][head][row][width] in one piece.
@@ -108,5 +111,7 @@ ORTOLAN_NOINLINE static Status lay_bias(const Context& c, size_t input, Attentio
              t->keys, 1};
   return Status::kOk;
 }
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -6,6 +6,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 struct Attention {
   struct State {
     int64_t heads = 0, kv_heads = 0, mode = 0;
@@ -209,5 +212,7 @@ struct Attention {
     *x = whole_heads(to, t.kv_heads, t.keys, width);
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -7,6 +7,24 @@
 
 namespace ortolan::portable {
 
+constexpr size_t kDeformBlock = 16;
+
+// sums[b] += weights[k] * columns[k][b]: the inner loop, and so not compiled for size.
+template <class T>
+ORTOLAN_NOINLINE void add_products(const T* weights, const T* columns, size_t K, T* sums) {
+  T block[kDeformBlock];
+  copy(block, sums, sizeof(block));
+  for (size_t k = 0; k < K; ++k, columns += kDeformBlock)
+    for (size_t b = 0; b < kDeformBlock; ++b) block[b] += weights[k] * columns[b];
+  copy(sums, block, sizeof(block));
+}
+
+}  // namespace ortolan::portable
+
+ORTOLAN_SMALL_BEGIN
+
+namespace ortolan::portable {
+
 struct DeformConv {
   static Status infer(Context& c) {
     Plan p;
@@ -39,7 +57,7 @@ struct DeformConv {
   }
 
  private:
-  static constexpr size_t kBlock = 16;
+  static constexpr size_t kBlock = kDeformBlock;
 
   struct Plan {
     Window window;  // dimensions are right-aligned
@@ -101,10 +119,10 @@ struct DeformConv {
                              static_cast<int64_t>(w.in[2])};
     for (size_t i = 0; i < p.offset_groups * taps * kBlock; ++i) {
       const size_t b = i % kBlock, plane = i / kBlock, tap = plane % taps, group = plane / taps;
-      Taps<T> found;
+      Taps found;
       const size_t row = image * p.offset_groups * taps + plane, pixel = first + b;
       if (b < n) {
-        AxisTaps<T> axes[3];
+        AxisTaps axes[3];
         const T* offset = c.input_data<T>(2) + row * p.rank * pixels + pixel;
         find_axes(p, pixel, tap, offset, axes);
         found.combine(axes, sizes, 3);
@@ -117,8 +135,7 @@ struct DeformConv {
 
   // The pixels that a tap of an output pixel meets.
   template <class T>
-  static void find_axes(const Plan& p, size_t pixel, size_t tap, const T* offset,
-                        AxisTaps<T>* axes) {
+  static void find_axes(const Plan& p, size_t pixel, size_t tap, const T* offset, AxisTaps* axes) {
     const Window& w = p.window;
     const size_t at[] = {pixel / (w.out[1] * w.out[2]), pixel / w.out[2] % w.out[1],
                          pixel % w.out[2]};
@@ -129,10 +146,10 @@ struct DeformConv {
         axes[d].add(0, 1, 1);
         continue;
       }
-      const T place = static_cast<T>(static_cast<ptrdiff_t>(at[d] * w.stride[d] +
-                                                            k[d] * w.dilation[d]) -
-                                     w.pad[d]) +
-                      offset[(d - (3 - p.rank)) * w.out_pixels()];
+      const T place =
+          static_cast<T>(static_cast<ptrdiff_t>(at[d] * w.stride[d] + k[d] * w.dilation[d]) -
+                         w.pad[d]) +
+          offset[(d - (3 - p.rank)) * w.out_pixels()];
       const int64_t size = static_cast<int64_t>(w.in[d]);
       if (place > -1 && place < static_cast<T>(size)) add_neighbours(&axes[d], place, size);
     }
@@ -148,11 +165,12 @@ struct DeformConv {
       const T* from = columns + m / (outputs / p.groups) * K * kBlock;
       T sums[kBlock];
       for (T& sum : sums) sum = c.has_input(3) ? c.input_data<T>(3)[m] : T{0};
-      for (size_t k = 0; k < K; ++k, from += kBlock)
-        for (size_t b = 0; b < kBlock; ++b) sums[b] += weights[k] * from[b];
+      add_products(weights, from, K, sums);
       copy(c.output_data<T>(0) + (image * outputs + m) * pixels + first, sums, n * sizeof(T));
     }
   }
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

@@ -4,6 +4,8 @@
 #include "kernels/einsum_equation.h"
 #include "kernels/multiply.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::ORTOLAN_ISA {
 
 namespace {
@@ -67,7 +69,8 @@ struct Walk {
 
 // Elements in the order of `kept`, summed over `summed`; no dimension is empty.
 template <class From, class To>
-void gather(const Contraction& c, const View& view, const Term& kept, const Term& summed, void* out) {
+void gather(const Contraction& c, const View& view, const Term& kept, const Term& summed,
+            void* out) {
   const From* from = static_cast<const From*>(view.data);
   To* to = static_cast<To*>(out);
   const uint32_t outer = kept.count ? kept.count - 1u : 0;
@@ -170,7 +173,7 @@ Status grow(Context& c, const Contraction& contraction, const Term& term, size_t
 }
 
 ORTOLAN_NOINLINE Status find_sizes(Context& c, const Contraction& contraction, uint32_t terms,
-                                Sizes* sizes) {
+                                   Sizes* sizes) {
   uint64_t labels = labels_of(contraction.term[0]);
   if (terms == 1) return grow(c, contraction, contraction.result, &sizes->result);
   for (uint32_t t = 1; t < terms; ++t) {
@@ -310,13 +313,14 @@ struct Einsum {
       for (size_t m = 0; m < p.M; ++m)
         for (size_t n = 0; n < p.N; ++n) {
           C sum = 0;
-          for (size_t k = 0; k < p.K; ++k)
-            sum += a[m * p.a_row + k * p.a_column] * b[n * p.K + k];
+          for (size_t k = 0; k < p.K; ++k) sum += a[m * p.a_row + k * p.a_column] * b[n * p.K + k];
           *y++ = sum;
         }
   }
 };
 
 }  // namespace ortolan::ORTOLAN_ISA
+
+ORTOLAN_SMALL_END
 
 #include "einsum.inc"

@@ -3,6 +3,8 @@
 
 #include "core/context.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::ORTOLAN_ISA {
 
 constexpr uint32_t kLetters = 52;
@@ -112,7 +114,8 @@ struct Contraction {
   }
   Status check_result(Context& c, uint64_t all, uint32_t widest, const Equation& e) const {
     uint64_t seen = 0;
-    if (result.count > kMaxRank) return c.invalid("the result has more than % dimensions", kMaxRank);
+    if (result.count > kMaxRank)
+      return c.invalid("the result has more than % dimensions", kMaxRank);
     if (e.is_explicit && widest > 0 && !Equation::has_ellipsis(e.result))
       return c.invalid("the result has no ellipsis, but an input has");
     for (uint32_t i = 0; i < result.count; ++i) {
@@ -127,3 +130,5 @@ struct Contraction {
 };
 
 }  // namespace ortolan::ORTOLAN_ISA
+
+ORTOLAN_SMALL_END

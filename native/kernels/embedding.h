@@ -5,6 +5,9 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 struct EmbedLayerNormalization {
   static constexpr size_t kIds = 0, kSegments = 1, kWords = 2, kPositions = 3, kSegment = 4,
                           kGamma = 5, kBeta = 6, kMask = 7, kPlaces = 8;
@@ -99,5 +102,7 @@ struct EmbedLayerNormalization {
     }
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

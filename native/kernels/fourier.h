@@ -5,6 +5,8 @@
 #include "core/math.h"
 #include "kernels/sorting.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 struct Complex {
@@ -103,3 +105,5 @@ inline void request_transform(Context& c, const Fourier& f) {
 }
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

@@ -1,5 +1,5 @@
-// The activations that com.microsoft's FusedGemm names, over rows that were just computed. They are
-// not the epilogue's: those are few, so that convolutions stay small.
+// The activations that com.microsoft's FusedGemm names, over rows that were just computed. Those
+// that the epilogue lacks are rare: one loop does all of them.
 #pragma once
 
 #include "core/context.h"
@@ -24,9 +24,10 @@ struct FusedActivation {
     kTanh,
     kThresholdedRelu,
   } kind = kNone;
+  Activation epilogue = Activation::kNone;
   float alpha = 0, beta = 0, gamma = 0;
 
-  ORTOLAN_NOINLINE Status read(const Context& c) {
+  ORTOLAN_SMALL Status read(const Context& c) {
     static constexpr String kNames[] = {
         "Elu",  "HardSigmoid", "LeakyRelu", "ParametricSoftplus", "Relu", "ScaledTanh",
         "Selu", "Sigmoid",     "Softplus",  "Softsign",           "Tanh", "ThresholdedRelu"};
@@ -36,48 +37,36 @@ struct FusedActivation {
     beta = c.attribute_float("activation_beta", 0);
     gamma = c.attribute_float("activation_gamma", 0);
     for (size_t i = 0; i < sizeof(kNames) / sizeof(*kNames); ++i)
-      if (name == kNames[i]) {
-        kind = static_cast<Kind>(i + 1);
-        return Status::kOk;
-      }
-    return c.fail(Status::kNotImplemented, "activation \"%\" is not supported", name);
+      if (name == kNames[i]) kind = static_cast<Kind>(i + 1);
+    if (!kind) return c.fail(Status::kNotImplemented, "activation \"%\" is not supported", name);
+    // The other activations are these of something else.
+    if (kind == kSoftplus) alpha = beta = 1, kind = kParametricSoftplus;
+    if (kind == kElu) gamma = 1;
+    if (kind == kHardSigmoid) epilogue = Activation::kHardSigmoid;
+    if (kind == kLeakyRelu) epilogue = Activation::kLeakyRelu;
+    if (kind == kSigmoid) epilogue = Activation::kSigmoid;
+    if (kind == kTanh || kind == kScaledTanh) epilogue = Activation::kTanh;
+    return Status::kOk;
   }
 
-  ORTOLAN_NOINLINE void apply(float* y, size_t n) const {
-    const auto map = [&](auto op) { map_rows(y, n, 1, n, op); };
-    const F zero = splat<F>(0), one = splat<F>(1);
-    const F a = splat<F>(alpha), b = splat<F>(beta), g = splat<F>(gamma);
-    const auto softplus = [=](F x) {
-      return at_least(x, zero) + elementary::log1p(elementary::exp(-math::abs(x)));
-    };
-    switch (kind) {
-      case kNone:
-        return;
-      case kElu:
-        return map([=](F x) { return x < zero ? a * elementary::expm1(x) : x; });
-      case kHardSigmoid:
-        return map([=](F x) { return clamp(fma(x, a, b), zero, one); });
-      case kLeakyRelu:
-        return map([=](F x) { return x < zero ? x * a : x; });
-      case kParametricSoftplus:
-        return map([=](F x) { return a * softplus(x * b); });
-      case kRelu:
-        return map([=](F x) { return at_least(x, zero); });
-      case kScaledTanh:
-        return map([=](F x) { return a * elementary::tanh(x * b); });
-      case kSelu:
-        return map([=](F x) { return g * (x < zero ? a * elementary::expm1(x) : x); });
-      case kSigmoid:
-        return map([](F x) { return elementary::sigmoid(x); });
-      case kSoftplus:
-        return map([=](F x) { return softplus(x); });
-      case kSoftsign:
-        return map([=](F x) { return x / (one + math::abs(x)); });
-      case kTanh:
-        return map([](F x) { return elementary::tanh(x); });
-      case kThresholdedRelu:
-        return map([=](F x) { return x > a ? x : zero; });
+  ORTOLAN_SMALL void apply(float* y, size_t n) const {
+    if (epilogue != Activation::kNone) {
+      for (size_t i = 0; kind == kScaledTanh && i < n; ++i) y[i] *= beta;
+      activation_pass({nullptr, nullptr, 0, epilogue, alpha, beta}, y, n, 1, n);
+      for (size_t i = 0; kind == kScaledTanh && i < n; ++i) y[i] *= alpha;
+      return;
     }
+    const F zero = splat<F>(0), one = splat<F>(1), a = splat<F>(alpha);
+    map_rows(y, n, 1, n, [&](F x) {
+      if (kind == kRelu) return at_least(x, zero);
+      if (kind == kThresholdedRelu) return x > a ? x : zero;
+      if (kind == kSoftsign) return x / (one + math::abs(x));
+      const bool is_softplus = kind == kParametricSoftplus;
+      if (is_softplus) x *= splat<F>(beta);
+      const F e = math::exp(is_softplus ? -math::abs(x) : x);
+      if (is_softplus) return a * (at_least(x, zero) + math::log1p(e));
+      return splat<F>(gamma) * (x < zero ? a * (e - one) : x);
+    });
   }
 };
 

@@ -163,6 +163,47 @@ struct Cumulation {
 struct CumSum : Cumulation<false> {};
 struct CumProd : Cumulation<true> {};
 
+// Cuts and fills axes evenly on both sides; an odd rest is at the end.
+struct CenterCropPad {
+  static Status infer(Context& c) {
+    Shape shape = c.input_shape(0);
+    int64_t sizes[kMaxRank];
+    size_t n = 0;
+    uint32_t seen = 0;
+    ORTOLAN_TRY(short_list(c, 1, "shape", sizes, &n));
+    const Span<const int64_t> axes = c.attribute_ints("axes");
+    const bool all = !c.attribute("axes");
+    if (n != (all ? shape.rank : axes.size))
+      return c.invalid("shape has % entries for % axes", n, all ? shape.rank : axes.size);
+    for (size_t i = 0; i < n; ++i) {
+      int64_t axis = all ? static_cast<int64_t>(i) : axes[i];
+      ORTOLAN_TRY(resolve_new_axis(c, &axis, shape.rank, &seen));
+      if (sizes[i] < 0) return c.invalid("shape has the negative dimension %", sizes[i]);
+      shape[static_cast<size_t>(axis)] = sizes[i];
+    }
+    return c.set_output(0, shape);
+  }
+  static Status run(Context& c) {
+    const Dense in = Dense::input(c, 0), out = Dense::output(c, 0);
+    const size_t width = word_size(c);
+    const char* from = c.input_data<char>(0);
+    char* to = c.output_data<char>(0);
+    fill_zero(to, c.output_shape(0).count() * width);
+    Nest nest;
+    for (uint32_t i = 0; i < in.dims.rank; ++i) {
+      const int64_t less = in.dims[i] - out.dims[i];
+      nest.add(static_cast<size_t>(min(in.dims[i], out.dims[i])), in.strides[i], out.strides[i]);
+      const ptrdiff_t each = static_cast<ptrdiff_t>(width);
+      if (less > 0)
+        from += less / 2 * in.strides[i] * each;
+      else
+        to += -less / 2 * out.strides[i] * each;
+    }
+    copy_strided(c, nest, width, from, to);
+    return Status::kOk;
+  }
+};
+
 // All slices of `size` of a dimension, `step` apart, along a new last dimension.
 struct UnfoldTensor {
   static Status infer(Context& c) {

@@ -138,7 +138,12 @@ ORTOLAN_INLINE Moments<T> square_moments(const T* x, size_t n, float epsilon) {
 
 struct RMSNormalization {
   static Status prepare(Context& c) { return prepare_layer(c, 1e-5f); }
-  static Status infer(Context& c) { return infer_layer(c); }
+  static Status infer(Context& c) {
+    if (c.input_type(0) != c.input_type(1))
+      return c.fail(Status::kNotImplemented, "X is % and the scale %: they must be the same",
+                    type_name(c.input_type(0)), type_name(c.input_type(1)));
+    return infer_layer(c);
+  }
   template <class T>
   static Status run(Context& c) {
     const float epsilon = c.state<LayerState>().epsilon;

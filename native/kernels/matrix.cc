@@ -109,7 +109,7 @@ struct MatMul {
   }
 
   // The operand's dimensions as they are multiplied.
-  static Shape turned(const State& state, size_t operand, Shape s) {
+  ORTOLAN_SMALL static Shape turned(const State& state, size_t operand, Shape s) {
     if (s.rank > 2 && state.moves_first[operand]) {
       const int64_t first = s[0];
       for (uint32_t i = 0; i + 2 < s.rank; ++i) s[i] = s[i + 1];
@@ -124,7 +124,7 @@ struct MatMul {
   }
 
   // Strides of an operand, and K and N of B.
-  static void place(const State& state, size_t operand, const Shape& s, Product* p) {
+  ORTOLAN_SMALL static void place(const State& state, size_t operand, const Shape& s, Product* p) {
     const size_t columns = static_cast<size_t>(s[s.rank - 1]);
     const bool moves = s.rank > 2 && state.moves_first[operand];
     const bool transposes = s.rank > 1 && state.transposes[operand];
@@ -139,7 +139,7 @@ struct MatMul {
     p->K = transposes ? columns : rows, p->N = transposes ? rows : columns;
   }
 
-  static Status plan(const Context& c, Product* p, Shape* shape) {
+  ORTOLAN_SMALL static Status plan(const Context& c, Product* p, Shape* shape) {
     const State& state = c.state<State>();
     const Shape &first = c.input_shape(0), &second = c.input_shape(1);
     if (!first.rank || !second.rank) return c.invalid("operands need at least one dimension");

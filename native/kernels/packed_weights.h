@@ -96,58 +96,73 @@ ORTOLAN_NOINLINE void multiply_packed_rows(const PackedWeights& w, const float* 
       y[i * w.N + n + j] = reduce_sum(sums[i][j]) + (bias ? bias[n + j] : 0);
 }
 
+// Pairs [pair0, pair1) of rows of the weights; the last pair shares a row with the one before where
+// N is odd.
 template <int bits>
 ORTOLAN_NOINLINE void multiply_few_packed(const PackedWeights& w, const float* a, size_t stride,
-                                          size_t M, size_t n0, size_t n1, const float* bias,
+                                          size_t M, size_t pair0, size_t pair1, const float* bias,
                                           float* y) {
-  constexpr int kRows = 4, kColumns = 2;
+  constexpr int kRows = 4;
   size_t m = 0;
   for (; m + kRows <= M; m += kRows)
-    for (size_t n = n0; n < n1; ++n)
+    for (size_t n = 2 * pair0; n < min(w.N, 2 * pair1); ++n)
       multiply_packed_rows<bits, kRows, 1>(w, a + m * stride, stride, n, bias, y + m * w.N);
-  for (; m < M; ++m) {
-    size_t n = n0;
-    for (; n + kColumns <= n1; n += kColumns)
-      multiply_packed_rows<bits, 1, kColumns>(w, a + m * stride, stride, n, bias, y + m * w.N);
-    if (n < n1) multiply_packed_rows<bits, 1, 1>(w, a + m * stride, stride, n, bias, y + m * w.N);
+  for (; m < M; ++m)
+    for (size_t pair = pair0; pair < pair1; ++pair)
+      multiply_packed_rows<bits, 1, 2>(w, a + m * stride, stride, min(2 * pair, w.N - 2), bias,
+                                       y + m * w.N);
+}
+
+// Row n of the weights as floats in the order of unpack_group, up to whole blocks.
+template <int bits>
+ORTOLAN_NOINLINE void unpack_row(const PackedWeights& w, size_t n, float* to) {
+  const uint8_t* from = w.numbers + n * w.row_bytes();
+  for (size_t b = 0; b < w.blocks; ++b) {
+    const Group scale = splat<Group>(w.scales[n * w.blocks + b]);
+    const Group zero = splat<Group>(w.zero(n, b));
+    for (size_t k = 0; k < w.block; k += kGroup, to += kGroup, from += kGroup * bits / 8)
+      store(to, (unpack_group<bits>(from) - zero) * scale);
   }
 }
 
-// Row n of the weights as floats [K].
-ORTOLAN_NOINLINE inline void unpack_row(const PackedWeights& w, size_t n, float* to) {
+// The same in the order of K, each number with the scale of its own group.
+ORTOLAN_NOINLINE inline void unpack_grouped_row(const PackedWeights& w, size_t n, float* to) {
   const uint8_t* from = w.numbers + n * w.row_bytes();
-  float scale = 0, zero = 0;
   for (size_t k = 0; k < w.K; ++k) {
-    if (w.groups || k % w.block == 0) {
-      const size_t b = w.groups ? static_cast<size_t>(w.groups[k]) : k / w.block;
-      scale = w.scales[n * w.blocks + b];
-      zero = w.zero(n, b);
-    }
-    to[k] = (static_cast<float>(w.number(from, k)) - zero) * scale;
+    const size_t b = static_cast<size_t>(w.groups[k]);
+    to[k] = (static_cast<float>(w.number(from, k)) - w.zero(n, b)) * w.scales[n * w.blocks + b];
   }
 }
 
 // Columns of the product that a thread unpacks at once.
 constexpr size_t kUnpackedColumns = kTileColumns;
 // Up to so many rows it is faster to multiply packed numbers.
-constexpr size_t kPackedRows = 8;
+constexpr size_t kPackedRows = 32;
 
-// Columns [n0, n1) of Y[M][N], no more than kUnpackedColumns; scratch: twice as many rows [K].
-ORTOLAN_NOINLINE inline void multiply_unpacked(const PackedWeights& w, const float* a, size_t M,
-                                               size_t n0, size_t n1, const float* bias, float* y,
-                                               float* scratch) {
+// Columns [n0, n1) of Y[M][N], no more than kUnpackedColumns, for A[M][depth]; scratch: twice as
+// many rows [depth].
+ORTOLAN_NOINLINE inline void multiply_unpacked(const PackedWeights& w, const float* a, size_t depth,
+                                               size_t M, size_t n0, size_t n1, const float* bias,
+                                               float* y, float* scratch) {
   const size_t columns = n1 - n0;
-  float* packed = scratch + kUnpackedColumns * w.K;
-  for (size_t n = n0; n < n1; ++n) unpack_row(w, n, scratch + (n - n0) * w.K);
-  pack_b(scratch, 1, w.K, w.K, columns, packed);
+  float* packed = scratch + kUnpackedColumns * depth;
+  const auto unpack = w.groups      ? unpack_grouped_row
+                      : w.bits == 8 ? unpack_row<8>
+                      : w.bits == 4 ? unpack_row<4>
+                                    : unpack_row<2>;
+  for (size_t n = n0; n < n1; ++n) unpack(w, n, scratch + (n - n0) * depth);
+  pack_b(scratch, 1, depth, depth, columns, packed);
   GemmArgs g;
-  g.M = M, g.N = columns, g.K = w.K;
-  g.a = a, g.lda = w.K;
+  g.M = M, g.N = columns, g.K = depth;
+  g.a = a, g.lda = depth;
   g.packed_b = packed;
   g.c = y + n0, g.ldc = w.N;
   g.epilogue.bias = bias ? bias + n0 : nullptr;
   multiply_rows_panels(g, 0, M, 0, panel_count(columns));
 }
+
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
 
 // com.microsoft: Y[...][N] = A[...][K] * weights' + bias.
 struct MatMulNBits {
@@ -181,10 +196,9 @@ struct MatMulNBits {
     y[y.rank - 1] = s.N;
     if (!is_omitted(c)) ORTOLAN_TRY(check(c));
     const size_t M = y.product(0, y.rank - 1);
-    if (is_direct(c, M))
-      c.request_scratch(M * padded(s) * sizeof(float));
-    else
-      c.request_scratch(0, 2 * kUnpackedColumns * static_cast<size_t>(s.K) * sizeof(float));
+    const size_t depth = c.has_input(kGroups) ? static_cast<size_t>(s.K) : padded(s);
+    c.request_scratch(c.has_input(kGroups) ? 0 : M * depth * sizeof(float),
+                      is_direct(c, M) ? 0 : 2 * kUnpackedColumns * depth * sizeof(float));
     return c.set_output(0, y);
   }
 
@@ -204,18 +218,18 @@ struct MatMulNBits {
       if (w.groups[k] < 0 || static_cast<size_t>(w.groups[k]) >= w.blocks)
         return c.invalid("g_idx has %, outside [0, %)", w.groups[k], w.blocks);
     if (!M) return Status::kOk;
-    if (is_direct(c, M)) {
-      run_direct(c, w, a, M, bias, y);
-      return Status::kOk;
+    size_t depth = w.K;
+    if (!w.groups) {
+      depth = w.blocks * w.block;
+      float* arranged = static_cast<float*>(c.scratch());
+      for (size_t m = 0; m < M; ++m)
+        arrange_row(a + m * w.K, w.K, depth, w.bits, arranged + m * depth);
+      a = arranged;
     }
-    const size_t chunks = (w.N + kUnpackedColumns - 1) / kUnpackedColumns;
-    c.parallel(chunks, kThreadWork / (M * w.K * kUnpackedColumns) + 1,
-               [&](size_t begin, size_t end, size_t thread) {
-                 for (size_t i = begin; i < end; ++i)
-                   multiply_unpacked(w, a, M, i * kUnpackedColumns,
-                                     min(w.N, (i + 1) * kUnpackedColumns), bias, y,
-                                     static_cast<float*>(c.thread_scratch(thread)));
-               });
+    if (is_direct(c, M))
+      run_direct(c, w, a, M, bias, y);
+    else
+      run_unpacked(c, w, a, depth, M, bias, y);
     return Status::kOk;
   }
 
@@ -224,7 +238,8 @@ struct MatMulNBits {
     return round_up(static_cast<size_t>(s.K), static_cast<size_t>(s.block));
   }
   static bool is_direct(const Context& c, size_t M) {
-    return M <= kPackedRows && !c.has_input(kGroups);
+    const State& s = c.state<State>();
+    return M <= kPackedRows && s.bits != 2 && s.N > 1 && !c.has_input(kGroups);
   }
   // A projection that the model leaves out: weights of no elements.
   static bool is_omitted(const Context& c) { return c.input_shape(kWeights).count() == 0; }
@@ -274,17 +289,26 @@ struct MatMulNBits {
 
   static void run_direct(const Context& c, const PackedWeights& w, const float* a, size_t M,
                          const float* bias, float* y) {
-    const size_t stride = w.blocks * w.block;
-    float* arranged = static_cast<float*>(c.scratch());
-    for (size_t m = 0; m < M; ++m)
-      arrange_row(a + m * w.K, w.K, stride, w.bits, arranged + m * stride);
-    c.parallel(w.N, kThreadWork / (M * w.K) + 1, [&](size_t begin, size_t end, size_t) {
-      const auto multiply = w.bits == 8   ? multiply_few_packed<8>
-                            : w.bits == 4 ? multiply_few_packed<4>
-                                          : multiply_few_packed<2>;
-      multiply(w, arranged, stride, M, begin, end, bias, y);
-    });
+    c.parallel(
+        (w.N + 1) / 2, kThreadWork / (2 * M * w.K) + 1, [&](size_t begin, size_t end, size_t) {
+          const auto multiply = w.bits == 8 ? multiply_few_packed<8> : multiply_few_packed<4>;
+          multiply(w, a, w.blocks * w.block, M, begin, end, bias, y);
+        });
+  }
+
+  static void run_unpacked(const Context& c, const PackedWeights& w, const float* a, size_t depth,
+                           size_t M, const float* bias, float* y) {
+    const size_t chunks = (w.N + kUnpackedColumns - 1) / kUnpackedColumns;
+    c.parallel(chunks, kThreadWork / (M * w.K * kUnpackedColumns) + 1,
+               [&](size_t begin, size_t end, size_t thread) {
+                 for (size_t i = begin; i < end; ++i)
+                   multiply_unpacked(w, a, depth, M, i * kUnpackedColumns,
+                                     min(w.N, (i + 1) * kUnpackedColumns), bias, y,
+                                     static_cast<float*>(c.thread_scratch(thread)));
+               });
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -6,6 +6,8 @@
 #include "kernels/any_number.h"
 #include "kernels/window.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 struct PlainPool {
@@ -18,8 +20,8 @@ struct PlainPool {
     State* s = c.make_state<State>();
     if (!s) return c.out_of_memory();
     if (const Attribute* p = c.attribute("p"))
-      s->p = p->kind == AttributeKind::kFloat ? static_cast<double>(p->f)
-                                              : static_cast<double>(p->i);
+      s->p =
+          p->kind == AttributeKind::kFloat ? static_cast<double>(p->f) : static_cast<double>(p->i);
     if (!(s->p > 0)) return c.invalid("p is not positive");
     const Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
     if (kernel.empty() || kernel.size > 3)
@@ -91,9 +93,8 @@ struct LpPool {
     PlainPool::each(c, w, out.product(0, 2), [=](size_t plane, size_t pixel) {
       const T* from = x + plane * w.in_pixels();
       double sum = 0;
-      PlainPool::Reach(w, pixel).rows(w, [&](size_t first, size_t n, size_t step) {
-        sum += powers(from + first, n, step, p);
-      });
+      PlainPool::Reach(w, pixel).rows(
+          w, [&](size_t first, size_t n, size_t step) { sum += powers(from + first, n, step, p); });
       y[plane * w.out_pixels() + pixel] = static_cast<T>(root(sum, p));
     });
     return Status::kOk;
@@ -129,8 +130,8 @@ struct GlobalLpPool {
     if (!(p > 0)) return c.invalid("p is not positive");
     const size_t pixels = x.product(2, x.rank);
     for (size_t i = 0, n = x.product(0, 2); i < n; ++i)
-      c.output_data<T>(0)[i] =
-          static_cast<T>(LpPool::root(LpPool::powers(c.input_data<T>(0) + i * pixels, pixels, 1, p), p));
+      c.output_data<T>(0)[i] = static_cast<T>(
+          LpPool::root(LpPool::powers(c.input_data<T>(0) + i * pixels, pixels, 1, p), p));
     return Status::kOk;
   }
 };
@@ -311,7 +312,8 @@ struct Col2Im {
       return c.invalid("image_shape and block_shape must be as many integers, 1 to %",
                        kMaxRank - 2);
     a->rank = static_cast<uint32_t>(n);
-    const Span<const int64_t> strides = c.attribute_ints("strides"), pads = c.attribute_ints("pads");
+    const Span<const int64_t> strides = c.attribute_ints("strides"),
+                              pads = c.attribute_ints("pads");
     const Span<const int64_t> dilations = c.attribute_ints("dilations");
     if ((!strides.empty() && strides.size != n) || (!dilations.empty() && dilations.size != n) ||
         (!pads.empty() && pads.size != 2 * n))
@@ -321,8 +323,8 @@ struct Col2Im {
       a->dilation[i] = dilations.empty() ? 1 : dilations[i];
       a->pad[i] = pads.empty() ? 0 : pads[i];
       const int64_t after = pads.empty() ? 0 : pads[n + i];
-      const int64_t numbers[] = {a->image[i], a->block[i], a->stride[i],
-                                 a->dilation[i], a->pad[i], after};
+      const int64_t numbers[] = {a->image[i],    a->block[i], a->stride[i],
+                                 a->dilation[i], a->pad[i],   after};
       for (int64_t number : numbers)
         if (number < 0 || number > kWindowLimit)
           return c.invalid("% is outside 0 to %", number, kWindowLimit);
@@ -343,24 +345,35 @@ struct Col2Im {
     fill_zero(c.output_data<void>(0), out.count() * sizeof(T));
     if (x.count() == 0 || plane == 0) return Status::kOk;
     const size_t taps = static_cast<size_t>(x[1] / out[1]);
-    c.parallel(out.product(0, 2), 16384 / (taps * windows) + 1, [&](size_t begin, size_t end,
-                                                                   size_t) {
-      for (size_t p = begin; p < end; ++p) {
-        const Loose<T>* from = c.input_data<Loose<T>>(0) + p * taps * windows;
-        Loose<T>* to = c.output_data<Loose<T>>(0) + p * plane;
-        for (size_t tap = 0; tap < taps; ++tap)
-          for (size_t i = 0; i < windows; ++i, ++from) {
-            size_t place = 0;
-            if (find(a, tap, i, &place)) to[place] = static_cast<T>(to[place] + *from);
-          }
-      }
-    });
+    const uint32_t last = a.rank - 1;
+    const size_t columns = static_cast<size_t>(a.windows[last]);
+    c.parallel(out.product(0, 2), 16384 / (taps * windows) + 1,
+               [&](size_t begin, size_t end, size_t) {
+                 for (size_t p = begin; p < end; ++p) {
+                   const Loose<T>* from = c.input_data<Loose<T>>(0) + p * taps * windows;
+                   Loose<T>* to = c.output_data<Loose<T>>(0) + p * plane;
+                   for (size_t tap = 0; tap < taps; ++tap)
+                     for (size_t i = 0; i < windows; i += columns, from += columns) {
+                       size_t place = 0;
+                       if (find(a, tap / a.block[last], i / columns, &place))
+                         add_row<T>(a, tap % a.block[last], from, to + place * a.image[last]);
+                     }
+                 }
+               });
     return Status::kOk;
   }
-  // Where an element of a block lies; false when in the padding.
+  // One row of windows along the last axis.
+  template <class T>
+  static void add_row(const Axes& a, size_t tap, const Loose<T>* from, Loose<T>* to) {
+    const uint32_t last = a.rank - 1;
+    int64_t at = static_cast<int64_t>(tap) * a.dilation[last] - a.pad[last];
+    for (int64_t i = 0; i < a.windows[last]; ++i, at += a.stride[last])
+      if (at >= 0 && at < a.image[last]) to[at] = static_cast<T>(to[at] + from[i]);
+  }
+  // The row of the image that a row of a block lies in; false when in the padding.
   static bool find(const Axes& a, size_t tap, size_t window, size_t* place) {
     size_t stride = 1;
-    for (uint32_t d = a.rank; d-- > 0;) {
+    for (uint32_t d = a.rank - 1; d-- > 0;) {
       const size_t block = static_cast<size_t>(a.block[d]), n = static_cast<size_t>(a.windows[d]);
       const int64_t at = static_cast<int64_t>(window % n) * a.stride[d] - a.pad[d] +
                          static_cast<int64_t>(tap % block) * a.dilation[d];
@@ -375,3 +388,5 @@ struct Col2Im {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

@@ -280,7 +280,11 @@ struct ConvInteger {
 
 constexpr ConvPlaces kQLinearConv = {0, 3, 2, 5};
 struct QLinearConv {
-  static Status prepare(Context& c) { return prepare_integer_conv(c, kQLinearConv); }
+  static Status prepare(Context& c) {
+    if (c.attribute_int("channels_last", 0) != 0)  // the importer turns such images around
+      return c.fail(Status::kNotImplemented, "channels_last is not supported");
+    return prepare_integer_conv(c, kQLinearConv);
+  }
   static Status infer(Context& c) {
     IntegerConv v;
     Shape out;

@@ -6,6 +6,8 @@
 #include "kernels/any_number.h"
 #include "kernels/sorting.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 namespace {
@@ -94,6 +96,18 @@ struct RandomUniform {
   }
 };
 
+// 1 with the probability that the input says, else 0.
+struct Bernoulli {
+  static Status prepare(Context& c) { return prepare_random(c); }
+  static Status run(Context& c) {
+    const Stream stream = open_stream(c);
+    const void* from = c.input_data<void>(0);
+    const DataType type = c.input_type(0);
+    return fill_random(
+        c, [=](size_t i) { return stream.uniform(i) < read_number(from, type, i) ? 1.0 : 0.0; });
+  }
+};
+
 // Class numbers by their unnormalized logarithms of probabilities.
 struct Multinomial {
   static Status prepare(Context& c) { return prepare_random(c); }
@@ -143,5 +157,7 @@ struct Multinomial {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END
 
 #include "random.inc"

@@ -4,6 +4,8 @@
 
 #include "kernels/any_number.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 // Four pixels and their weights.
@@ -66,8 +68,8 @@ struct RoiAlign {
     s->sampling_ratio = c.attribute_int("sampling_ratio", 0);
     s->scale = c.attribute_float("spatial_scale", 1);
     const String mode = c.attribute_string("mode", "avg");
-    const String transformation = c.attribute_string("coordinate_transformation_mode",
-                                                     "half_pixel");
+    const String transformation =
+        c.attribute_string("coordinate_transformation_mode", "half_pixel");
     s->is_max = mode == "max";
     s->half_pixel = c.since_version() >= 16 && transformation == "half_pixel";
     if (!s->is_max && !(mode == "avg")) return c.invalid("mode \"%\" is unknown", mode);
@@ -166,7 +168,8 @@ struct RoiAlign {
           to += total(buffer, n, x + k * plane);
       }
     }
-    for (size_t k = 0; k < channels && count && !s.is_max; ++k) y[k * bins] /= static_cast<T>(count);
+    for (size_t k = 0; k < channels && count && !s.is_max; ++k)
+      y[k * bins] /= static_cast<T>(count);
   }
   template <class T>
   static T total(const Corners<T>* samples, size_t n, const T* x) {
@@ -284,8 +287,7 @@ struct CropAndResize {
         const bool inside =
             sides(roi[0], roi[2], in[2], row, out[2], nearest, &v) &&
             sides(roi[1], roi[3], in[3], i % static_cast<size_t>(out[3]), out[3], nearest, &u);
-        const Corners<T> at =
-            inside ? corners(v, u, static_cast<size_t>(in[3])) : Corners<T>{};
+        const Corners<T> at = inside ? corners(v, u, static_cast<size_t>(in[3])) : Corners<T>{};
         for (size_t k = 0; k < channels; ++k, x += plane, y += bins) {
           *y = inside ? 0 : outside;
           for (int j = 0; inside && j < 4; ++j)
@@ -316,3 +318,5 @@ struct CropAndResize {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

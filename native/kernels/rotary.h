@@ -20,12 +20,15 @@ ORTOLAN_NOINLINE void rotate_row(const T* x, T* y, size_t width, const T* cosine
     for (size_t i = 2 * half; i < width; ++i) y[i] = x[i];
 }
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 // Both operators of the name; they differ in the order of their inputs.
-template <size_t kCosines, size_t kSines, size_t kPlaces>
-struct Rotary {
+struct RotaryEmbedding {
   struct State {
     int64_t heads = 0, width = 0;  // 0: not given
     bool interleaved = false;
+    uint8_t cosines = 1, sines = 2, places = 3;  // inputs
   };
   struct Plan {
     size_t batches, rows, heads, width, half;
@@ -52,12 +55,12 @@ struct Rotary {
 
   template <class T>
   static Status run(Context& c) {
+    const State& s = c.state<State>();
     Plan p;
     ORTOLAN_TRY(plan(c, &p));
-    const size_t places = c.has_input(kPlaces) ? c.input_shape(kPlaces).count() : 0;
-    const bool is_table = c.input_shape(kCosines).rank == 2;
+    const size_t places = c.has_input(s.places) ? c.input_shape(s.places).count() : 0;
+    const bool is_table = c.input_shape(s.cosines).rank == 2;
     ORTOLAN_TRY(check_places(c, p, places));
-    const bool interleaved = c.state<State>().interleaved;
     c.parallel(p.batches * p.rows, (1 << 14) / (p.heads * p.width + 1) + 1,
                [&](size_t begin, size_t end, size_t) {
                  for (size_t i = begin; i < end; ++i) {
@@ -67,8 +70,8 @@ struct Rotary {
                    for (size_t h = 0; h < p.heads; ++h)
                      rotate_row(c.input_data<T>(0) + at + h * p.head_step,
                                 c.output_data<T>(0) + at + h * p.head_step, p.width,
-                                c.input_data<T>(kCosines) + angle, c.input_data<T>(kSines) + angle,
-                                p.half, interleaved);
+                                c.input_data<T>(s.cosines) + angle,
+                                c.input_data<T>(s.sines) + angle, p.half, s.interleaved);
                  }
                });
     return Status::kOk;
@@ -79,13 +82,13 @@ struct Rotary {
   // point into (one of them: where it starts), or [B][S][half].
   static Status plan(const Context& c, Plan* p) {
     const State& s = c.state<State>();
-    const Shape &x = c.input_shape(0), &cosines = c.input_shape(kCosines);
+    const Shape &x = c.input_shape(0), &cosines = c.input_shape(s.cosines);
     if (x.rank != 3 && x.rank != 4)
       return c.invalid("input 0 of shape % needs 3 or 4 dimensions", x.span());
-    const bool is_table = c.has_input(kPlaces);
-    if (cosines.rank != (is_table ? 2u : 3u) || !(cosines == c.input_shape(kSines)))
+    const bool is_table = c.has_input(s.places);
+    if (cosines.rank != (is_table ? 2u : 3u) || !(cosines == c.input_shape(s.sines)))
       return c.invalid("cos_cache % and sin_cache % must have % dimensions", cosines.span(),
-                       c.input_shape(kSines).span(), is_table ? 2 : 3);
+                       c.input_shape(s.sines).span(), is_table ? 2 : 3);
     const int64_t half = cosines[cosines.rank - 1], rows = x[x.rank - 2];
     int64_t width = x[3], heads = x[1];
     if (x.rank == 3) {
@@ -101,7 +104,7 @@ struct Rotary {
       return c.invalid("cos_cache of shape % does not fit input 0 of shape %", cosines.span(),
                        x.span());
     if (is_table) {
-      const Shape& places = c.input_shape(kPlaces);
+      const Shape& places = c.input_shape(s.places);
       const bool starts = places.rank == 1 && places[0] == 1;
       if (!starts && (places.rank != 2 || places[0] != x[0] || places[1] != rows))
         return c.invalid("position_ids of shape % do not fit input 0 of shape %", places.span(),
@@ -117,16 +120,18 @@ struct Rotary {
   }
 
   static size_t place_of(const Context& c, size_t places, size_t b, size_t r, size_t rows) {
-    const int64_t* ids = c.input_data<int64_t>(kPlaces);
-    if (c.input_shape(kPlaces).rank == 1) return static_cast<size_t>(ids[0]) + r;
+    const State& s = c.state<State>();
+    const int64_t* ids = c.input_data<int64_t>(s.places);
+    if (c.input_shape(s.places).rank == 1) return static_cast<size_t>(ids[0]) + r;
     return places ? static_cast<size_t>(ids[b * rows + r]) : 0;
   }
   static Status check_places(const Context& c, const Plan& p, size_t places) {
-    if (!c.has_input(kPlaces)) return Status::kOk;
-    const int64_t* ids = c.input_data<int64_t>(kPlaces);
-    const int64_t limit = c.input_shape(kCosines)[0];
+    const State& s = c.state<State>();
+    if (!c.has_input(s.places)) return Status::kOk;
+    const int64_t* ids = c.input_data<int64_t>(s.places);
+    const int64_t limit = c.input_shape(s.cosines)[0];
     const int64_t beyond =
-        c.input_shape(kPlaces).rank == 1 && p.rows ? static_cast<int64_t>(p.rows) - 1 : 0;
+        c.input_shape(s.places).rank == 1 && p.rows ? static_cast<int64_t>(p.rows) - 1 : 0;
     for (size_t i = 0; i < places; ++i)
       if (ids[i] < 0 || ids[i] > limit - 1 - beyond)
         return c.invalid("position % and % after it are outside cos_cache with % rows", ids[i],
@@ -135,7 +140,15 @@ struct Rotary {
   }
 };
 
-using RotaryEmbedding = Rotary<1, 2, 3>;
-using MicrosoftRotaryEmbedding = Rotary<2, 3, 1>;
+struct MicrosoftRotaryEmbedding : RotaryEmbedding {
+  static Status prepare(Context& c) {
+    ORTOLAN_TRY(RotaryEmbedding::prepare(c));
+    State& s = const_cast<State&>(c.state<State>());
+    s.cosines = 2, s.sines = 3, s.places = 1;
+    return Status::kOk;
+  }
+};
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -4,17 +4,18 @@
 
 #include "kernels/any_number.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
-// Pixels of one axis. `T` is the type of weights.
-template <class T>
+// Pixels of one axis.
 struct AxisTaps {
   uint32_t count = 0;
   int64_t index[4];
-  T weight[4];
+  double weight[4];
 
   // Nothing outside [0, size) is added.
-  void add(int64_t i, int64_t size, T w) {
+  void add(int64_t i, int64_t size, double w) {
     if (i < 0 || i >= size) return;
     index[count] = i;
     weight[count++] = w;
@@ -22,14 +23,13 @@ struct AxisTaps {
 };
 
 // Pixels of an image of up to 3 dimensions.
-template <class T>
 struct Taps {
   uint32_t count = 0;
   size_t offset[64];
-  T weight[64];
+  double weight[64];
 
   // All combinations of the pixels of its axes.
-  ORTOLAN_NOINLINE void combine(const AxisTaps<T>* axes, const int64_t* sizes, uint32_t rank) {
+  ORTOLAN_NOINLINE void combine(const AxisTaps* axes, const int64_t* sizes, uint32_t rank) {
     count = 1;
     offset[0] = 0;
     weight[0] = 1;
@@ -38,23 +38,23 @@ struct Taps {
       // From the end: what is still to be read lies in front of what is written.
       for (uint32_t i = count; i-- > 0;) {
         const uint32_t from = i / axes[d].count, k = i % axes[d].count;
-        offset[i] = offset[from] * static_cast<size_t>(sizes[d]) +
-                    static_cast<size_t>(axes[d].index[k]);
+        offset[i] =
+            offset[from] * static_cast<size_t>(sizes[d]) + static_cast<size_t>(axes[d].index[k]);
         weight[i] = weight[from] * axes[d].weight[k];
       }
     }
   }
-  T sum(const T* plane) const {
-    T total = 0;
-    for (uint32_t i = 0; i < count; ++i) total += weight[i] * plane[offset[i]];
+  template <class T>
+  double sum(const T* plane) const {
+    double total = 0;
+    for (uint32_t i = 0; i < count; ++i) total += weight[i] * static_cast<double>(plane[offset[i]]);
     return total;
   }
 };
 
 // The two neighbours of a place.
-template <class T>
-void add_neighbours(AxisTaps<T>* axis, T place, int64_t size) {
-  const T low = math::floor(place);
+inline void add_neighbours(AxisTaps* axis, double place, int64_t size) {
+  const double low = math::floor(place);
   const int64_t first = static_cast<int64_t>(low);
   axis->add(first, size, 1 - (place - low));
   axis->add(first + 1, size, place - low);
@@ -103,119 +103,106 @@ struct GridSample {
     return c.set_output(0, out);
   }
 
-  template <class T>
   static Status run(Context& c) {
-    if constexpr (is_float<T>)
-      return sample<T>(c, [](const Taps<T>& taps, const T* x, size_t at, T* y, size_t to, size_t) {
-        y[to] = taps.sum(x + at);
-      });
-    else
-      return sample_integers(c);
-  }
-
- private:
-  static Status sample_integers(Context& c) {
-    const DataType type = c.input_type(0);
-    return sample<double>(
-        c, [=](const Taps<double>& taps, const void* x, size_t at, void* y, size_t to, size_t width) {
-          if (taps.count == 1 && taps.weight[0] == 1)  // the nearest one, exactly
-            return copy_piece(static_cast<char*>(y) + to * width,
-                              static_cast<const char*>(x) + (at + taps.offset[0]) * width, width);
-          double total = 0;
-          for (uint32_t i = 0; i < taps.count; ++i)
-            total += taps.weight[i] * read_number(x, type, at + taps.offset[i]);
-          write_number(y, type, to, total);
-        });
-  }
-
-  template <class T, class Put>
-  static Status sample(Context& c, Put put) {
     const Shape &x = c.input_shape(0), &out = c.output_shape(0);
     if (out.count() == 0) return Status::kOk;
-    const State& s = c.state<State>();
     const uint32_t rank = x.rank - 2;
-    const size_t channels = static_cast<size_t>(x[1]), width = word_size(c);
+    const size_t channels = static_cast<size_t>(x[1]), work = channels << (2 * rank);
     const size_t in_plane = x.product(2, x.rank), plane = out.product(2, x.rank);
-    const bool is_double = c.input_type(1) == DataType::kDouble;
-    const T* from = c.input_data<T>(0);
-    T* to = c.output_data<T>(0);
-    const size_t work = channels << (2 * rank);
     c.parallel(static_cast<size_t>(x[0]) * plane, 16384 / work + 1,
                [&](size_t begin, size_t end, size_t) {
                  for (size_t i = begin; i < end; ++i) {
-                   Taps<T> taps;
-                   AxisTaps<T> axes[3];
-                   for (uint32_t d = 0; d < rank; ++d) {
-                     const size_t at = i * rank + rank - 1 - d;  // x comes first
-                     if (is_double)
-                       place(s, c.input_data<double>(1)[at], x[2 + d], &axes[d]);
-                     else
-                       place(s, c.input_data<float>(1)[at], x[2 + d], &axes[d]);
-                   }
+                   Taps taps;
+                   AxisTaps axes[3];
+                   for (uint32_t d = 0; d < rank; ++d)  // x comes first
+                     place(c.state<State>(), coordinate(c, i * rank + rank - 1 - d, x[2 + d]),
+                           x[2 + d], &axes[d]);
                    taps.combine(axes, x.dims + 2, rank);
                    const size_t first = i / plane * channels;
                    for (size_t k = first; k < first + channels; ++k)
-                     put(taps, from, k * in_plane, to, k * plane + i % plane, width);
+                     put(c, taps, k * in_plane, k * plane + i % plane);
                  }
                });
     return Status::kOk;
   }
 
-  // Folds a place back between `low` and `high`.
+ private:
+  static void put(const Context& c, const Taps& taps, size_t from, size_t to) {
+    const DataType type = c.input_type(0);
+    const void* x = c.input_data<void>(0);
+    if (type == DataType::kFloat) {
+      c.output_data<float>(0)[to] = static_cast<float>(taps.sum(c.input_data<float>(0) + from));
+      return;
+    }
+    if (taps.count == 1 && taps.weight[0] == 1) {  // the nearest one, exactly
+      const size_t width = word_size(c);
+      return copy_piece(c.output_data<char>(0) + to * width,
+                        c.input_data<char>(0) + (from + taps.offset[0]) * width, width);
+    }
+    double total = 0;
+    for (uint32_t i = 0; i < taps.count; ++i)
+      total += taps.weight[i] * read_number(x, type, from + taps.offset[i]);
+    write_number(c.output_data<void>(0), type, to, total);
+  }
+
+  // Where element i of the grid points to, computed in the grid's type.
+  static double coordinate(const Context& c, size_t i, int64_t size) {
+    const bool align = c.state<State>().align_corners;
+    if (c.input_type(1) == DataType::kFloat)
+      return pixels<float>(c.input_data<float>(1)[i], static_cast<float>(size), align);
+    return pixels<double>(c.input_data<double>(1)[i], static_cast<double>(size), align);
+  }
   template <class C>
-  static C reflect(C place, C low, C high) {
-    const C range = high - low;
+  static C pixels(C at, C size, bool align) {
+    return align ? (at + 1) / 2 * (size - 1) : ((at + 1) * size - 1) / 2;
+  }
+
+  // Folds a place back between `low` and `high`.
+  ORTOLAN_NOINLINE static double reflect(double place, double low, double high) {
+    const double range = high - low;
     if (!(range > 0)) return low;
-    const C distance = math::abs(place - (place < low ? low : high));
-    const C turns = math::trunc(distance / range), rest = distance - turns * range;
+    const double distance = math::abs(place - (place < low ? low : high));
+    const double turns = math::trunc(distance / range), rest = distance - turns * range;
     const bool from_low = (turns - 2 * math::floor(turns / 2) == 0) == (place < low);
     return from_low ? low + rest : high - rest;
   }
 
-  // The pixels around a coordinate of the grid, computed in the grid's type.
-  template <class C, class T>
-  ORTOLAN_NOINLINE static void place(const State& s, C coordinate, int64_t size, AxisTaps<T>* axis) {
-    const C n = static_cast<C>(size), half = C(0.5);
-    const C low = s.align_corners ? C(0) : -half, high = s.align_corners ? n - 1 : n - half;
-    C at = s.align_corners ? (coordinate + 1) / 2 * (n - 1) : ((coordinate + 1) * n - 1) / 2;
+  // The pixels around a place.
+  ORTOLAN_NOINLINE static void place(const State& s, double at, int64_t size, AxisTaps* axis) {
+    const double n = static_cast<double>(size);
+    const double low = s.align_corners ? 0 : -0.5, high = n - 1 - low;
     if (s.mode == Mode::kNearest) at = math::round_even(at);
     if (!(at >= low && at <= high)) {
       if (s.padding == Padding::kBorder) {
-        // Cubic weights still depend on the place, as in onnxruntime; farther out all meet one pixel.
-        const C margin = s.mode == Mode::kCubic ? C(3) : C(0);
+        // Cubic weights still depend on the place, as in onnxruntime; farther out all meet one
+        // pixel.
+        const double margin = s.mode == Mode::kCubic ? 3 : 0;
         at = at > -margin ? min(at, n - 1 + margin) : -margin;
       }
       if (s.padding == Padding::kReflection)
-        at = math::abs(at) < C(1e9) ? reflect<C>(at, low, high) : low;
+        at = math::abs(at) < 1e9 ? reflect(at, low, high) : low;
       if (!(at > -4 && at < n + 4)) return;
     }
-    if (s.mode == Mode::kNearest) return add(s, static_cast<int64_t>(at), size, low, high, T{1}, axis);
-    const C floor = math::floor(at), t = at - floor;
-    const int64_t first = static_cast<int64_t>(floor);
-    if (s.mode == Mode::kLinear) {
-      add(s, first, size, low, high, static_cast<T>(1 - t), axis);
-      return add(s, first + 1, size, low, high, static_cast<T>(t), axis);
+    const double floor = math::floor(at), t = at - floor;
+    const int first = s.mode == Mode::kCubic ? -1 : 0,
+              last = s.mode == Mode::kNearest ? 0 : -first + 1;
+    for (int k = first; k <= last; ++k) {
+      int64_t i = static_cast<int64_t>(floor) + k;
+      if (i < 0 || i >= size) {
+        if (s.padding == Padding::kReflection)
+          i = static_cast<int64_t>(reflect(static_cast<double>(i), low, high));
+        if (s.padding != Padding::kZeros) i = min(max<int64_t>(i, 0), size - 1);
+      }
+      axis->add(i, size, weight(s.mode, math::abs(t - k)));
     }
-    for (int k = -1; k < 3; ++k)
-      add(s, first + k, size, low, high, static_cast<T>(cubic<C>(math::abs(t - C(k)))), axis);
   }
 
-  template <class C, class T>
-  static void add(const State& s, int64_t i, int64_t size, C low, C high, T weight,
-                  AxisTaps<T>* axis) {
-    if (i < 0 || i >= size) {
-      if (s.padding == Padding::kReflection)
-        i = static_cast<int64_t>(reflect<C>(static_cast<C>(i), low, high));
-      if (s.padding != Padding::kZeros) i = min(max<int64_t>(i, 0), size - 1);
-    }
-    axis->add(i, size, weight);
-  }
-
-  // Keys' kernel with a = -3/4 at a distance below 2.
-  template <class C>
-  static C cubic(C d) {
-    if (d <= 1) return (C(1.25) * d - C(2.25)) * d * d + 1;
-    return ((C(-0.75) * d + C(3.75)) * d - 6) * d + 3;
+  // At a distance: below 1, or with cubic weights below 2 (Keys' kernel with a = -3/4).
+  static double weight(Mode mode, double d) {
+    if (mode == Mode::kNearest) return 1;
+    if (mode == Mode::kLinear) return 1 - d;
+    if (d <= 1) return (1.25 * d - 2.25) * d * d + 1;
+    return ((-0.75 * d + 3.75) * d - 6) * d + 3;
   }
 };
 
@@ -238,29 +225,29 @@ struct AffineGrid {
     return c.set_output(0, out);
   }
 
-  template <class T>
   static Status run(Context& c) {
     const Shape& out = c.output_shape(0);
     if (out.count() == 0) return Status::kOk;
     const uint32_t rank = out.rank - 2;
     const bool align = c.attribute_int("align_corners", 0) != 0;
     const size_t plane = out.product(1, 1 + rank);
-    const T* theta = c.input_data<T>(0);
-    T* to = c.output_data<T>(0);
+    size_t to = 0;
     for (size_t i = 0, n = static_cast<size_t>(out[0]) * plane; i < n; ++i) {
-      const T* matrix = theta + i / plane * rank * (rank + 1);
-      T place[3];  // x first
+      double place[4];  // x first, then 1
       size_t rest = i % plane;
       for (uint32_t d = 0; d < rank; ++d) {
         const size_t size = static_cast<size_t>(out[rank - d]);
-        const T at = static_cast<T>(rest % size), all = static_cast<T>(size);
-        place[d] = !align ? (2 * at + 1) / all - 1 : size == 1 ? T(-1) : 2 * at / (all - 1) - 1;
+        const double at = static_cast<double>(rest % size), all = static_cast<double>(size);
+        place[d] = !align ? (2 * at + 1) / all - 1 : size == 1 ? -1 : 2 * at / (all - 1) - 1;
         rest /= size;
       }
-      for (uint32_t r = 0; r < rank; ++r, matrix += rank + 1) {
-        T sum = matrix[rank];
-        for (uint32_t d = 0; d < rank; ++d) sum += matrix[d] * place[d];
-        *to++ = sum;
+      place[rank] = 1;
+      for (uint32_t r = 0; r < rank; ++r) {
+        double sum = 0;
+        for (uint32_t d = 0; d <= rank; ++d)
+          sum += place[d] * read_number(c.input_data<void>(0), c.input_type(0),
+                                        ((i / plane) * rank + r) * (rank + 1) + d);
+        write_number(c.output_data<void>(0), c.input_type(0), to++, sum);
       }
     }
     return Status::kOk;
@@ -268,3 +255,5 @@ struct AffineGrid {
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END

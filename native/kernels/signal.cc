@@ -2,6 +2,8 @@
 #include "kernels/any_number.h"
 #include "kernels/fourier.h"
 
+ORTOLAN_SMALL_BEGIN
+
 namespace ortolan::portable {
 
 // An integer input of one element.
@@ -134,8 +136,7 @@ struct STFT {
                    for (size_t k = 0; k < length; ++k) {
                      const double weight = window ? static_cast<double>(window[k]) : 1;
                      x[k].re = static_cast<double>(from[k * parts]) * weight;
-                     x[k].im =
-                         parts == 2 ? static_cast<double>(from[k * parts + 1]) * weight : 0;
+                     x[k].im = parts == 2 ? static_cast<double>(from[k * parts + 1]) * weight : 0;
                    }
                    fourier.transform(x);
                    T* to = c.output_data<T>(0) + i * bins * 2;
@@ -224,7 +225,9 @@ struct MelWeightMatrix {
     return c.set_output(0, shape);
   }
   static Status run(Context& c) {
-    const auto number = [&](size_t i) { return read_number(c.input_data<void>(i), c.input_type(i), 0); };
+    const auto number = [&](size_t i) {
+      return read_number(c.input_data<void>(i), c.input_type(i), 0);
+    };
     const double length = number(1), rate = number(2);
     const double low = mel(number(3)), high = mel(number(4));
     if (!(rate > 0) || !(low <= high) || !(high < 1e9))
@@ -255,9 +258,13 @@ struct MelWeightMatrix {
   }
 
  private:
-  static double mel(double hertz) { return 2595 * math::log(1 + hertz / 700) / 2.302585092994045684; }
+  static double mel(double hertz) {
+    return 2595 * math::log(1 + hertz / 700) / 2.302585092994045684;
+  }
 };
 
 }  // namespace ortolan::portable
+
+ORTOLAN_SMALL_END
 
 #include "signal.inc"

@@ -4,6 +4,9 @@
 
 namespace ortolan::portable {
 
+// Not hot: small.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 // The cache with rows of `update` in the place of some of its own, a place for each batch.
 struct TensorScatter {
   struct State {
@@ -103,11 +106,14 @@ struct CDist {
 // Rows of a table whose numbers are packed in bytes, with a scale and a zero point for each block.
 struct GatherBlockQuantized {
   struct State {
-    int64_t axis = 1, block = 128, bits = 4;
+    int64_t axis = 1, gather = 0, block = 128, bits = 4;
+    bool packed = true, is_signed = false;  // int4 and uint4 have a byte each, and 0 for a zero
   };
   static Status prepare(Context& c) {
     State* s = c.make_state<State>();
     if (!s) return c.out_of_memory();
+    s->packed = c.input_type(0) == DataType::kUint8;
+    s->is_signed = c.input_type(0) == DataType::kInt4;
     s->axis = c.attribute_int("quantize_axis", 1);
     s->block = c.attribute_int("block_size", 128);
     s->bits = c.attribute_int("bits", 4);
@@ -115,19 +121,21 @@ struct GatherBlockQuantized {
       return c.invalid("bits % is not 2, 4 or 8", s->bits);
     if (s->block < 16 || (s->block & (s->block - 1)))
       return c.invalid("block_size % is no power of 2, 16 or more", s->block);
-    if (c.attribute_int("gather_axis", 0) != 0)
-      return c.invalid("gather_axis % of a table of bytes is not 0",
-                       c.attribute_int("gather_axis", 0));
+    s->gather = c.attribute_int("gather_axis", 0);
+    if (s->packed && s->gather != 0)
+      return c.invalid("gather_axis % of a table of bytes is not 0", s->gather);
+    if (!s->packed) s->bits = 8;  // as they are in memory
     return Status::kOk;
   }
   static Status infer(Context& c) {
     const State& s = c.state<State>();
     const Shape &ids = c.input_shape(1), &scales = c.input_shape(2);
     Shape data = c.input_shape(0);
-    int64_t axis = s.axis;
-    if (data.rank < 2 || !normalize_axis(&axis, data.rank) || axis == 0)
-      return c.invalid("quantize_axis % of data of shape % is the first, or none", s.axis,
-                       data.span());
+    int64_t axis = s.axis, gather = s.gather;
+    if (data.rank < 2 || !normalize_axis(&axis, data.rank) || !normalize_axis(&gather, data.rank) ||
+        axis == gather)
+      return c.invalid("quantize_axis % of data of shape % is that of gather_axis %, or none",
+                       s.axis, data.span(), s.gather);
     if (ids.rank + data.rank - 1 > kMaxRank)
       return c.invalid("the result has more than % dimensions", kMaxRank);
     data[data.rank - 1] *= 8 / s.bits;
@@ -144,64 +152,73 @@ struct GatherBlockQuantized {
       if (!(c.input_shape(3) == zeros))
         return c.invalid("zero_points have shape %, not %", c.input_shape(3).span(), zeros.span());
     }
-    Shape y = ids;
-    for (uint32_t i = 1; i < data.rank; ++i) y.append(data[i]);
+    Shape y;
+    for (uint32_t i = 0; i < data.rank; ++i) {
+      if (i != gather) y.append(data[i]);
+      for (uint32_t k = 0; i == gather && k < ids.rank; ++k) y.append(ids[k]);
+    }
     return c.set_output(0, y);
   }
   static Status run(Context& c) {
     const State& s = c.state<State>();
-    const Shape &data = c.input_shape(0), &scales = c.input_shape(2);
-    const size_t per_byte = static_cast<size_t>(8 / s.bits);
-    const size_t n = data.product(1, data.rank) * per_byte;
+    const Shape& data = c.input_shape(0);
+    int64_t axis = s.gather;
+    normalize_axis(&axis, data.rank);
+    const uint32_t at = static_cast<uint32_t>(axis);
+    const int64_t limit = data[at];
+    const size_t n = data.product(at + 1, data.rank) * static_cast<size_t>(8 / s.bits);
     const bool is_wide = c.input_type(1) == DataType::kInt64;
-    const size_t indices = c.input_shape(1).count();
-    c.parallel(indices, (1 << 14) / (n + 1) + 1, [&](size_t begin, size_t end, size_t) {
-      for (size_t i = begin; i < end; ++i) {
-        int64_t id = is_wide ? c.input_data<int64_t>(1)[i] : c.input_data<int32_t>(1)[i];
-        if (id < 0) id += data[0];
-        float* y = c.output_data<float>(0) + i * n;
-        if (id < 0 || id >= data[0])
-          fill_zero(y, n * sizeof(float));
-        else
-          row(c, static_cast<size_t>(id), n, per_byte, scales, y);
-      }
-    });
+    const size_t ids = c.input_shape(1).count();
+    c.parallel(
+        data.product(0, at) * ids, (1 << 14) / (n + 1) + 1, [&](size_t begin, size_t end, size_t) {
+          for (size_t i = begin; i < end; ++i) {
+            const size_t k = i % ids;
+            int64_t id = is_wide ? c.input_data<int64_t>(1)[k] : c.input_data<int32_t>(1)[k];
+            if (id < 0) id += limit;
+            float* y = c.output_data<float>(0) + i * n;
+            if (id < 0 || id >= limit)
+              fill_zero(y, n * sizeof(float));
+            else
+              row(c, (i / ids * static_cast<size_t>(limit) + static_cast<size_t>(id)) * n, n, y);
+          }
+        });
     return Status::kOk;
   }
 
  private:
-  static int32_t number(const uint8_t* bytes, size_t i, size_t per_byte) {
-    const size_t bits = 8 / per_byte;
+  // Number i of those that are packed from `bytes` on.
+  static int32_t number(const State& s, const uint8_t* bytes, size_t i) {
+    if (!s.packed) return s.is_signed ? ((bytes[i] & 15) ^ 8) - 8 : bytes[i] & 15;
+    const size_t bits = static_cast<size_t>(s.bits), per_byte = 8 / bits;
     return bytes[i / per_byte] >> (i % per_byte * bits) & ((1 << bits) - 1);
   }
-  static void row(const Context& c, size_t id, size_t n, size_t per_byte, const Shape& scales,
-                  float* y) {
+  // n numbers of the data from `first` on.
+  static void row(const Context& c, size_t first, size_t n, float* y) {
     const State& s = c.state<State>();
-    const Shape& data = c.input_shape(0);
+    const Shape &data = c.input_shape(0), &scales = c.input_shape(2);
     int64_t axis = s.axis;
     normalize_axis(&axis, data.rank);
     const uint32_t at = static_cast<uint32_t>(axis);
-    const bool is_last = at + 1 == data.rank;
+    const size_t per_byte = static_cast<size_t>(8 / s.bits);
     size_t inner = data.product(at + 1, data.rank), length = static_cast<size_t>(data[at]);
-    (is_last ? length : inner) *= per_byte;
-    const size_t blocks = static_cast<size_t>(scales[at]);
-    const size_t block = static_cast<size_t>(s.block);
+    (at + 1 == data.rank ? length : inner) *= per_byte;
+    const size_t blocks = static_cast<size_t>(scales[at]), block = static_cast<size_t>(s.block);
     const size_t last = static_cast<size_t>(scales[scales.rank - 1]);
-    const uint8_t* from = c.input_data<uint8_t>(0) + id * (n / per_byte);
     const float* scale = c.input_data<float>(2);
     const uint8_t* zeros = c.has_input(3) ? c.input_data<uint8_t>(3) : nullptr;
     const size_t zero_row = (last + per_byte - 1) / per_byte;
-    const size_t outer = n / max<size_t>(length * inner, 1);
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = first; i < first + n; ++i) {
       const size_t place = i / inner;
-      const size_t group =
-          ((id * outer + place / length) * blocks + place % length / block) * inner + i % inner;
-      int32_t zero = 1 << (8 / per_byte - 1);
-      if (zeros) zero = number(zeros + group / last * zero_row, group % last, per_byte);
-      y[i] = static_cast<float>(number(from, i, per_byte) - zero) * scale[group];
+      const size_t group = (place / length * blocks + place % length / block) * inner + i % inner;
+      int32_t zero = s.packed ? 1 << (s.bits - 1) : 0;
+      if (zeros) zero = number(s, zeros + group / last * zero_row, group % last);
+      y[i - first] =
+          static_cast<float>(number(s, c.input_data<uint8_t>(0), i) - zero) * scale[group];
     }
   }
 };
+
+#pragma clang attribute pop
 
 }  // namespace ortolan::portable
 

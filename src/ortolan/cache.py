@@ -80,7 +80,7 @@ def load(
         # It went just now, or no release can open it; what is wrong with the model shows here.
         return _convert(entry, convert, None, [])
     with contextlib.suppress(OSError):
-        os.utime(entry, ns=(time.time_ns(), entry.stat().st_mtime_ns))
+        os.utime(entry, ns=(time.time_ns(), _facts(entry)[1]))
     if note is not None and files:
         _take_note(note, entry, files)
     return None
@@ -164,12 +164,13 @@ def _sources() -> str:
 
 
 def _note_name(source: str, settings: Sequence[str]) -> str:
-    return _digest([str(Path(source).absolute()), *settings]).hexdigest() + _NOTE
+    place = source if source.startswith("/") else str(Path(source).absolute())
+    return _digest([place, *settings]).hexdigest() + _NOTE
 
 
-def _facts(path: Path) -> list[int]:
+def _facts(path: Path | str) -> list[int]:
     """What changes with a file's content."""
-    found = path.stat()
+    found = os.stat(path)  # noqa: PTH116 - making a Path takes longer than this
     return [found.st_size, found.st_mtime_ns, found.st_ino]
 
 
@@ -189,12 +190,12 @@ def _take_note(note: Path, entry: Path, files: Sequence[Path]) -> None:
 def _noted(note: Path) -> Path | None:
     """The entry of a note, if neither it nor any file of the model has changed since."""
     try:
-        facts = [(Path(path), numbers) for path, *numbers in json.loads(note.read_bytes())]
+        facts = [(path, numbers) for path, *numbers in json.loads(note.read_bytes())]
         is_same = len(facts) > 1 and all(_facts(path) == numbers for path, numbers in facts)
     except (OSError, ValueError, TypeError):
         return None
     # It names files in this folder only, whoever wrote it.
-    entry = facts[0][0] if is_same else None
+    entry = Path(facts[0][0]) if is_same else None
     return entry if entry is not None and entry.parent == note.parent else None
 
 

@@ -16,6 +16,7 @@ from ortolan.importing.functions import inline_model_functions, inline_standard_
 from ortolan.importing.legacy import upgrade
 from ortolan.importing.map_types import take_map_types
 from ortolan.importing.mending import mend, opset_versions
+from ortolan.importing.microsoft import lower_microsoft
 from ortolan.importing.naming import make_names_unique
 from ortolan.importing.reading import Source, read_model
 from ortolan.importing.shapes import apply_shapes, infer_hints
@@ -62,6 +63,7 @@ def load(source: Source) -> ir.Model:
     make_names_unique(model)
     check_attributes(model)
     upgrade(model)
+    lower_microsoft(model)
     set_types(model)
     for _ in range(_MAX_NESTED_FUNCTIONS):
         if not (widen_types(model) or inline_standard_functions(model)):

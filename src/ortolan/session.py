@@ -105,18 +105,23 @@ class InferenceSession:
         self._is_onnx = False
         self._graph_name: str | None = None
         self._load(self._source)
+        self._idle: deque[Call] = deque()
+        self._profiler: Any = None
+        if self._options.enable_profiling:
+            self._start_profile(started)
+        inputs, outputs = (len(self._range(side)) for side in (_native.INPUT, _native.OUTPUT))
+        self._say(1, f"session is ready: {inputs} inputs, {outputs} outputs")
+
+    @functools.cached_property
+    def _signature(self) -> Signature:
+        """Made when it is asked for first: it takes as long as opening a small model."""
         inputs = [argument(self._model, _native.INPUT, i) for i in self._range(_native.INPUT)]
         outputs = [argument(self._model, _native.OUTPUT, i) for i in self._range(_native.OUTPUT)]
         overridable = [
             bool(self._library.ortolan_model_overridable(self._model, i))
             for i in range(len(inputs))
         ]
-        self._signature = Signature(inputs, outputs, overridable)
-        self._idle: deque[Call] = deque()
-        self._profiler: Any = None
-        if self._options.enable_profiling:
-            self._start_profile(started)
-        self._say(1, f"session is ready: {len(inputs)} inputs, {len(outputs)} outputs")
+        return Signature(inputs, outputs, overridable)
 
     # Opening.
 

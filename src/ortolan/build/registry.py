@@ -11,7 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ortolan.catalog.operator import Family, Operator, Parameter, type_mask, types_by_width
+from ortolan.catalog.operator import (
+    TYPE_RULES,
+    Family,
+    Operator,
+    Parameter,
+    type_mask,
+    types_by_width,
+)
 from ortolan.catalog.types import DataType, TypeSet
 
 PORTABLE = "portable"
@@ -27,10 +34,6 @@ _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
 _TYPE_ATTRIBUTES = {
     "none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4, "output_dtype": 5,
 }  # fmt: skip
-_TYPE_RULES = (
-    "same", "optional", "element", "zip_map", "map_value", "labels", "label_values", "opposite",
-    "cast_to", "positive",
-)  # fmt: skip
 _RULE = 7
 _FALLBACK = 16
 _TEXT = "Text"
@@ -176,8 +179,8 @@ def _variables(operator: Operator) -> list[str]:
 
 def _type_source(operator: Operator) -> int:
     """The attribute that gives types, and above its 3 bits what does where it is left out."""
-    if operator.type_attribute in _TYPE_RULES:
-        return _RULE | _TYPE_RULES.index(operator.type_attribute) << 3
+    if operator.type_attribute in TYPE_RULES:
+        return _RULE | TYPE_RULES.index(operator.type_attribute) << 3
     fallback, variables = operator.type_fallback, _variables(operator)
     if fallback in variables:
         code = _FALLBACK + variables.index(fallback)

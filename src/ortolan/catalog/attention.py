@@ -19,7 +19,8 @@ _ATTRIBUTES = (
 def _attention(versions: str, inputs: str, attributes: str) -> Operator:
     return op(
         "Attention", versions, inputs, _OUTPUTS, attributes, keys="T1",
-        types={"T1": FLOAT, "U": FLOAT | BOOL, "I": INT64}, prepare="plain",
+        types={"T1": FLOAT, "U": FLOAT | BOOL} | ({"I": INT64} if ":I" in inputs else {}),
+        prepare="plain",
     )  # fmt: skip
 
 

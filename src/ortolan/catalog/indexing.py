@@ -102,6 +102,10 @@ FAMILY = Family(
             types={"T": FIXED, "I": INT64}, instances="once", in_place=(0,),
         ),
         op(
+            "CenterCropPad", "18-", "input_data:T shape:Tind", "output_data:T", "axes:ints",
+            types=_SCATTER, instances="once", value_inputs=(1,),
+        ),
+        op(
             "UnfoldTensor", "1-", "input:T", "output:T", "dim:int=-1 size!:int step:int=1",
             domain="com.microsoft", types=_MOVED, instances="once",
         ),

@@ -38,7 +38,7 @@ FAMILY = Family(
         ),
         op(
             "RMSNormalization", "23-", "X:T scale:V", "Y:V", _LAYER,
-            types={"T": FLOAT, "V": FLOAT}, prepare="plain", in_place=(0,),
+            types={"T": FLOATS, "V": FLOATS}, keys="V", prepare="plain", in_place=(0,),
         ),
         op(
             "SkipLayerNormalization", "1", "input:T skip:T gamma:T beta?:T bias?:T",

@@ -17,6 +17,13 @@ NEWEST = 255
 """Upper end of a version range that is still open."""
 
 
+TYPE_RULES = (
+    "same", "optional", "element", "zip_map", "map_value", "labels", "label_values", "opposite",
+    "cast_to", "positive",
+)  # fmt: skip
+"""``TypeRule`` of ``core/registry.h``, by number: how outputs get types that no input binds."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Parameter:
     """One input or output: its name, type variable, and how often it comes."""

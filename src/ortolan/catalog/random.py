@@ -1,9 +1,12 @@
-"""Random numbers. Bernoulli has a body in the standard, over RandomUniformLike."""
+"""Random numbers.
+
+The standard's body of Bernoulli gives 1 with probability 1 - p; its text, and the kernel here, p.
+"""
 
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, Operator, op
-from ortolan.catalog.types import FLOATS, INDEX
+from ortolan.catalog.types import BOOL, FLOATS, INDEX, NUMBERS
 
 
 def _random(name: str, attributes: str) -> Operator:
@@ -33,6 +36,11 @@ FAMILY = Family(
         _random_like("RandomNormal", _NORMAL),
         _random("RandomUniform", _UNIFORM),
         _random_like("RandomUniform", _UNIFORM),
+        op(
+            "Bernoulli", "15-", "input:T1", "output:T2", "dtype:int seed:float",
+            types={"T1": FLOATS, "T2": NUMBERS | BOOL}, instances="once", keys="T2",
+            prepare="plain", infer="infer_same", flags=("volatile",), type_attribute="dtype=T1",
+        ),
         op(
             "Multinomial", "7-", "input:T1", "output:T2",
             "dtype:int=6 sample_size:int=1 seed:float", types={"T1": FLOATS, "T2": INDEX},

@@ -126,5 +126,5 @@ INDEX = type_set("int32", "int64")
 INT64 = type_set("int64")
 # Everything whose elements are plain bytes of 1, 2, 4 or 8.
 FIXED = frozenset(t for t in DataType if _SIZES.get(t, 0) in (1, 2, 4, 8))
-# Those whose elements are what they are in files.
-WHOLE = FIXED - NIBBLES - CRUMBS - FLOAT4 - type_set("string")
+# The bytes of strings are elsewhere.
+WHOLE = FIXED - type_set("string")

@@ -15,7 +15,7 @@ def _grid_sample(versions: str, mode: str) -> Operator:
     return op(
         "GridSample", versions, "X:T1 grid:T2", "Y:T1",
         f"align_corners:int=0 mode:string={mode} padding_mode:string=zeros", types=types,
-        keys="T1", prepare="plain",
+        instances="once", keys="T1", prepare="plain",
     )  # fmt: skip
 
 
@@ -41,11 +41,11 @@ FAMILY = Family(
         op(
             "GridSample", "1-", "X:T Grid:T", "Y:T",
             "align_corners:int=0 mode:string=bilinear padding_mode:string=zeros",
-            domain="com.microsoft", types=_F, prepare="plain",
+            domain="com.microsoft", types=_F, instances="once", prepare="plain",
         ),
         op(
             "AffineGrid", "20-", "theta:T1 size:T2", "grid:T1", "align_corners:int=0",
-            types={"T1": FLOATS, "T2": INT64}, keys="T1", value_inputs=(1,),
+            types={"T1": FLOATS, "T2": INT64}, instances="once", keys="T1", value_inputs=(1,),
         ),
         op(
             "DeformConv", "19-", "X:T W:T offset:T B?:T mask?:T", "Y:T",

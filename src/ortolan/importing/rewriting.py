@@ -52,14 +52,23 @@ class Editor:
         inputs: Sequence[ir.Value | None],
         attributes: Sequence[ir.Attr],
         outputs: int,
+        domain: str = "",
     ) -> Sequence[ir.Value]:
         """The same with any number of outputs."""
-        fresh = ir.Node("", name, inputs, attributes, num_outputs=outputs, version=version)
+        fresh = ir.Node(domain, name, inputs, attributes, num_outputs=outputs, version=version)
         fresh.name = self.node.name
         self.graph.insert_before(self.node, fresh)
         for value in fresh.outputs:
             value.name = self._free_name()
         return fresh.outputs
+
+    def same(self, name: str, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
+        """A node of another operator of the same domain, version, attributes and outputs."""
+        attributes = list(self.node.attributes.values())
+        outputs = len(self.node.outputs)
+        return self.add_all(
+            name, self.node.version or 1, inputs, attributes, outputs, self.node.domain
+        )
 
     def constant(self, array: npt.NDArray[Any]) -> ir.Value:
         """A new constant of the graph."""

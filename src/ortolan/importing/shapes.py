@@ -48,7 +48,7 @@ def infer_hints(model: ir.Model, *, keep_names: bool = False) -> dict[ir.Value, 
     # Whatever goes wrong there, the model may be fine.
     try:
         proto = onnx.ModelProto(ir_version=model.ir_version)
-        proto.graph.CopyFrom(_light_graph(model.graph, model))
+        proto.graph.CopyFrom(_light_graph(model.graph, model, declared=not keep_names))
         for domain, version in model.opset_imports.items():
             proto.opset_import.add(domain=domain, version=version)
         proto.opset_import.add(domain=_MENDED, version=1)
@@ -76,15 +76,17 @@ def apply_shapes(model: ir.Model, hints: Mapping[ir.Value, Hint]) -> None:
                     value.shape = _merge(shape, value.shape)
 
 
-def _light_graph(graph: ir.Graph, model: ir.Model) -> onnx.GraphProto:
-    """The graph as a message without the bulk of its constants."""
+def _light_graph(graph: ir.Graph, model: ir.Model, *, declared: bool) -> onnx.GraphProto:
+    """The graph as a message without the bulk of its constants.
+
+    `declared`: with the shapes that results have of operators that inference does not know.
+    """
     proto = onnx.GraphProto(name=graph.name or "graph")
     proto.input.extend(ir.serde.serialize_value(value) for value in graph.inputs)
     if graph is not model.graph:
         # A loop may give them other sizes than are declared.
         for info in proto.input:
-            if info.type.HasField("tensor_type"):
-                info.type.tensor_type.ClearField("shape")
+            _clear_shape(info)
     for value in graph.initializers.values():
         tensor = value.const_value
         if value.is_graph_input():
@@ -94,13 +96,19 @@ def _light_graph(graph: ir.Graph, model: ir.Model) -> onnx.GraphProto:
         else:
             proto.value_info.append(ir.serde.serialize_value(value))
     for node in graph:
-        proto.node.append(_light_node(node, model))
+        proto.node.append(_light_node(node, model, declared=declared))
         if not _is_standard(node, model):
-            proto.value_info.extend(
-                ir.serde.serialize_value(v) for v in node.outputs if v.name and v.type
-            )
+            infos = [ir.serde.serialize_value(v) for v in node.outputs if v.name and v.type]
+            for info in () if declared else infos:
+                _clear_shape(info)
+            proto.value_info.extend(infos)
     proto.output.extend(onnx.ValueInfoProto(name=value.name) for value in graph.outputs)
     return proto
+
+
+def _clear_shape(info: onnx.ValueInfoProto) -> None:
+    if info.type.HasField("tensor_type"):
+        info.type.tensor_type.ClearField("shape")
 
 
 def _is_standard(node: ir.Node, model: ir.Model) -> bool:
@@ -118,7 +126,7 @@ def _slice_of_opset_10() -> onnx.FunctionProto:
     return onnx.helper.make_function(_MENDED, "Slice", names, ["output"], [node], opsets)
 
 
-def _light_node(node: ir.Node, model: ir.Model) -> onnx.NodeProto:
+def _light_node(node: ir.Node, model: ir.Model, *, declared: bool) -> onnx.NodeProto:
     mended = (node.domain, node.op_type, node.version) == ("", "Slice", 10)
     proto = onnx.NodeProto(
         name=node.name,
@@ -130,7 +138,7 @@ def _light_node(node: ir.Node, model: ir.Model) -> onnx.NodeProto:
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             item = onnx.AttributeProto(name=attribute.name, type=onnx.AttributeProto.GRAPH)
-            item.g.CopyFrom(_light_graph(attribute.as_graph(), model))
+            item.g.CopyFrom(_light_graph(attribute.as_graph(), model, declared=declared))
             proto.attribute.append(item)
         elif attribute.type != ir.AttributeType.GRAPHS:
             proto.attribute.append(ir.serde.serialize_attribute(attribute))
@@ -243,11 +251,22 @@ def set_known_shape(value: ir.Value, shape: Known) -> None:
 
 
 def copy_shape(source: ir.Value, target: ir.Value) -> None:
-    """Gives a value what is known of the shape of another, which is equal to it."""
+    """Gives a value what is known of the shape of another, which is equal to it.
+
+    A size that only has the target's own name, such as "y[0]", is not known better there.
+    """
     if target.shape is None or not target.shape.is_static():
         target.shape = source.shape or target.shape
-    if _KNOWN in source.meta and target.meta.get(_KNOWN) is None:
-        target.meta[_KNOWN] = source.meta[_KNOWN]
+    known: Known | None = source.meta.get(_KNOWN)
+    better: Known | None = target.meta.get(_KNOWN)
+    if known is not None and better is not None and len(known) == len(better):
+        own = f"{target.name}["
+        target.meta[_KNOWN] = tuple(
+            k if isinstance(k, int) or b is None or str(b).startswith(own) else b
+            for k, b in zip(known, better, strict=True)
+        )
+    elif known is not None:
+        target.meta[_KNOWN] = known
 
 
 def _with_own_names(shape: ir.Shape | None, names: dict[str, str | None]) -> ir.Shape | None:

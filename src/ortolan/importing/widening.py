@@ -237,6 +237,8 @@ _RULES_BY_NAME: Mapping[str, Mapping[_T, _Rule]] = {
     "QLinearMatMul": _rules(_FLOAT8, _quantized_product),
     "Resize": _rules([*_SMALL, *"bool int32 int64 uint32 uint64 double".split()], _resize),
     "Upsample": _rules([*_SMALL, *"bool int32 int64 uint32 uint64 double".split()], _resize),
+    "Col2Im": _rules(["bool"], _through(_T.INT32)),
+    "Attention": _rules([*_SMALL, *"int32 int64 uint32 uint64 double".split()], _through(_T.FLOAT)),
     "Conv": _IN_FLOAT,
     "ConvTranspose": _IN_FLOAT,
     "LSTM": _IN_FLOAT,

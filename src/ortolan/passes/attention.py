@@ -7,12 +7,14 @@
 
 1. Query, key and value have columns of their own, or are thirds of one value (ViT), with the
    scale on the query, the key, or the product (BERT, Whisper).
-2. A mask that is added, with the shape of the product but for batch and heads, is the bias.
+2. A mask that is added is the bias; unless it surely has all queries and keys, it is expanded.
 3. A mask (1 - m) * number with m (batch, keys) of integers, as BERT makes it, is the mask of
    keys: m is 1 for keys to look at, and 0 for others.
 4. A Where by a lower triangle, as GPT-2 has it, and a constant mask that is one: unidirectional.
 5. Keys and values that are appended to those of the past: they are inputs of the node, and what
    is new of them outputs.
+6. Keys and values that already are (batch, heads, n, size), such as those of Llama, which come
+   from rotary embedding or are repeated for groups of queries, are inputs as they are.
 
 The result is com.microsoft:MultiHeadAttention. Not rewritten when numbers of heads and columns
 are not known, the mask is another one, or a value inside has another user.
@@ -44,6 +46,7 @@ class _Keys:
     heads: Heads
     past: ir.Value | None = None
     present: tuple[ir.Value, ...] = ()
+    whole: bool = False
 
 
 def fuse_attention(model: ir.Model, target: Target = ORTOLAN) -> bool:
@@ -66,6 +69,8 @@ def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
     query, keys, values = (
         heads_of(product.inputs[0]), _keys(product.inputs[1]), _values(context.inputs[1])
     )  # fmt: skip
+    if query is not None and (keys is None or values is None):
+        keys, values = _whole_keys(product.inputs[1], query), _whole(context.inputs[1], query)
     if query is None or keys is None or values is None or not _agree(query, keys, values):
         return False
     last = joined_heads(context.outputs[0], query)
@@ -142,6 +147,36 @@ def _values(value: ir.Value | None) -> _Keys | None:
     return None if heads is None else _Keys(heads, node.inputs[0], (value,))
 
 
+def _whole(value: ir.Value | None, query: Heads) -> _Keys | None:
+    """Keys or values (batch, heads, n, size), as they are."""
+    shape = known_shape(value)
+    if value is None or shape is None or len(shape) != 4 or query.part is not None:
+        return None
+    if (shape[1], shape[3]) != (query.count, query.size):
+        return None
+    return _Keys(Heads(value, query.count, query.size), whole=True)
+
+
+def _whole_keys(value: ir.Value | None, query: Heads) -> _Keys | None:
+    """Keys whose last two axes are swapped, perhaps with a factor."""
+    node = value.producer() if value is not None else None
+    scale = 1.0
+    if node is not None and node.domain == "" and node.op_type == "Mul":
+        k = 0 if scalar(node.inputs[0]) is not None else 1
+        number, array = scalar(node.inputs[k]), constant(node.inputs[k])
+        source = node.inputs[1 - k]
+        if not number or array is None or array.ndim > 4 or source is None:
+            return None
+        scale, node = number, source.producer()
+    if node is None or (node.domain, node.op_type) != ("", "Transpose"):
+        return None
+    found = _whole(node.inputs[0], query) if order_of(node) == [0, 1, 3, 2] else None
+    if found is None:
+        return None
+    heads = Heads(found.heads.source, query.count, query.size, scale=scale)
+    return _Keys(heads, whole=True)
+
+
 def _agree(query: Heads, keys: _Keys, values: _Keys) -> bool:
     """Whether the three belong to one attention that the operator has."""
     parts = (query.part, keys.heads.part, values.heads.part)
@@ -167,6 +202,8 @@ def _replace(
     scale: float,
 ) -> bool:
     query, keys, values = parts
+    if mask.stretches and keys.past is not None:
+        return False
     nodes: list[ir.Node] = []
     q, k, v = query.source, keys.heads.source, values.heads.source
     graph = last.graph
@@ -175,6 +212,9 @@ def _replace(
         split = _split(rewriter, graph, q, query.count * query.size)
         nodes.append(split)
         q, k, v = split.outputs
+    bias = mask.bias
+    if bias is not None and mask.stretches:
+        bias = _stretched(rewriter, graph, nodes, bias, (q, k, 2 if keys.whole else 1))
     padding = mask.padding
     if padding is not None and padding.dtype != ir.DataType.INT32:
         cast = rewriter.node("Cast", [padding], {"to": int(ir.DataType.INT32)})
@@ -188,7 +228,7 @@ def _replace(
     }
     attention = rewriter.node(
         "MultiHeadAttention",
-        [q, k, v, None, padding, mask.bias, keys.past, values.past],
+        [q, k, v, None, padding, bias, keys.past, values.past],
         attributes, domain=MICROSOFT, outputs=1 if keys.past is None else 3,
     )  # fmt: skip
     for value in attention.outputs[1:]:
@@ -200,6 +240,28 @@ def _replace(
         for value in present.present:
             _take(rewriter, graph, attention, value, result)
     return True
+
+
+def _stretched(
+    rewriter: Rewriter,
+    graph: ir.Graph,
+    nodes: list[ir.Node],
+    bias: ir.Value,
+    sources: tuple[ir.Value, ir.Value, int],
+) -> ir.Value:
+    """A bias with all queries and keys: `sources` tell them, keys along the given axis."""
+    query, key, axis = sources
+    sizes = [rewriter.constant(graph, np.array([1, 1], np.int64), "ones")]
+    for value, place in ((query, 1), (key, axis)):
+        shape = rewriter.node("Shape", [value])
+        index = rewriter.constant(graph, np.array([place], np.int64), "place")
+        size = rewriter.node("Gather", [shape.outputs[0], index], {"axis": 0})
+        nodes.extend((shape, size))
+        sizes.append(size.outputs[0])
+    wanted = rewriter.node("Concat", sizes, {"axis": 0})
+    expanded = rewriter.node("Expand", [bias, wanted.outputs[0]])
+    nodes.extend((wanted, expanded))
+    return expanded.outputs[0]
 
 
 def _split(rewriter: Rewriter, graph: ir.Graph, x: ir.Value, columns: int) -> ir.Node:

@@ -25,6 +25,7 @@ class Mask:
         bias: what is added to the scores.
         padding: integers (batch, keys), 1 for keys to look at.
         filtered: what is added where the padding is 0.
+        stretches: the bias may have 1 instead of the numbers of queries and keys.
         causal: a query sees the keys up to its own.
     """
 
@@ -32,6 +33,7 @@ class Mask:
     padding: ir.Value | None = None
     filtered: float = 0.0
     causal: bool = False
+    stretches: bool = False
 
 
 _PADDING = Pattern("""
@@ -90,7 +92,10 @@ def _added(scores: ir.Value, other: ir.Value) -> Mask | None:
     same = [_same_size(scores, other, axis) for axis in range(4)]
     if same[2] and same[3] and all(same[k] or given[k] == 1 for k in (0, 1)):
         return Mask(bias=other)
-    return _padding(other)
+    padding = _padding(other)
+    if padding is not None or not all(same[k] or given[k] == 1 for k in (0, 1)):
+        return padding
+    return Mask(bias=other, stretches=True)
 
 
 def _same_size(a: ir.Value, b: ir.Value, axis: int) -> bool:

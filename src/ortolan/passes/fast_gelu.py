@@ -35,6 +35,13 @@ _ARGUMENTS = (
     argument = Mul(inner, 0.7978845608)
     """,
     """
+    scaled = Mul(x, 0.044715)
+    square = Mul(x, scaled)
+    term = Mul(x, square)
+    inner = Add(x, term)
+    argument = Mul(inner, 0.7978845608)
+    """,
+    """
     square = Mul(x, x)
     term = Mul(square, 0.044715)
     factor = Add(term, 1.0)

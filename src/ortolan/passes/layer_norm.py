@@ -24,7 +24,7 @@ from ortolan.passes.pattern import Match, Pattern
 from ortolan.passes.rewriting import Rewriter, rewrite
 from ortolan.passes.target import ORTOLAN, Target
 
-__all__ = ["fuse_layer_norm", "trailing_axis"]
+__all__ = ["epsilon_of", "fuse_layer_norm", "trailing_axis"]
 
 _VARIANCE = """
     mean = ReduceMean(x, ...)
@@ -92,6 +92,14 @@ def trailing_axis(reduction: ir.Node, scale: ir.Value) -> int | None:
     return -len(places) if factors.shape == x[places[0] :] else None
 
 
+def epsilon_of(match: Match) -> float | None:
+    """The number that is added to the variance, None if it is none, or makes it wider."""
+    array, shape = constant(match["epsilon"]), known_shape(match["x"])
+    if array is None or shape is None or array.ndim > len(shape):
+        return None
+    return scalar(match["epsilon"])
+
+
 def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     if node.op_type == "Add":
         found = next((m for p in _TENSORFLOW if (m := p.match(node))), None)
@@ -110,7 +118,7 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
 
 def _replace(rewriter: Rewriter, last: ir.Node, match: Match, bias: ir.Value | None) -> bool:
     axis = trailing_axis(match.nodes["mean"], match["scale"])
-    epsilon = scalar(match["epsilon"])
+    epsilon = epsilon_of(match)
     if (
         axis is None
         or epsilon is None

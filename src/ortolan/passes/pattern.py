@@ -8,8 +8,9 @@
 2. `a|b` are operators to choose from, `com.microsoft:Gelu` one of another domain, and `Cast?(x)`
    a node that may be missing, in which case its result is its first input.
 3. Names of other lines must be what they compute; other names are any value, always the same
-   one. A number is a constant with one element of about that value, `_` is any value or none,
-   and `...` at the end any further inputs; inputs that are not named must be missing.
+   one. A number is a constant with one element of about that value, and surely not of more
+   dimensions than the input beside it; `_` is any value or none, and `...` at the end any
+   further inputs; inputs that are not named must be missing.
 4. The inputs of operators that commute come in any order.
 5. A result inside the pattern has no user outside of it, unless its name ends with "!".
 6. A result of a name with ".1" at its end is the node's second output, and so on.
@@ -24,7 +25,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from ortolan.passes.matching import scalar
+from ortolan.importing.shapes import known_shape
+from ortolan.passes.matching import constant, scalar
 
 __all__ = ["Match", "Pattern"]
 
@@ -177,7 +179,7 @@ class Pattern:
         """Whether all of it is in one graph, and nothing inside is used outside."""
         inside = list(state.nodes.values())
         for name, node in state.nodes.items():
-            if node.graph is not root.graph:
+            if node.graph is not root.graph or self._widens(name, node):
                 return False
             if node is root or self._steps[name].shared:
                 continue
@@ -187,6 +189,16 @@ class Pattern:
                 if not all(any(use.node is n for n in inside) for use in value.uses()):
                     return False
         return True
+
+    def _widens(self, name: str, node: ir.Node) -> bool:
+        """Whether a number may give a result more dimensions than the input beside it has."""
+        if not any(_is_number(argument) for argument in self._steps[name].arguments):
+            return False
+        arrays = [constant(value) for value in node.inputs]
+        ranks = [len(known_shape(value) or ()) for value in node.inputs]
+        return any(
+            array is not None and array.size == 1 and array.ndim > min(ranks) for array in arrays
+        )
 
 
 def _is_number(text: str) -> bool:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ortolan.errors import InvalidArgument
 from ortolan.importing.shapes import refine_shapes
 from ortolan.passes.attention import fuse_attention
+from ortolan.passes.attention_projection import fuse_attention_projection
 from ortolan.passes.bias_gelu import fuse_bias_gelu
 from ortolan.passes.casts import simplify_casts
 from ortolan.passes.channel_terms import fold_channel_terms
@@ -37,6 +38,7 @@ from ortolan.passes.qdq_operators import fuse_qdq_operators
 from ortolan.passes.quick_gelu import fuse_quick_gelu
 from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.rms_norm import fuse_rms_norm
+from ortolan.passes.rotary import fuse_rotary
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
@@ -142,7 +144,13 @@ EXTENDED: tuple[Step, ...] = (
     Step("dynamic quantization", fuse_dynamic_quantization, "beside QDQ operators"),
     Step("layer norm", fuse_layer_norm, "before GELU: its parts look like other patterns' parts"),
     Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
+    Step("rotary embedding", fuse_rotary, "before attention, which looks for heads behind it"),
     Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
+    Step("projections of attention", fuse_attention_projection, "after attention, which it widens"),
+    Step(
+        "static shapes", compute_shapes,
+        "again: a mask left open what batch attention has, and the residual behind it asks",
+    ),
     Step("GELU", fuse_gelu, "as the next ones: before what takes a single Mul or Add"),
     Step("fast GELU", fuse_fast_gelu, "beside GELU"),
     Step("hard swish", fuse_hard_swish, "before activations go into convolutions"),
@@ -199,14 +207,18 @@ def optimize(model: ir.Model, level: str = "all", target: Target = ORTOLAN) -> N
     if reached >= LEVELS.index("basic"):
         _repeat(model, target, BASIC)
     if reached >= LEVELS.index("extended"):
-        _repeat(model, target, EXTENDED)
+        for _ in range(_ROUNDS):
+            # What is fused tells more of shapes: there may be clean-up to do again.
+            if not (_repeat(model, target, EXTENDED) and _repeat(model, target, BASIC)):
+                break
     if reached >= LEVELS.index("basic"):
         _run(model, target, LAST)
 
 
-def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
+def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> bool:
+    """Runs passes until they change nothing; returns whether they ever did."""
     # Shapes are inferred again only where there is more to find: it takes longer than the rest.
-    stale = True
+    stale, ever = True, False
     for _ in range(_ROUNDS):
         modified = False
         for step in steps:
@@ -219,6 +231,8 @@ def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
             stale = step is not _SHAPES and (stale or step.tells_shapes)
         if not modified:
             break
+        ever = True
+    return ever
 
 
 def _run(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:

@@ -15,6 +15,8 @@ from ortolan.importing.element_types import infer_node_types
 from ortolan.importing.naming import graph_values, subgraphs
 from ortolan.importing.shapes import copy_shape
 from ortolan.importing.versions import since_version
+from ortolan.passes.dimensions import Dimensions
+from ortolan.passes.shape_rules import improve_shapes
 from ortolan.passes.target import Target, takes
 
 __all__ = ["MICROSOFT", "Rewriter", "nodes_of", "rewrite"]
@@ -135,8 +137,11 @@ class Rewriter:
         if not isinstance(graph, ir.Graph) or not all(takes(self.target, n) for n in nodes):
             self._discard(nodes)
             return False
+        dimensions = Dimensions()
         for node in nodes:
             self._import(node.domain)
+            # It may tell more than what it stands for: attention has the batch of its query.
+            improve_shapes(dimensions, node)
         graph.insert_before(old, nodes)
         for value, new in zip(old.outputs, outputs or nodes[-1].outputs, strict=False):
             if new is not None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ortolan.passes.layer_norm import trailing_axis
-from ortolan.passes.matching import reduced_axes, scalar
+from ortolan.passes.layer_norm import epsilon_of, trailing_axis
+from ortolan.passes.matching import reduced_axes
 from ortolan.passes.pattern import Pattern
 from ortolan.passes.rewriting import Rewriter, rewrite
 from ortolan.passes.target import ORTOLAN, Target
@@ -51,7 +51,7 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     match = next((m for p in _PATTERNS if (m := p.match(node))), None)
     if match is None:
         return False
-    mean, epsilon = match.nodes["mean"], scalar(match["epsilon"])
+    mean, epsilon = match.nodes["mean"], epsilon_of(match)
     axis = trailing_axis(mean, match["scale"])
     if axis is None or epsilon is None or reduced_axes(mean) is None:
         return False

@@ -272,12 +272,43 @@ def _conv(_: Dimensions, node: ir.Node) -> list[Known | None]:
     return [(x[0] if x else sizes[0], w[0], *sizes[2:])]
 
 
+def _many_heads(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    query, value = _shape(node.inputs[0]), _shape(node.inputs[2] if len(node.inputs) > 2 else None)
+    if query is None or len(query) != 3:
+        return []
+    wide = value is not None and len(value) == 3
+    return [(*query[:2], value[2] if wide and value else _own(node, 2))]
+
+
+def _attention(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    """That of com.microsoft: the weights are those of query, key and value side by side."""
+    x, weights = (_shape(value) for value in node.inputs[:2])
+    if node.domain == "" or x is None or weights is None or len(x) != 3 or len(weights) != 2:
+        return []
+    if "qkv_hidden_sizes" in node.attributes:
+        return [(*x[:2], _own(node, 2))]
+    return [(*x[:2], divide(weights[1], 3))]
+
+
+def _fused_matmul(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    a, b = (_shape(value) for value in node.inputs[:2])
+    batches = any(node.attributes.get_int(f"transBatch{side}", 0) for side in "AB")
+    if a is None or b is None or len(a) < 2 or len(b) < 2 or batches:
+        return []
+    if node.attributes.get_int("transA", 0):
+        a = (*a[:-2], a[-1], a[-2])
+    if node.attributes.get_int("transB", 0):
+        b = (*b[:-2], b[-1], b[-2])
+    return [(*_stretch(node, a[:-2], b[:-2]), a[-2], b[-1])]
+
+
 _SAME = (
     "Abs Acos Asin Atan Cast Ceil Clip Cos Elu Erf Exp FastGelu Floor Gelu HardSigmoid HardSwish "
     "Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax Neg Not QuickGelu "
     "Reciprocal Relu RMSNormalization Round Selu Sigmoid Sign SimplifiedLayerNormalization Sin "
     "SkipLayerNormalization SkipSimplifiedLayerNormalization Softmax Softplus Softsign Sqrt Tan "
-    "Tanh ThresholdedRelu Trilu CumSum BiasGelu PRelu Mish QuantizeLinear DequantizeLinear"
+    "RotaryEmbedding Tanh ThresholdedRelu Trilu CumSum BiasGelu PRelu Mish QuantizeLinear "
+    "DequantizeLinear"
 ).split()
 _BROADCAST = (
     "Add Sub Mul Div Pow Mod Max Min Mean Sum Where And Or Xor Equal Less LessOrEqual Greater "
@@ -296,4 +327,6 @@ _RULES: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze, "Concat": _concat, "Split": _split, "Slice": _slice,
     "Gather": _gather, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
     "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv,
+    "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _fused_matmul,
+    "MultiHeadAttention": _many_heads, "Attention": _attention,
 }  # fmt: skip
