@@ -156,6 +156,10 @@ class Context {
   }
   size_t threads() const { return threads_; }
 
+  // Run only: a number of this node's own that follows from the seed of the session; false when it
+  // has none.
+  bool session_seed(uint64_t* seed) const;
+
   // Sets the error text, prefixed with operator and node, and hands the code back:
   // `return c.invalid("axis % is outside a tensor of % dimensions", axis, rank)`.
   template <class... Parts>

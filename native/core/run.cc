@@ -548,6 +548,15 @@ const Slot* Context::constant_input(size_t i) const {
   return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
 }
 
+bool Context::session_seed(uint64_t* seed) const {
+  const Options& options = run_->model_.options;
+  uint64_t hash = options.seed ^ node_->file_index;
+  for (size_t i = 0; i < node_->name.size; ++i)
+    hash = (hash ^ static_cast<uint8_t>(node_->name.data[i])) * 0x100000001b3u;
+  *seed = hash;
+  return options.is_seeded;
+}
+
 Status Context::out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }
 
 Status Context::set_output(size_t i, const Shape& shape) {
