@@ -56,7 +56,7 @@ struct String {
   template <size_t N>
   constexpr String(const char (&literal)[N]) : data(literal), size(N - 1) {}
 
-  constexpr bool operator==(String other) const {
+  ORTOLAN_INLINE constexpr bool operator==(String other) const {
     if (size != other.size) return false;
     for (size_t i = 0; i < size; ++i)
       if (data[i] != other.data[i]) return false;

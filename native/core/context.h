@@ -101,7 +101,7 @@ class Context {
   const S& state() const {
     return *static_cast<const S*>(node_->state);
   }
-  void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
+  ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
   // Null when the input is absent or no constant.
   const Slot* constant_input(size_t i) const;
 

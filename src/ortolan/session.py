@@ -148,22 +148,26 @@ class InferenceSession:
                 self._open_bytes(content)
             else:
                 self._open_path(str(source))
-        except errors.NotImplemented:
+        except errors.NotImplemented as missing:
             if not is_ort:
                 raise
             self._can_lower = False
-            self._open_bytes(self._lowered(content or source))
+            self._open_bytes(self._lowered(content or source, missing))
 
-    def _lowered(self, source: str | bytes) -> bytes:
+    def _lowered(self, source: str | bytes, missing: errors.NotImplemented) -> bytes:
         """A file without the operators that the importer makes of others.
 
         Raises:
-            ortolan.errors.NotImplemented: the file has others that are not here.
+            ortolan.errors.NotImplemented: `missing`, if the importer cannot help.
         """
         from ortolan.conversion import convert
 
         self._say(1, "the file has operators that the runtime has not: converting it")
-        return convert(source, level="disable")
+        try:
+            return convert(source, level="disable")
+        except errors.OrtolanError as error:
+            self._say(1, f"it cannot be converted: {error}")
+            raise missing from error
 
     def _open_onnx(self, source: str | bytes) -> bytes:
         """Opens what a model was converted to before, or returns what it is converted to now."""
