@@ -141,14 +141,12 @@ PIPELINES: dict[str, Pipeline] = {
     "counts": Pipeline(
         lambda: _chain(feature_extraction.text.CountVectorizer(), naive_bayes.MultinomialNB()),
         kind="texts",
-        not_yet="com.microsoft Tokenizer",
     ),
     "tf-idf": Pipeline(
         lambda: _chain(
             feature_extraction.text.TfidfVectorizer(ngram_range=(1, 2)), linear_model.Ridge()
         ),
         kind="texts",
-        not_yet="com.microsoft Tokenizer",
     ),
 }
 
