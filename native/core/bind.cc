@@ -64,14 +64,29 @@ DataType type_from_attribute(const Node& node, TypeAttribute source) {
 
 }  // namespace
 
-Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
-                       const Part* parts, size_t count) {
+namespace {
+void append_place(ErrorText& error, const Node& node) {
   const Part place[] = {node.type, node.name};
   error.clear();
   error.append("[%] node \"%\": ", place, 2);
+}
+}  // namespace
+
+#if defined(ORTOLAN_MESSAGE_CODES)
+Status fail_node_number(ErrorText& error, const Node& node, Status code, uint32_t number) {
+  append_place(error, node);
+  error.append(Part("message "));
+  error.append(Part(number));
+  return code;
+}
+#else
+Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
+                       const Part* parts, size_t count) {
+  append_place(error, node);
   error.append(format, parts, count);
   return code;
 }
+#endif
 
 const Attribute* find_attribute(const Node& node, String name) {
   for (const Attribute& attribute : node.attributes)

@@ -535,8 +535,14 @@ void Context::parallel_for(size_t units, size_t grain, Body body, void* user) co
   pool_->run(units, threads, body, user);
 }
 
+#if defined(ORTOLAN_MESSAGE_CODES)
+Status Context::fail_number(Status code, uint32_t number) const {
+  return fail_node_number(*error_, *node_, code, number);
+}
+#else
 Status Context::fail_parts(Status code, const char* format, const Part* parts, size_t count) const {
   return fail_node_parts(*error_, *node_, code, format, parts, count);
 }
+#endif
 
 }  // namespace ortolan
