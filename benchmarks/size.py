@@ -24,7 +24,7 @@ from ortolan.build.targets import LINUX_ARM64, LINUX_X64, WEB, WEB_RELAXED, Targ
 from ortolan.catalog.operator import Operator
 from ortolan.catalog.types import TypeSet
 from ortolan.ortformat.reader import read
-from ortolan.required_ops import required_operators, selects
+from ortolan.required_ops import from_uses, required_operators, selector
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "budgets.json"
@@ -55,12 +55,7 @@ def for_model(path: Path) -> object:
     """Selects what one model needs, from its `.ort` at level all."""
     content = ortolan.convert(path)
     assert isinstance(content, bytes)
-    required = required_operators(read(content))
-
-    def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
-        return selects(required, operator, types)
-
-    return wanted
+    return selector(from_uses(required_operators(read(content))))
 
 
 def make(target: Target, label: str, wanted: object = None) -> bytes:
