@@ -138,7 +138,8 @@ def test_a_config_by_onnxruntimes_own_tool_keeps_what_the_model_needs(tmp_path: 
     assert not missing(config)
     wanted = selector(config)
     assert wanted is not None
-    for use in required_operators(read((tmp_path / "digits.ort").read_bytes())):
+    (converted,) = tmp_path.glob("*.ort")
+    for use in required_operators(read(converted.read_bytes())):
         operator = catalog.find(use.domain, use.name, use.version)
         assert operator is not None
         types = [frozenset({t}) for t in use.types] + [frozenset[DataType]()] * 2
