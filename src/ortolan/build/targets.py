@@ -44,9 +44,9 @@ class Target:
 
 _ELF_LINK = (
     "-shared", "-z", "defs", "--gc-sections", "-z", "max-page-size=16384", "-soname",
-    "libortolan.so", "-O2", "--icf=all", "--build-id=none",
+    "libortolan.so", "-O2", "--icf=all", "--build-id=none", "--hash-style=both",
 )  # fmt: skip
-_ANDROID_LINK = (*_ELF_LINK, "--exclude-libs", "ALL", "-z", "relro", "-z", "now", "--hash-style=both")
+_ANDROID_LINK = (*_ELF_LINK, "--exclude-libs", "ALL", "-z", "relro", "-z", "now")
 _SSE2 = InstructionSet("sse2")
 _AVX2 = InstructionSet("avx2", ("-mcpu=x86_64_v3",))
 _AVX512 = InstructionSet("avx512", ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"))
