@@ -7,6 +7,7 @@ user did wrong is told in one line; anything else is a defect and keeps its trac
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import sys
 import time
@@ -197,6 +198,10 @@ def demo() -> None:
     from ortolan.demo import main as run_demo
 
     raise typer.Exit(run_demo())
+
+
+for _name in ("config", "build", "check", "ops", "package"):
+    app.command(_name)(importlib.import_module(f"ortolan.commands.{_name}").command)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def build(
     options: BuildOptions = SPEED,
     progress: Callable[[str], None] = lambda text: None,
     linked: Callable[[Path], object] = lambda path: None,
+    listed: Callable[[Path], object] = lambda path: None,
 ) -> Path:
     """Builds the library of a target.
 
@@ -121,6 +122,7 @@ def build(
         options: how to compile.
         progress: called with a line per object that is compiled.
         linked: called with the path of each object that goes into the library.
+        listed: called with the linker's listing, where there is one.
 
     Returns:
         The path of the library.
@@ -133,6 +135,8 @@ def build(
         for path in objects:
             linked(path)
         made = _link(target, objects, cache, options)
+        if _listing(made).is_file():
+            listed(_listing(made))
         output.mkdir(parents=True, exist_ok=True)
         library = output / target.output
         _replace(library, made.read_bytes())
@@ -225,12 +229,17 @@ def _link(target: Target, objects: list[Path], cache: Path, options: BuildOption
     ]
     library.parent.mkdir(parents=True, exist_ok=True)
     temporary = library.with_suffix(f".{os.getpid()}.tmp")
+    listing = _listing(library) if target.linker in ("elf", "wasm") else None
     try:
-        link(target, objects, temporary, cache, stubs, strip=options.strip)
+        link(target, objects, temporary, cache, stubs, strip=options.strip, listing=listing)
         temporary.replace(library)
     finally:
         temporary.unlink(missing_ok=True)
     return library
+
+
+def _listing(library: Path) -> Path:
+    return library.with_suffix(".map")
 
 
 def _replace(path: Path, content: bytes) -> None:

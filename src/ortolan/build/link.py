@@ -65,6 +65,7 @@ def link(
     libraries: Sequence[Path] = (),
     *,
     strip: bool = True,
+    listing: Path | None = None,
 ) -> None:
     """Links ``objects`` to ``output``.
 
@@ -75,12 +76,15 @@ def link(
         cache: for the tools' own files.
         libraries: what :func:`import_library` made of ``target.libraries``.
         strip: leave out the names of functions.
+        listing: where the linker writes what lies where; ELF and WebAssembly only.
 
     Raises:
         BuildError: a symbol is missing, or the linker failed otherwise.
     """
     files = [*map(str, objects), *map(str, libraries)]
     stripped = ["-s"] if strip else []
+    if listing is not None:
+        stripped.append(f"-Map={listing}")
     tool = zig()
     if target.linker == "elf":
         run([tool, "ld.lld", *target.link_flags, *stripped, "-o", str(output), *files], cache)
@@ -92,7 +96,8 @@ def link(
     elif target.linker == "coff":
         run([tool, "lld-link", *target.link_flags, f"/out:{output}", *files], cache)
     elif target.linker == "macho":
-        command = [tool, "c++", "-target", target.triple, "-shared", "-nostdlib", *stripped]
+        command = [tool, "c++", "-target", target.triple, "-shared", "-nostdlib"]
+        command += ["-s"] if strip else []
         command += [f"-Wl,-install_name,@rpath/{target.output}", "-Wl,-dead_strip"]
         run([*command, "-o", str(output), *files], cache)
     else:

@@ -40,7 +40,7 @@ def operator_hash(domain: str, name: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instance:
+class Instance:
     """One compiled ``run``: its template arguments and the types that it serves."""
 
     arguments: tuple[str, ...]
@@ -48,20 +48,20 @@ class _Instance:
     types_b: TypeSet
 
 
-def _instances(operator: Operator) -> list[_Instance]:
+def instances(operator: Operator) -> list[Instance]:
     """The ways in which ``run`` is compiled for an operator."""
     key = operator.types.get(operator.keys[0], frozenset()) if operator.keys else frozenset()
     second: TypeSet = operator.types[operator.keys[1]] if len(operator.keys) > 1 else frozenset()
     if operator.instances == "once" or not operator.keys:
-        return [_Instance((), key, second)]
+        return [Instance((), key, second)]
     if operator.instances == "type":
-        return [_Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(key)]
+        return [Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(key)]
     widths = types_by_width(key)
     if operator.instances == "width":
-        return [_Instance((_WORDS[w],), types, second) for w, types in widths.items()]
+        return [Instance((_WORDS[w],), types, second) for w, types in widths.items()]
     if operator.instances == "pair_width":
         return [
-            _Instance((_WORDS[w], t.cpp_name), types, frozenset({t}))
+            Instance((_WORDS[w], t.cpp_name), types, frozenset({t}))
             for w, types in widths.items()
             for t in sorted(second)
         ]
@@ -70,11 +70,11 @@ def _instances(operator: Operator) -> list[_Instance]:
     raise ValueError(f"{operator.name}: unknown instances {operator.instances!r}")
 
 
-def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[_Instance]:
+def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[Instance]:
     if operator.keys[0] == operator.keys[1]:  # both operands have the one type
-        return [_Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
+        return [Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
     return [
-        _Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
+        Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
         for a in sorted(key)
         for b in sorted(second)
     ]
@@ -104,7 +104,7 @@ def _infer(functions: _Functions, isa: str, family: Family, operator: Operator) 
 
 
 def _prepare(
-    functions: _Functions, isa: str, family: Family, operator: Operator, instance: _Instance
+    functions: _Functions, isa: str, family: Family, operator: Operator, instance: Instance
 ) -> int:
     if operator.prepare == "none":
         return 0
@@ -117,7 +117,7 @@ def _prepare(
 
 
 def _run(
-    functions: _Functions, isa: str, family: Family, operator: Operator, instance: _Instance
+    functions: _Functions, isa: str, family: Family, operator: Operator, instance: Instance
 ) -> int:
     suffix = "".join("_" + a for a in instance.arguments)
     arguments = f"<{', '.join(instance.arguments)}>" if instance.arguments else ""
@@ -187,7 +187,7 @@ def _add_operator(
 ) -> None:  # fmt: skip
     levels = list(enumerate(isas)) if family.simd else [(0, PORTABLE)]
     for level, isa in reversed(levels):
-        for instance in _instances(operator):
+        for instance in instances(operator):
             if not wanted(operator, (instance.types_a, instance.types_b)):
                 continue
             numbers = (0, 0, 0)

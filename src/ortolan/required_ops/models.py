@@ -13,7 +13,13 @@ from ortolan.errors import NotImplemented as NotImplementedHere
 from ortolan.ortformat.links import graphs
 from ortolan.ortformat.tables import Graph, InferenceSession, Node, TensorTypeAndShape
 
-__all__ = ["RequiredOperator", "casts_of_promotion", "promoted", "required_operators"]
+__all__ = [
+    "RequiredOperator",
+    "casts_of_promotion",
+    "promoted",
+    "required_operators",
+    "unknown_operators",
+]
 
 _CAST_VERSION = 13
 
@@ -28,30 +34,51 @@ class RequiredOperator:
     types: tuple[DataType, ...]
 
 
-def required_operators(session: InferenceSession) -> set[RequiredOperator]:
+def required_operators(
+    session: InferenceSession, *, lenient: bool = False
+) -> set[RequiredOperator]:
     """Returns what a model needs, its subgraphs included.
 
     Args:
         session: a file as `ortolan.ortformat.reader.read` gives it.
+        lenient: leave out operators that the catalog lacks.
 
     Raises:
-        ortolan.errors.NotImplemented: the catalog lacks an operator.
+        ortolan.errors.NotImplemented: the catalog lacks operators.
     """
+    unknown = [] if lenient else unknown_operators(session)
+    if unknown:
+        raise NotImplementedHere(f"operators that Ortolan does not have: {', '.join(unknown)}")
     found: set[RequiredOperator] = set()
-    unknown: dict[str, None] = {}
-    assert session.model is not None and session.model.graph is not None
-    for graph in graphs(session.model.graph):
+    for graph in _graphs(session):
         types = _element_types(graph)
         for node in graph.nodes:
-            domain = "" if node.domain == "ai.onnx" else node.domain
-            operator = catalog.find(domain, node.op_type, node.since_version)
-            if operator is None:
-                unknown[f"{node.domain or 'ai.onnx'}:{node.op_type} {node.since_version}"] = None
-            else:
+            operator = _entry(node)
+            if operator is not None:
                 found.update(_uses(operator, node, types))
-    if unknown:
-        raise NotImplementedHere(f"operators that the catalog lacks: {', '.join(unknown)}")
     return found | set(_conversions(found))
+
+
+def unknown_operators(session: InferenceSession) -> list[str]:
+    """The operators and versions that the catalog lacks, each once."""
+    return list(
+        dict.fromkeys(
+            f"{node.domain or 'ai.onnx'}:{node.op_type}, version {node.since_version}"
+            for graph in _graphs(session)
+            for node in graph.nodes
+            if _entry(node) is None
+        )
+    )
+
+
+def _graphs(session: InferenceSession) -> Iterable[Graph]:
+    assert session.model is not None and session.model.graph is not None
+    return graphs(session.model.graph)
+
+
+def _entry(node: Node) -> Operator | None:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return catalog.find(domain, node.op_type, node.since_version)
 
 
 def promoted(kernels: TypeSet, data_type: DataType) -> DataType:
