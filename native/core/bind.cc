@@ -196,7 +196,7 @@ Status Loader::unknown_operators() {
 Status Loader::bind_node(GraphBuilder& b, Node& node) {
   const Operator* op = find_operator(node.domain, node.type);
   const Row& any = kRows[op->first_row];
-  if (kKernels[any.kernel].control != Control::kNone) {
+  if (kHasControl && kKernels[any.kernel].control != Control::kNone) {
     node.kernel = &kKernels[any.kernel];
     return bind_control(b, node);
   }

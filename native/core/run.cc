@@ -334,7 +334,7 @@ Status Run::loop() {
     if (__atomic_load_n(&cancelled_, __ATOMIC_RELAXED))
       return fail(error_, Status::kCancelled, "the run was cancelled");
     if (frame.step == frame.steps.size) {
-      if (&frame == frames_[0]) return Status::kOk;
+      if (!kHasControl || &frame == frames_[0]) return Status::kOk;
       ORTOLAN_TRY(finish(frame));
       continue;
     }
@@ -371,7 +371,7 @@ Status Run::step(Frame& frame, const Step& step) {
 
 Status Run::step_dynamic(Frame& frame, const Step& step) {
   Node& node = frame.graph->nodes[step.node];
-  if (node.kernel->control != Control::kNone) return start_control(frame, node);
+  if (kHasControl && node.kernel->control != Control::kNone) return start_control(frame, node);
   context_.scratch_shared_ = context_.scratch_per_thread_ = 0;
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
@@ -441,7 +441,7 @@ void Run::leave(Frame& frame) {
 void Run::clean() {
   for (Frame* frame = top_; frame;) {
     leave(*frame);
-    end_loop_state(*frame);
+    if (kHasLoops) end_loop_state(*frame);
     Frame* caller = frame->caller;
     frame->caller = nullptr;
     frame = caller;

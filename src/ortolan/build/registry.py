@@ -252,6 +252,21 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
     return "\n".join(lines)
 
 
+def _features_source(kept: Sequence[Operator]) -> str:
+    """What the core need not have where no operator needs it."""
+    features = {
+        "kHasControl": any(o.control != "none" for o in kept),
+        "kHasLoops": any(o.control in ("loop", "scan") for o in kept),
+        "kHasLoop": any(o.control == "loop" for o in kept),
+        "kHasScan": any(o.control == "scan" for o in kept),
+        "kHasLayouts": any(o.layout == "spatial" for o in kept),
+    }
+    lines = ["// Made by ortolan.build.registry from the catalog. Do not edit.", "#pragma once"]
+    lines += ["namespace ortolan {"]
+    lines += [f"constexpr bool {k} = {str(v).lower()};" for k, v in features.items()]
+    return "\n".join([*lines, "}  // namespace ortolan", ""])
+
+
 def _thunks_source(isa: str, bodies: Mapping[str, str]) -> str:
     lines = ["// Made by ortolan.build.registry from the catalog. Do not edit."]
     lines += [f"namespace ortolan::{isa} {{"]
@@ -274,12 +289,16 @@ def generate(
     """
     tables, functions = _Tables(), _Functions()
     select = wanted or (lambda operator, types: True)
+    kept: list[Operator] = []
     for family in families:
         for operator in family.operators:
             _add_operator(tables, functions, family, operator, isas, select)
+            if any(select(operator, (i.types_a, i.types_b)) for i in instances(operator)):
+                kept.append(operator)
     files = {
         f"{isa}/{family}.inc": _thunks_source(isa, bodies)
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions)
+    files["ortolan_features.h"] = _features_source(kept)
     return files
