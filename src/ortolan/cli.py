@@ -200,7 +200,7 @@ def demo() -> None:
     raise typer.Exit(run_demo())
 
 
-for _name in ("config", "build", "check", "ops", "package"):
+for _name in ("config", "build", "check", "ops", "package", "explain"):
     app.command(_name)(importlib.import_module(f"ortolan.commands.{_name}").command)
 
 

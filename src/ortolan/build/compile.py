@@ -172,6 +172,8 @@ def _objects(
     flags = [*COMMON_FLAGS, *target.flags, *extra_flags]
     if wanted is not None:  # helpers of operators that are left out
         flags += ["-Wno-unused-function", "-Wno-unneeded-internal-declaration"]
+    if options.optimize == "size":
+        flags.append("-DORTOLAN_FOR_SIZE")
     if options.messages == "codes":
         flags.append("-DORTOLAN_MESSAGE_CODES")
     if options.whole_program and target.linker in ("elf", "wasm", "coff"):

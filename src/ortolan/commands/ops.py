@@ -25,7 +25,7 @@ def command(
         return
     table = Table()
     for column in ("operator", "versions", "types"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "operator")
     count = 0
     for operator, types in sorted(
         supported(package_config(package)), key=lambda row: (row[0].domain, row[0].name)
