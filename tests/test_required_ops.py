@@ -39,9 +39,7 @@ def of_model(source: Path | onnx.ModelProto) -> Config:
 
 
 def model(*nodes: onnx.NodeProto, types: dict[str, int], output: str) -> onnx.ModelProto:
-    inputs = [
-        helper.make_tensor_value_info(k, t, ["n"]) for k, t in types.items() if k != output
-    ]
+    inputs = [helper.make_tensor_value_info(k, t, ["n"]) for k, t in types.items() if k != output]
     outputs = [helper.make_tensor_value_info(output, types[output], ["n"])]
     graph = helper.make_graph(nodes, "g", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -185,7 +183,7 @@ def test_minimising_keeps_the_selection() -> None:
     config = parse_config("ai.onnx;11,12,13,14;Concat,Conv,NoSuchThing\n")
     small = minimise(config)
     assert ("", "NoSuchThing") not in small.operators
-    assert [str(m) for m in missing(config)][0] == "config:1: ai.onnx:NoSuchThing, opset 11"
+    assert next(str(m) for m in missing(config)) == "config:1: ai.onnx:NoSuchThing, opset 11"
     a, b = selector(config), selector(small)
     assert a is not None and b is not None
     for family in catalog.FAMILIES:

@@ -110,11 +110,10 @@ enum Call : long {
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   (void)f;
   long result;
-  __asm__ volatile(
-      "push %%ebp\n\txor %%ebp, %%ebp\n\tint $0x80\n\tpop %%ebp"
-      : "=a"(result)
-      : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
-      : "memory");
+  __asm__ volatile("push %%ebp\n\txor %%ebp, %%ebp\n\tint $0x80\n\tpop %%ebp"
+                   : "=a"(result)
+                   : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+                   : "memory");
   return result;
 }
 #else
@@ -133,8 +132,7 @@ bool has_fork() { return pthread_atfork; }
 
 void* allocate(void*, size_t bytes) {
   void* memory = nullptr;
-  if (!has_memory() || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0)
-    return nullptr;
+  if (!has_memory() || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0) return nullptr;
   return memory;
 }
 
@@ -150,7 +148,8 @@ uint32_t processors() {
   uint64_t mask[16] = {};
   long bytes = call(kAffinity, 0, sizeof(mask), reinterpret_cast<long>(mask));
   uint32_t n = 0;
-  for (long i = 0; i < (bytes + 7) / 8; ++i) n += static_cast<uint32_t>(__builtin_popcountll(mask[i]));
+  for (long i = 0; i < (bytes + 7) / 8; ++i)
+    n += static_cast<uint32_t>(__builtin_popcountll(mask[i]));
   return n ? n : 1;
 }
 

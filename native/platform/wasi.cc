@@ -28,11 +28,7 @@ constexpr int kNoAccess = 2, kBadFile = 8, kInputOutput = 29, kNotFound = 44, kN
 
 // As errno has them.
 int reason_of(int32_t error) {
-  return error == kNotFound    ? 2
-         : error == kNoAccess  ? 13
-         : error == kNoMemory  ? 12
-         : error               ? 5
-                               : 0;
+  return error == kNotFound ? 2 : error == kNoAccess ? 13 : error == kNoMemory ? 12 : error ? 5 : 0;
 }
 
 // A path below an opened folder of this name; the rest of the path, or null.

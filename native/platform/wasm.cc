@@ -24,15 +24,15 @@ __extension__ typedef __int128 Wide;
 }
 
 #if defined(__wasm_atomics__)
-#define ORTOLAN_IMPORT(name) \
-  [[clang::import_module("ortolan"), clang::import_name(name)]]
+#define ORTOLAN_IMPORT(name) [[clang::import_module("ortolan"), clang::import_name(name)]]
 ORTOLAN_IMPORT("processors") uint32_t ortolan_import_processors();
 // Asks for a worker that calls ortolan_thread(entry, argument) with a stack of its own.
 ORTOLAN_IMPORT("start_thread")
 int32_t ortolan_import_start_thread(void (*entry)(void*), void* argument);
 // Atomics.wait where the thread may; returns at once on the main thread of a page.
 ORTOLAN_IMPORT("wait") void ortolan_import_wait(const uint32_t* address, uint32_t value);
-[[gnu::visibility("default"), gnu::used]] void ortolan_thread(void (*entry)(void*), void* argument) {
+[[gnu::visibility("default"), gnu::used]] void ortolan_thread(void (*entry)(void*),
+                                                              void* argument) {
   entry(argument);
 }
 #endif
@@ -148,8 +148,7 @@ bool start_thread(void (*entry)(void*), void* argument) {
 }
 void wait(const uint32_t* address, uint32_t value) { ortolan_import_wait(address, value); }
 void wake_all(const uint32_t* address) {
-  __builtin_wasm_memory_atomic_notify(
-      const_cast<int*>(reinterpret_cast<const int*>(address)), ~0u);
+  __builtin_wasm_memory_atomic_notify(const_cast<int*>(reinterpret_cast<const int*>(address)), ~0u);
 }
 #else
 uint32_t processors() { return 1; }

@@ -178,9 +178,10 @@ class Library {
     auto* entry = reinterpret_cast<const Word*>(base_ + at);
     for (size_t i = 0; i < bytes / sizeof(Word); i += has_addend ? 3 : 2) {
       Word& place = *reinterpret_cast<Word*>(base_ + entry[i]);
-      uint32_t kind = static_cast<uint32_t>(kWide ? entry[i + 1] & 0xffffffff : entry[i + 1] & 0xff);
-      size_t symbol = static_cast<size_t>(kWide ? entry[i + 1] >> (kWide ? 32 : 0)
-                                                : entry[i + 1] >> 8);
+      uint32_t kind =
+          static_cast<uint32_t>(kWide ? entry[i + 1] & 0xffffffff : entry[i + 1] & 0xff);
+      size_t symbol =
+          static_cast<size_t>(kWide ? entry[i + 1] >> (kWide ? 32 : 0) : entry[i + 1] >> 8);
       Word addend = has_addend ? entry[i + 2] : kind == kSlots[1] || kind == kSlots[2] ? 0 : place;
       if (kind == kRelative)
         place = reinterpret_cast<Word>(base_) + addend;
@@ -197,8 +198,7 @@ class Library {
       __asm__ volatile("dc cvau, %0\n\tdsb ish\n\tic ivau, %0" : : "r"(base_ + i) : "memory");
     __asm__ volatile("dsb ish\n\tisb" : : : "memory");
 #elif defined(__arm__)
-    platform::call(0xf0002, reinterpret_cast<long>(base_),
-                   reinterpret_cast<long>(base_ + bytes));
+    platform::call(0xf0002, reinterpret_cast<long>(base_), reinterpret_cast<long>(base_ + bytes));
 #endif
   }
 
@@ -294,7 +294,11 @@ void probe(char** arguments) {
     tensor.size = sizeof(tensor);
     OrtolanValue* value = run_take(run, static_cast<size_t>(i));
     if (!value || (status = value_tensor(value, &tensor))) give_up("an output is missing\n");
-    Record record = {static_cast<uint32_t>(i), static_cast<uint32_t>(tensor.type), tensor.rank, 0, {},
+    Record record = {static_cast<uint32_t>(i),
+                     static_cast<uint32_t>(tensor.type),
+                     tensor.rank,
+                     0,
+                     {},
                      tensor.bytes};
     for (uint32_t k = 0; k < tensor.rank; ++k) record.dims[k] = tensor.dims[k];
     results.put(&record, sizeof(record));
@@ -320,5 +324,7 @@ __asm__(".globl _start\n_start:\n\tmov x0, sp\n\tbl start_probe\n");
 #elif defined(__arm__)
 __asm__(".arm\n.globl _start\n_start:\n\tmov r0, sp\n\tbl start_probe\n");
 #else
-__asm__(".globl _start\n_start:\n\tmov %esp, %eax\n\tand $-16, %esp\n\tsub $12, %esp\n\tpush %eax\n\tcall start_probe\n");
+__asm__(
+    ".globl _start\n_start:\n\tmov %esp, %eax\n\tand $-16, %esp\n\tsub $12, %esp\n\tpush %eax\n\t"
+    "call start_probe\n");
 #endif

@@ -45,8 +45,15 @@ def by_part(
         objects: what was linked; a function belongs to the one that names it.
         total: bytes of the library; what no function accounts for is "other".
     """
-    contents = [("core" if "-core-" in p.name and not p.name.startswith("registry") else
-                 p.name.split("-")[0], p.read_bytes()) for p in objects]
+    contents = [
+        (
+            "core"
+            if "-core-" in p.name and not p.name.startswith("registry")
+            else p.name.split("-")[0],
+            p.read_bytes(),
+        )
+        for p in objects
+    ]
     contents.sort(key=lambda item: item[0] not in _FAMILIES)  # kernels before the core
     parts: dict[str, dict[str, int]] = {}
     for name, size in sizes.items():
@@ -69,7 +76,8 @@ def readable(name: str) -> str:
     start = re.match(r"_ZZ*N?[KVr]*", name)
     if start is None:
         return name
-    at, words = start.end(), []
+    at = start.end()
+    words: list[str] = []
     while len(words) < 5:
         number = re.compile(r"\d+").match(name, at)
         if number is None:

@@ -22,9 +22,7 @@ def fat(parts: Sequence[tuple[str, bytes]]) -> bytes:
     for processor, content in parts:
         place = -(-(at + len(body)) // (1 << _ALIGNMENT)) << _ALIGNMENT
         body += b"\0" * (place - at - len(body)) + content
-        header += struct.pack(
-            ">5I", *_PROCESSORS[processor], place, len(content), _ALIGNMENT
-        )
+        header += struct.pack(">5I", *_PROCESSORS[processor], place, len(content), _ALIGNMENT)
     return header + body
 
 

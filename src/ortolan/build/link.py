@@ -105,9 +105,7 @@ def link(
         run([tool, "ar", "rcsD", str(output), *files], cache)
 
 
-def import_library(
-    target: Target, source: Path, name: str, folder: Path, cache: Path
-) -> Path:
+def import_library(target: Target, source: Path, name: str, folder: Path, cache: Path) -> Path:
     """A stand-in for a library of the system, made of what we use of it.
 
     Args:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -42,7 +43,15 @@ from ortolan.required_ops import (
 from ortolan.required_ops.config import ConfigError, merge
 from ortolan.required_ops.models import unknown_operators
 
-__all__ = ["MANIFEST", "Product", "build_product", "load_model", "read_uses", "targets_of", "wanted_config"]
+__all__ = [
+    "MANIFEST",
+    "Product",
+    "build_product",
+    "load_model",
+    "read_uses",
+    "targets_of",
+    "wanted_config",
+]
 
 MANIFEST = "ortolan-build.json"
 CONFIG = "required_operators.config"
@@ -271,16 +280,14 @@ def _described(
 def _sizes(content: bytes) -> dict[str, int]:
     sizes = {"raw": len(content), "gzip": len(gzip.compress(content, 9, mtime=0))}
     try:
-        import brotli
+        brotli = importlib.import_module("brotli")
     except ImportError:  # a tool of the tests, not of users
         return sizes
     sizes["brotli"] = len(brotli.compress(content, quality=11, lgwin=24))
     return sizes
 
 
-def _arrange(
-    platform: str, targets: Sequence[Target], made: dict[str, Path], result: Path
-) -> None:
+def _arrange(platform: str, targets: Sequence[Target], made: dict[str, Path], result: Path) -> None:
     """Lays the files out as the platform's tools expect them."""
     header = (source_root() / "include" / "ortolan" / "ortolan.h").read_bytes()
     (result / "include" / "ortolan").mkdir(parents=True)

@@ -20,7 +20,7 @@ def command(
     ] = "full",
     as_json: Annotated[bool, typer.Option("--json", help="print the answer as JSON")] = False,
 ) -> None:
-    """Tell whether a model runs, what is missing, and how to mend it; exit code 1 if it does not."""
+    """Tell whether a model runs, and if not (exit code 1) what is missing and how to mend it."""
     from ortolan.build.product import read_uses
     from ortolan.build.support import lacks, package_config
     from ortolan.required_ops import from_uses
@@ -69,7 +69,9 @@ def _show(
 ) -> None:
     console = Console(soft_wrap=True, highlight=False)
     if not missing and not unknown:
-        console.print(f"{escape(model.name)} runs on {escape(package)}: all {nodes} nodes on the CPU")
+        console.print(
+            f"{escape(model.name)} runs on {escape(package)}: all {nodes} nodes on the CPU"
+        )
         return
     console.print(f"{escape(model.name)} does not run on {escape(package)}")
     for name in unknown:

@@ -13,9 +13,7 @@ __all__ = ["command"]
 
 
 def command(
-    models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help=".onnx or .ort files")
-    ],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=".onnx or .ort files")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="the file to write; default: print")
     ] = None,

@@ -97,9 +97,7 @@ class Config:
     types: Mapping[tuple[str, str], TypeUse] = dataclasses.field(default_factory=dict)
     allowed_types: TypeSet | None = None
     all_if_empty: bool = False
-    lines: Mapping[tuple[str, str], int] = dataclasses.field(
-        default_factory=dict, compare=False
-    )
+    lines: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict, compare=False)
     source: str = dataclasses.field(default="", compare=False)
 
     @property

@@ -110,16 +110,12 @@ def _element_types(graph: Graph) -> dict[str, DataType]:
     return types
 
 
-def _uses(
-    operator: Operator, node: Node, types: dict[str, DataType]
-) -> Iterator[RequiredOperator]:
+def _uses(operator: Operator, node: Node, types: dict[str, DataType]) -> Iterator[RequiredOperator]:
     """The use of a node, with the casts of half precision.
 
     A type that the file does not tell (a value of an outer graph) may be any.
     """
-    given = [
-        _types_of(key, operator, node, types) or operator.types[key] for key in operator.keys
-    ]
+    given = [_types_of(key, operator, node, types) or operator.types[key] for key in operator.keys]
     for chosen in itertools.product(*map(sorted, given)):
         computed = [
             promoted(operator.types.get(key, frozenset()), t)
@@ -131,9 +127,7 @@ def _uses(
         )
 
 
-def _types_of(
-    variable: str, operator: Operator, node: Node, types: dict[str, DataType]
-) -> TypeSet:
+def _types_of(variable: str, operator: Operator, node: Node, types: dict[str, DataType]) -> TypeSet:
     def first(parameters: tuple[Parameter, ...], names: list[str]) -> TypeSet:
         for k, name in enumerate(names):
             parameter = parameters[min(k, len(parameters) - 1)]

@@ -101,9 +101,7 @@ def _type_use(operator: Operator, use: RequiredOperator) -> TypeUse | None:
             outputs[places[0]] = frozenset({data_type})
     if operator.name == "OneHot":  # onnxruntime knows its types as triples only
         given = (DataType.INT64, inputs.get(2, type_set("float")), DataType.INT64)
-        return TypeUse(
-            triples=frozenset((given[0], values, given[2]) for values in given[1])
-        )
+        return TypeUse(triples=frozenset((given[0], values, given[2]) for values in given[1]))
     return TypeUse(inputs, outputs)
 
 
@@ -114,9 +112,7 @@ def _added(a: TypeUse, b: TypeUse) -> TypeUse:
         none: TypeSet = frozenset()
         return {k: x.get(k, none) | y.get(k, none) for k in x.keys() | y.keys()}
 
-    return TypeUse(
-        added(a.inputs, b.inputs), added(a.outputs, b.outputs), a.triples | b.triples
-    )
+    return TypeUse(added(a.inputs, b.inputs), added(a.outputs, b.outputs), a.triples | b.triples)
 
 
 def minimise(config: Config) -> Config:
@@ -173,11 +169,11 @@ def selector(config: Config) -> Selector | None:
         for family in catalog.FAMILIES:
             for operator in family.operators:
                 keep(operator, None)
-    for key, _, operator in entries(config):
-        if operator is not None:
+    for key, _, entry in entries(config):
+        if entry is not None:
             use = config.types.get(key)
-            keep(operator, use)
-            for implied, implied_use in _implied(operator, use, config.allowed_types):
+            keep(entry, use)
+            for implied, implied_use in _implied(entry, use, config.allowed_types):
                 keep(implied, implied_use)
 
     def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
