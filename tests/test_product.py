@@ -153,7 +153,7 @@ def test_an_interrupted_build_leaves_nothing(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(product, "verify", interrupt)
+    monkeypatch.setattr(product, "_described", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make("linux-arm64", tmp_path / "out", models=[DIGITS])
     assert not list(tmp_path.iterdir())

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from ortolan import catalog
+from ortolan._native import library_path
 from ortolan.build.attribution import by_part, functions
 from ortolan.build.bundle import fat, write_xcframework
 from ortolan.build.compile import BuildError, BuildOptions, build, source_root
 from ortolan.build.targets import PLATFORMS, TARGETS, Target
-from ortolan.build.verify import Reference, reference, verify
+from ortolan.build.verify import Check, Reference, reference, runner_of, verify
 from ortolan.catalog.types import TypeSet
 from ortolan.conversion import convert
 from ortolan.errors import InvalidArgument, InvalidFormat, NoSuchFile
@@ -201,20 +202,21 @@ def build_product(
         progress: called with a line per step.
 
     Raises:
-        OrtolanError: a name, a model or the config is wrong; the compiler refused; a result differs.
+        OrtolanError: a name, a model or the config is wrong, the compiler refused, or a result
+            differs.
     """
     options = options or BuildOptions(optimize="size", whole_program=True)
     targets = [_with_sets(t, instruction_sets) for t in targets_of(platform)]
     contents = [(path.name, load_model(path)) for path in models]
     if kept is None:
         kept = wanted_config(contents, config, types=types, with_ml=with_ml)
-    references = [reference(name, content) for name, content in contents]
+    trial = _Trial(contents, cache)
     with _staging(output) as stage:
         artefacts, parts, made = [], {}, {}
         for target in targets:
             progress(f"{target.name}")
             library, sizes = _build_one(target, stage / "libraries", cache, kept, options, progress)
-            described = _described(library, target, references, cache)
+            described = _described(library, target, trial)
             described["parts"] = {k: sum(v.values()) for k, v in sizes.items()}
             artefacts.append(described)
             parts[target.name] = sizes
@@ -261,11 +263,40 @@ def _build_one(
     return library, by_part(sizes, objects, library.stat().st_size)
 
 
-def _described(
-    library: Path, target: Target, references: Sequence[Reference], cache: Path
-) -> dict[str, Any]:
+class _Trial:
+    """Tries libraries with models; what was tried before, byte for byte, is remembered."""
+
+    def __init__(self, models: Sequence[tuple[str, bytes]], cache: Path) -> None:
+        self._models = models
+        self._cache = cache
+        self._references: list[Reference] = []
+
+    def of(self, library: Path, target: Target) -> tuple[str, list[Check]]:
+        """As :func:`ortolan.build.verify.verify`."""
+        runner = runner_of(target, self._cache) if self._models else None
+        if runner is None:
+            return "no", []
+        digest = hashlib.sha256(library.read_bytes() + repr(runner).encode())
+        digest.update(library_path().read_bytes())
+        for name, content in self._models:
+            digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+        known = self._cache / "checks" / f"{digest.hexdigest()[:24]}.json"
+        if known.is_file():
+            word, rows = json.loads(known.read_text())
+            return word, [Check(**row) for row in rows]
+        if not self._references:
+            self._references = [reference(name, content) for name, content in self._models]
+        word, checks = verify(library, target, self._references, self._cache)
+        known.parent.mkdir(parents=True, exist_ok=True)
+        temporary = known.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps([word, [dataclasses.asdict(c) for c in checks]]))
+        temporary.replace(known)
+        return word, checks
+
+
+def _described(library: Path, target: Target, trial: _Trial) -> dict[str, Any]:
     content = library.read_bytes()
-    executed, checks = verify(library, target, references, cache)
+    executed, checks = trial.of(library, target)
     return {
         "target": target.name,
         "triple": target.triple,

@@ -78,7 +78,7 @@ def supported(config: Config) -> Iterator[tuple[Operator, TypeSet]]:
 
 
 def versions(operator: Operator) -> str:
-    """ "7-12", "13+" or "9"."""
+    """The versions of an entry as text: "7-12", "13+" or "9"."""
     if operator.until == NEWEST:
         return f"{operator.since}+"
     same = operator.until == operator.since
