@@ -25,6 +25,7 @@ from ortolan.build.link import BuildError
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog.types import DataType
 from ortolan.errors import OrtolanError
+from ortolan.ortformat import read
 from ortolan.session import InferenceSession
 
 __all__ = ["Check", "Reference", "reference", "runner_of", "verify"]
@@ -33,6 +34,8 @@ Array = npt.NDArray[np.generic]
 _RECORD = struct.Struct("<4I8qQ")
 _HEAD = struct.Struct("<2i")
 _SECONDS = 300
+# Models refuse some sizes; the first that the full runtime takes is used.
+_UNKNOWN_SIZES = (64, 1, 512, 1536)
 LIMIT = 1e-3
 """Largest difference allowed between instruction sets, relative to an output's magnitude."""
 
@@ -78,11 +81,14 @@ class Check:
         model: its name.
         error: the largest difference, relative to the magnitude of the output.
         identical: whether all outputs are the same bit for bit.
+        refused: the error code where the full runtime and the library both refused the random
+            inputs: then loading was tried and nothing more.
     """
 
     model: str
     error: float
     identical: bool
+    refused: int = 0
 
 
 def reference(name: str, content: bytes) -> Reference:
@@ -92,23 +98,39 @@ def reference(name: str, content: bytes) -> Reference:
         OrtolanError: the full runtime cannot load the model.
     """
     session = InferenceSession(content)
+    graph = read(content).model
+    assert graph is not None and graph.graph is not None
+    order = {name: index for index, name in enumerate(graph.graph.inputs)}
+    found = Reference(name, content, {}, ())
+    for size in _UNKNOWN_SIZES:
+        named = _random_feeds(session, size)
+        feeds = {order[key]: array for key, array in named.items()}
+        try:
+            outputs = session.run(None, named)
+        except OrtolanError as error:
+            found = Reference(name, content, feeds, (), int(error.code))
+        else:
+            return Reference(name, content, feeds, tuple(np.asarray(o) for o in outputs))
+    return found
+
+
+def _random_feeds(session: InferenceSession, unknown: int) -> dict[str, Array]:
+    """Feeds by name; dimensions of no known size get 1 where they come first, else `unknown`."""
     generator = np.random.default_rng(1)
-    feeds: dict[int, Array] = {}
     named: dict[str, Array] = {}
-    for index, value in enumerate(session.get_inputs()):
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape or ()]
+    for value in session.get_inputs():
+        shape = [
+            size if isinstance(size, int) and size > 0 else unknown if axis else 1
+            for axis, size in enumerate(value.shape or ())
+        ]
         kind = value.type.removeprefix("tensor(").removesuffix(")")
         dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
         if dtype.kind == "f":
             array: Array = generator.normal(size=shape).astype(dtype)
         else:
             array = generator.integers(0, 2, size=shape).astype(dtype)
-        feeds[index] = named[value.name] = np.ascontiguousarray(array)
-    try:
-        outputs = session.run(None, named)
-    except OrtolanError as error:
-        return Reference(name, content, feeds, (), int(error.code))
-    return Reference(name, content, feeds, tuple(np.asarray(o) for o in outputs))
+        named[value.name] = np.ascontiguousarray(array)
+    return named
 
 
 def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
@@ -273,7 +295,7 @@ def _compare(given: Reference, got: tuple[int, str, list[Array]], target: Target
         worst = max(worst, _error(ours, expected))
     if not worst <= LIMIT:
         raise BuildError(f"{place}: an output differs by {worst:.2e} of its magnitude")
-    return Check(given.name, worst, identical)
+    return Check(given.name, worst, identical, code)
 
 
 def _error(ours: Array, expected: Array) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -91,7 +91,7 @@ def _show(console: Console, product: Product) -> None:
         table.add_column(column, justify="right" if column in ("bytes", "gzip") else "left")
     for each in product.manifest["artefacts"]:
         sizes = each["bytes"]
-        checked = ", ".join(f"{c['model']} ({c['error']:.0e})" for c in each["checks"])
+        checked = ", ".join(map(_check_text, each["checks"]))
         table.add_row(
             each["target"], f"{sizes['raw']:,}", f"{sizes['gzip']:,}", each["executed"], checked
         )
@@ -100,3 +100,8 @@ def _show(console: Console, product: Product) -> None:
         if parts:
             sums = ", ".join(f"{part} {sum(sizes.values()):,}" for part, sizes in parts.items())
             console.print(f"bytes of {name}: {sums}")
+
+
+def _check_text(check: dict[str, Any]) -> str:
+    outcome = "refused its feeds" if check["refused"] else format(check["error"], ".0e")
+    return f"{check['model']} ({outcome})"
