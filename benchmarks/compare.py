@@ -1,8 +1,10 @@
 """Latency beside onnxruntime, interleaved in one process: ratios, as the README's table has them.
 
-``python benchmarks/compare.py [MODEL.onnx ...] [--threads 1] [--rounds 9] [--seconds 0.2]``
+``python benchmarks/compare.py [MODEL.onnx ...] [--all] [--threads 1] [--rounds 9] [--seconds 0.2]``
 
-Without models: the digits example and, where the folder is there, real models of ``../shared``.
+Without models: the digits example and, where the folder is there, some models of ``../shared``; all
+of them with ``--all``, and then the exit status is 1 if one is slower than 4 times onnxruntime.
+Ortolan runs an ``.ort`` file, mapped; onnxruntime the ONNX file.
 Feeds come from the model's golden file beside it, else they are random. Each round times both
 engines for some time each; a sample during which other processes used more than a quarter of a core
 is marked loud and left out where quiet ones exist.
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +35,7 @@ REAL = (
     "silero-vad-v5-op16", "scan-lstm",
 )  # fmt: skip
 LOUD = 0.25
+SLOWEST = 4.0
 _TYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "int32": np.int32}
 
 Feeds = dict[str, np.ndarray[Any, Any]]
@@ -86,13 +91,12 @@ def feeds_for(model: Path, session: InferenceSession) -> Feeds:
     return feeds
 
 
-def compare(model: Path, threads: int, rounds: int, seconds: float) -> str:
-    """Times one model; returns a row of the table."""
+def compare(model: Path, threads: int, rounds: int, seconds: float) -> tuple[str, float]:
+    """Times one model; returns a row of the table, and the ratio of medians."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
-    converted = ortolan.convert(model)
-    assert isinstance(converted, bytes)
-    ours = InferenceSession(converted, options)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = InferenceSession(ortolan.convert(model, Path(folder) / "model.ort"), options)
     theirs_options = onnxruntime.SessionOptions()
     theirs_options.intra_op_num_threads = threads
     theirs_options.log_severity_level = 3
@@ -109,32 +113,46 @@ def compare(model: Path, threads: int, rounds: int, seconds: float) -> str:
         sample(lambda: theirs.run(None, feeds), seconds, results[1])
     a, b = (s.quiet() for s in results)
     quiet = sum(o < LOUD for o in results[0].others + results[1].others)
-    return (
+    row = (
         f"| {model.stem} | {min(a) * 1e3:.3f} / {np.median(a) * 1e3:.3f} "
         f"| {min(b) * 1e3:.3f} / {np.median(b) * 1e3:.3f} "
         f"| {min(a) / min(b):.2f} / {np.median(a) / np.median(b):.2f} "
         f"| {quiet} of {2 * rounds} |"
     )
+    return row, float(np.median(a) / np.median(b))
 
 
-def main() -> None:
-    """Prints the table."""
+def main() -> int:
+    """Prints the table; see the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--all", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.2)
     options = parser.parse_args()
-    models = options.models or [
-        ROOT / "examples" / "digits" / "digits.onnx",
-        *(p for p in (SHARED / f"{name}.onnx" for name in REAL) if p.is_file()),
-    ]
+    every = sorted(SHARED.glob("*.onnx")) if options.all else []
+    models = (
+        options.models
+        or every
+        or [
+            ROOT / "examples" / "digits" / "digits.onnx",
+            *(p for p in (SHARED / f"{name}.onnx" for name in REAL) if p.is_file()),
+        ]
+    )
     info = ortolan.runtime_info()
     print(f"{info['instruction_set']}, {options.threads} thread(s), ms: minimum / median\n")
     print("| model | ortolan | onnxruntime | ratio | quiet samples |\n|---|---|---|---|---|")
+    slow = []
     for model in models:
-        print(compare(model, options.threads, options.rounds, options.seconds), flush=True)
+        row, ratio = compare(model, options.threads, options.rounds, options.seconds)
+        print(row, flush=True)
+        if ratio > SLOWEST:
+            slow.append(model.stem)
+    if slow:
+        print(f"\nslower than {SLOWEST:.0f} times onnxruntime: {', '.join(slow)}")
+    return 1 if options.all and slow else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

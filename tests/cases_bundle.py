@@ -19,6 +19,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import multiprocessing
 import os
@@ -34,6 +35,7 @@ import numpy as np
 import cases_lib as lib
 import cases_oracle
 import cases_variants
+from ortolan.runtime.containers import encode_strings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cases"
@@ -130,20 +132,40 @@ def tensors(arrays: Mapping[str, lib.Array]) -> list[dict[str, Any]]:
             "name": name,
             "type": lib.type_name(array.dtype),
             "shape": list(array.shape),
-            "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
+            "data": base64.b64encode(to_bytes(array)).decode(),
         }
         for name, array in arrays.items()
     ]
 
 
+def to_bytes(array: lib.Array) -> bytes:
+    """A tensor's bytes as the C interface has them."""
+    if array.dtype != object:
+        return np.ascontiguousarray(array).tobytes()
+    block = encode_strings(array)
+    return block.tobytes()[: int(block[array.size])]
+
+
 def arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, lib.Array]:
     """The other way round."""
     return {
-        entry["name"]: np.frombuffer(
-            base64.b64decode(entry["data"]), lib.numpy_type(entry["type"])
-        ).reshape(entry["shape"])
+        entry["name"]: from_bytes(base64.b64decode(entry["data"]), entry["type"], entry["shape"])
         for entry in entries
     }
+
+
+def from_bytes(content: bytes, type_name: str, shape: Sequence[int]) -> lib.Array:
+    """A tensor of its bytes; the type is ONNX's name of it."""
+    if type_name == "string":
+        return _texts(content, tuple(shape))
+    return np.frombuffer(content, lib.numpy_type(type_name)).reshape(shape)
+
+
+def _texts(content: bytes, shape: tuple[int, ...]) -> lib.Array:
+    result = np.empty(shape, object)
+    ends = np.frombuffer(content, "<u4", result.size + 1).tolist()
+    result.reshape(-1)[:] = [content[a:b].decode() for a, b in itertools.pairwise(ends)]
+    return result
 
 
 if __name__ == "__main__":

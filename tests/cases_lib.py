@@ -157,6 +157,8 @@ def make_array(spec: Spec) -> Array:
         ValueError: the numbers do not fill the shape, or nothing says what they are.
     """
     dtype, shape = numpy_type(spec["type"]), tuple(spec["shape"])
+    if spec["type"] == "string":
+        return _make_texts(spec, shape)
     if "data" in spec:
         numbers = [float(x) if isinstance(x, str) else x for x in spec["data"]]
         return np.array(numbers, dtype=dtype).reshape(shape)
@@ -171,6 +173,17 @@ def make_array(spec: Spec) -> Array:
         case other:
             raise ValueError(f'a tensor has neither "data" nor a known "random": {other!r}')
     return np.asarray(drawn).astype(dtype)
+
+
+def _make_texts(spec: Spec, shape: tuple[int, ...]) -> Array:
+    """Strings as stated, or the decimal digits of drawn integers."""
+    texts = spec.get("data")
+    if texts is None:
+        numbers = make_array({**spec, "type": "int64"})
+        texts = [str(n) for n in numbers.reshape(-1).tolist()]
+    result = np.empty(shape, object)
+    result.reshape(-1)[:] = texts
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +300,8 @@ def differences(got: Array, expected: Array, tolerance: float | None = None) -> 
     """
     if got.dtype != expected.dtype or got.shape != expected.shape:
         return f"{got.dtype}{list(got.shape)} instead of {expected.dtype}{list(expected.shape)}"
+    if expected.dtype == object:
+        return "" if got.tolist() == expected.tolist() else f"{got} instead of {expected}"
     if expected.dtype not in (np.float32, np.float64):
         return "" if got.tobytes() == expected.tobytes() else "elements differ"
     a, b = got.astype(np.float64), expected.astype(np.float64)

@@ -17,7 +17,7 @@ import onnx.defs
 
 import cases_lib as lib
 from ortolan.catalog import FAMILIES
-from ortolan.catalog.operator import Operator, covers
+from ortolan.catalog.operator import TYPE_RULES, Operator, covers
 from ortolan.catalog.types import FLOATS, INDEX, INTS, SIGNED, DataType
 
 # Where the numbers of a case are computed if there is no kernel for its own type.
@@ -71,13 +71,23 @@ def missing_types(entry: Operator, cases: Iterable[lib.Case]) -> list[dict[str, 
     else:
         groups = [(variable,) for variable in entry.types]
     missing = []
+    if entry.type_attribute in TYPE_RULES:  # what decides is in the attributes of written cases
+        bound = {parameter.variable for parameter in entry.inputs}
+        groups = [group for group in groups if bound.issuperset(group)]
     for group in groups:
         for choice in itertools.product(*(sorted(entry.types[v]) for v in group)):
             types = {v: t.onnx_name for v, t in zip(group, choice, strict=True)}
+            if len(group) == 2 and not _has_instance(choice):
+                continue
             has = any(types.items() <= other.items() for other in seen)
             if not has and _opset(entry, types, entry.since) is not None:
                 missing.append(types)
     return missing
+
+
+def _has_instance(pair: Sequence[DataType]) -> bool:
+    """Whether a pair has code of its own; types without arithmetic all go through float."""
+    return all(t.has_arithmetic for t in pair) or DataType.FLOAT in pair
 
 
 def _types_of(entry: Operator, case: lib.Case) -> dict[str, str]:
@@ -92,8 +102,8 @@ def _types_of(entry: Operator, case: lib.Case) -> dict[str, str]:
         allowed = entry.types.get(variable, frozenset())
         if len(allowed) == 1:
             types.setdefault(variable, next(iter(allowed)).onnx_name)
-        elif entry.type_attribute != "none":
-            types.setdefault(variable, _attribute_type(entry, case.attributes))
+        elif entry.type_attribute not in ("none", *TYPE_RULES):
+            types.setdefault(variable, _attribute_type(entry, case.attributes, types))
     return types
 
 
@@ -102,11 +112,15 @@ def _parameter(parameters: Sequence[Any], index: int) -> str:
     return variable
 
 
-def _attribute_type(entry: Operator, attributes: Mapping[str, Any]) -> str:
+def _attribute_type(
+    entry: Operator, attributes: Mapping[str, Any], types: Mapping[str, str]
+) -> str:
     value = attributes.get(entry.type_attribute)
     if isinstance(value, dict):
         return str(value["type"])
-    return "float" if value is None else DataType(value).onnx_name
+    if value is None:
+        return types.get(entry.type_fallback) or entry.type_fallback or "float"
+    return DataType(value).onnx_name
 
 
 def _is_template(case: lib.Case) -> bool:
@@ -172,10 +186,10 @@ def _retyped(entry: Operator, case: lib.Case, types: Mapping[str, str]) -> lib.C
     for variable, name in types.items():
         if variable in bound:
             continue
-        if entry.type_attribute == "to":
-            attributes["to"] = int(lib.data_type(name))
-        elif entry.type_attribute == "value":
+        if entry.type_attribute == "value":
             attributes["value"] = {"type": name, "shape": [1], "data": [1]}
+        elif entry.type_attribute != "none":
+            attributes[entry.type_attribute] = int(lib.data_type(name))
         else:
             return None
     inputs = _retyped_inputs(entry, case, types)
@@ -192,7 +206,34 @@ def _retyped(entry: Operator, case: lib.Case, types: Mapping[str, str]) -> lib.C
         note="",
         types=types,
     )
+    if entry.name == "BitCast":  # to the type that it is
+        (name,) = types.values()
+        spec = {**(inputs[0] or {}), "type": name}
+        attributes["to"] = int(lib.data_type(name))
+        same = _as_written(lib.make_array(spec), name)
+        return dataclasses.replace(
+            made, inputs=(spec,), attributes=attributes, outputs=(same,), types={}
+        )
+    is_narrow = not all(lib.data_type(t).has_arithmetic for t in types.values())
+    if entry.name == "Cast" and is_narrow:
+        return dataclasses.replace(made, outputs=(_cast_by_numpy(made),))
     return dataclasses.replace(made, stand_ins=tuple(_stand_ins(entry, made)))
+
+
+def _cast_by_numpy(case: lib.Case) -> lib.Spec:
+    """What Cast gives: onnxruntime's Python interface has no arrays of the narrow types."""
+    spec = case.inputs[0]
+    assert spec is not None
+    name = DataType(case.attributes["to"]).onnx_name
+    if name == "string":  # whole numbers are drawn
+        numbers = lib.make_array(spec).astype(int).reshape(-1).tolist()
+        return {"type": name, "shape": spec["shape"], "data": [str(n) for n in numbers]}
+    return _as_written(lib.make_array(spec).astype(lib.numpy_type(name)), name)
+
+
+def _as_written(result: lib.Array, name: str) -> lib.Spec:
+    numbers = result.astype(complex if "complex" in name else float).reshape(-1).tolist()
+    return {"type": name, "shape": list(result.shape), "data": numbers}
 
 
 def _stand_ins(entry: Operator, case: lib.Case) -> Iterator[lib.Case]:
@@ -220,6 +261,8 @@ def _retyped_inputs(
         spec is not None and _parameter(entry.inputs, k) in types
         for k, spec in enumerate(case.inputs)
     )
+    # Powers of two have no sign, and Cast may bring them about.
+    may_be_negative = operands == 1 and "float8e8m0" not in types.values()
     inputs: list[lib.Spec | None] = []
     for k, spec in enumerate(case.inputs):
         variable = _parameter(entry.inputs, k)
@@ -231,7 +274,7 @@ def _retyped_inputs(
                 return None
             inputs.append({**spec, "type": name})
         else:
-            inputs.append(_drawn(spec["shape"], name, seed=k, may_be_negative=operands == 1))
+            inputs.append(_drawn(spec["shape"], name, seed=k, may_be_negative=may_be_negative))
     return tuple(inputs)
 
 
@@ -245,8 +288,9 @@ def _drawn(shape: list[int], name: str, seed: int, may_be_negative: bool) -> lib
     """Small whole numbers, which every type holds exactly; none is 0 where one may divide."""
     is_signed = lib.data_type(name) in SIGNED | FLOATS
     low, high = (-3, 4) if may_be_negative and is_signed else (1, 5)
-    if name == "bool":
-        low, high = 0, 2
+    low, high = {"bool": (0, 2), "uint2": (1, 4), "int2": (0, 2), "float8e8m0": (1, 3)}.get(
+        name, (low, high)
+    )
     return {
         "type": name,
         "shape": shape,

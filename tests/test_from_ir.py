@@ -92,12 +92,15 @@ def test_constants_are_stored_as_bytes(kind: int, values: Array, raw: bool) -> N
     np.testing.assert_array_equal(np.frombuffer(found.raw_data, values.dtype), values)
 
 
-def test_the_format_has_no_optional_types() -> None:
+def test_optional_types_are_marked() -> None:
     model = model_of(
         helper.make_node("Optional", ["x"], ["o"]), add("x", "x", "y"), opsets=(("", 18),)
     )
-    with pytest.raises(errors.NotImplemented, match='"o": the ORT format cannot hold'):
-        disable(model, allow_unknown_operators=True)
+    model.graph.output.append(helper.make_empty_tensor_value_info("o"))
+    file = read(disable(model))
+    assert file.model is not None and file.model.graph is not None
+    (found,) = (info for info in file.model.graph.node_args if info.name == "o")
+    assert found.type is not None and found.type.denotation == "ai.ortolan.optional"
 
 
 def test_sequences_have_their_types() -> None:

@@ -31,6 +31,7 @@ from importer_lib import (
 from ortolan import errors
 from ortolan.conversion import convert
 from ortolan.importer import load
+from ortolan.importing.element_types import type_text
 from ortolan.importing.naming import graph_values
 from ortolan.ortformat import read
 
@@ -323,14 +324,13 @@ def test_wrong_type_of_an_inner_value_is_replaced_and_of_an_output_refused() -> 
     refused_by_both(model, errors.InvalidGraph, r'"y" is declared as tensor\(int64\), but')
 
 
-def test_maps_are_refused_with_a_way_out() -> None:
+def test_maps_are_typed_by_the_rule() -> None:
     node = helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[1])
     model = model_of(node)
     value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     map_type = helper.make_map_type_proto(TensorProto.INT64, value)
     model.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(map_type))
-    with pytest.raises(errors.NotImplemented, match=r'"y" is a map .* without ZipMap'):
-        load(model)
+    assert type_text(load(model).graph.outputs[0].type) == "seq(map(int64,tensor(float)))"
 
 
 def test_input_without_type_is_refused() -> None:

@@ -1,9 +1,9 @@
 """Runs every kind of test and adds the counts up.
 
-Order: lint, pytest, the web runtime's cases in Node, the real models there, both in Chromium. The
-skips and their reasons come last, and the last line is `N passed, N failed, N skipped`. The exit
-status is 1 if anything failed. `--quick` leaves out the tests marked slow, the models in Node and
-the browser.
+Order: lint, pytest, the web runtime's cases in Node, the real models there, both in Chromium, both
+on emulated Arm. The skips and their reasons come last, and the last line is `N passed, N failed, N
+skipped`. The exit status is 1 if anything failed. `--quick` leaves out the tests marked slow, the
+models in Node, the browser and Arm.
 
 A runner that is not pytest ends its output with that same line, and prints each skip as
 `skipped: NAME: REASON`.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -39,6 +40,7 @@ SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
 SKIPPED = re.compile(r"skipped: (.+)")
 OLDEST_NODE = 20
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+EMULATED = ("arm64", "armv7")
 LIMIT_SECONDS = {True: 300, False: 1600}
 
 
@@ -197,6 +199,14 @@ def run_web(name: str, script: str, needs_browser: bool, seconds: float) -> Outc
     return read_summary(name, run([node, script], seconds, environment))
 
 
+def run_cross(machine: str, what: str, seconds: float) -> Outcome:
+    """Runs the operator cases or the models on an emulated machine; it says what it lacks."""
+    command = [sys.executable, "tests/cross.py", machine, what]
+    paths = [str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return read_summary(f"{machine} {what}", run(command, seconds, environment))
+
+
 def run_all(quick: bool) -> Iterator[tuple[str, Outcome]]:
     """Runs the kinds of test in order, within one limit of time for all of them."""
     end = time.monotonic() + LIMIT_SECONDS[quick]
@@ -213,6 +223,12 @@ def run_all(quick: bool) -> Iterator[tuple[str, Outcome]]:
     else:
         yield "Node models", run_web("Node models", "tests/web/run_models.mjs", False, left())
         yield "Chromium", run_web("Chromium", "tests/web/chromium.mjs", True, left())
+    for machine, what in itertools.product(EMULATED, ("cases", "models")):
+        name = f"{machine} {what}"
+        if quick:
+            yield name, skip_runner(name, "left out by --quick")
+        else:
+            yield name, run_cross(machine, what, left())
 
 
 def print_list(title: str, lines: Sequence[str]) -> None:

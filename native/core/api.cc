@@ -10,7 +10,7 @@ namespace {
 Model* unwrap(OrtolanModel* model) { return reinterpret_cast<Model*>(model); }
 const Model* unwrap(const OrtolanModel* model) { return reinterpret_cast<const Model*>(model); }
 Run* unwrap(OrtolanRun* run) { return reinterpret_cast<Run*>(run); }
-OutputTensor* unwrap(OrtolanValue* value) { return reinterpret_cast<OutputTensor*>(value); }
+OutputValue* unwrap(OrtolanValue* value) { return reinterpret_cast<OutputValue*>(value); }
 OrtolanStatus answer(Status status) { return static_cast<OrtolanStatus>(status); }
 
 bool parse(String text, uint64_t* number) {
@@ -36,6 +36,10 @@ bool apply(Options& options, String key, String value) {
   if (key == String("ortolan.instruction_set")) return set(options.instruction_set, 255);
   if (key == String("ortolan.max_tensor_bytes")) return set(options.max_tensor_bytes, SIZE_MAX / 2);
   if (key == String("ortolan.max_nodes")) return set(options.max_nodes, UINT64_MAX);
+  if (key == String("ortolan.seed")) {
+    options.is_seeded = is_number;
+    return set(options.seed, UINT64_MAX);
+  }
   if (key == String("ortolan.max_iterations")) return set(options.max_iterations, UINT64_MAX);
   return true;
 }
@@ -127,6 +131,14 @@ const char* ortolan_model_name(const OrtolanModel* model, OrtolanSide side, size
   return v ? v->name.data : nullptr;
 }
 
+const char* ortolan_model_type(const OrtolanModel* handle, OrtolanSide side, size_t index) {
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded) return nullptr;
+  const Graph& graph = model->main();
+  Span<const char*> types = side == ORTOLAN_INPUT ? graph.input_types : graph.output_types;
+  return index < types.size ? types[index] : nullptr;
+}
+
 OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side, size_t index,
                                    OrtolanTensor* tensor) {
   const Value* v = value_at(model, side, index);
@@ -185,6 +197,19 @@ const char* ortolan_model_metadata_key(const OrtolanModel* handle, size_t index)
   FbOffsets props = table.offsets(ModelTable::kMetadataProps);
   if (index >= props.size()) return nullptr;
   return props.table(index).string(StringStringEntryTable::kKey).data;
+}
+
+const char* ortolan_model_node(const OrtolanModel* handle, size_t graph, size_t index,
+                               const char* key) {
+  const Model* model = unwrap(handle);
+  if (!model || !model->loaded || !key || graph >= model->graphs.size() ||
+      index >= model->graphs[graph]->nodes.size)
+    return nullptr;
+  const Node& node = model->graphs[graph]->nodes[index];
+  String wanted = from_c(key);
+  if (wanted == String("name")) return node.name.data;
+  if (wanted == String("domain")) return node.domain.data;
+  return wanted == String("type") ? node.type.data : nullptr;
 }
 
 int32_t ortolan_model_number(const OrtolanModel* handle, const char* key, int64_t* number) {
@@ -273,6 +298,34 @@ OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index) {
   return run ? reinterpret_cast<OrtolanValue*>(unwrap(run)->take_output(index)) : nullptr;
 }
 
+OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call) {
+  if (!run || !call || call->size < sizeof(OrtolanCall)) return ORTOLAN_INVALID_ARGUMENT;
+  OrtolanStatus status = ORTOLAN_OK;
+  for (uint32_t i = 0; i < call->input_count && status == ORTOLAN_OK; ++i)
+    if (call->inputs[i].type) status = ortolan_run_input(run, i, &call->inputs[i]);
+  for (uint32_t i = 0; i < call->output_count && status == ORTOLAN_OK; ++i)
+    if (call->places && call->places[i].type)
+      status = ortolan_run_output(run, call->wanted[i], &call->places[i]);
+  if (status != ORTOLAN_OK) {
+    unwrap(run)->forget_arguments();
+    return status;
+  }
+  status = ortolan_run_execute(run);
+  if (status != ORTOLAN_OK) return status;
+  for (uint32_t i = 0; i < call->output_count; ++i) {
+    call->values[i] = ortolan_run_take(run, call->wanted[i]);
+    call->outputs[i].type = 0;
+    ortolan_value_tensor(call->values[i], &call->outputs[i]);
+  }
+  return status;
+}
+
+static_assert(sizeof(OrtolanStep) == sizeof(StepTime));
+
+void ortolan_run_profile(OrtolanRun* run, OrtolanStep* steps, size_t capacity) {
+  if (run) unwrap(run)->profile({reinterpret_cast<StepTime*>(steps), steps ? capacity : 0});
+}
+
 void ortolan_run_cancel(OrtolanRun* run) {
   if (run) unwrap(run)->cancel();
 }
@@ -285,6 +338,8 @@ int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* n
     *number = static_cast<int64_t>(run->arena_bytes());
   else if (wanted == String("arena_floor"))
     *number = static_cast<int64_t>(run->arena_floor());
+  else if (wanted == String("steps"))
+    *number = static_cast<int64_t>(run->steps());
   else if (wanted == String("heap_peak"))
     *number = static_cast<int64_t>(run->heap_peak());
   else
@@ -292,14 +347,105 @@ int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* n
   return 1;
 }
 
+OrtolanStatus ortolan_run_input_value(OrtolanRun* handle, size_t index, const OrtolanValue* value) {
+  Run* run = unwrap(handle);
+  if (!run || !value) return ORTOLAN_INVALID_ARGUMENT;
+  const OutputValue* given = unwrap(const_cast<OrtolanValue*>(value));
+  TensorArgument argument;
+  argument.value = given;
+  argument.data = const_cast<void*>(given->data());
+  argument.bytes = given->bytes;
+  argument.shape = given->shape;
+  argument.type = given->type.layers ? DataType::kUndefined : given->type.element;
+  return answer(run->set_input(index, argument));
+}
+
+OrtolanKind ortolan_value_kind(const OrtolanValue* handle) {
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  return value ? static_cast<OrtolanKind>(value->type.kind()) : ORTOLAN_TENSOR;
+}
+
+size_t ortolan_value_count(const OrtolanValue* handle) {
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  return value ? value->item_count() : 0;
+}
+
+OrtolanValue* ortolan_value_item(const OrtolanValue* handle, size_t index) {
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  if (!value || index >= value->item_count()) return nullptr;
+  auto* item = reinterpret_cast<OrtolanValue*>(value->items()[index]);
+  ortolan_value_retain(item);
+  return item;
+}
+
 OrtolanStatus ortolan_value_tensor(const OrtolanValue* handle, OrtolanTensor* tensor) {
-  OutputTensor* value = unwrap(const_cast<OrtolanValue*>(handle));
-  if (!value || !tensor || tensor->size < sizeof(OrtolanTensor)) return ORTOLAN_INVALID_ARGUMENT;
-  tensor->type = static_cast<int32_t>(value->type);
+  OutputValue* value = unwrap(const_cast<OrtolanValue*>(handle));
+  if (!value || !tensor || tensor->size < sizeof(OrtolanTensor) || value->type.layers)
+    return ORTOLAN_INVALID_ARGUMENT;
+  tensor->type = static_cast<int32_t>(value->type.element);
   tensor->rank = value->shape.rank;
   tensor->data = value->data();
-  tensor->bytes = value->shape.count() * element_size(value->type);
+  tensor->bytes = value->bytes;
   for (uint32_t d = 0; d < value->shape.rank; ++d) tensor->dims[d] = value->shape[d];
+  return ORTOLAN_OK;
+}
+
+OrtolanStatus ortolan_value_make_tensor(const OrtolanTensor* tensor, OrtolanValue** result) {
+  if (!result) return ORTOLAN_INVALID_ARGUMENT;
+  *result = nullptr;
+  size_t bytes;
+  bool is_known = tensor && tensor->size >= sizeof(OrtolanTensor) && tensor->rank <= kMaxRank &&
+                  tensor->type > 0 && tensor->type < kDataTypes;
+  if (!is_known) return ORTOLAN_INVALID_ARGUMENT;
+  ValueType type{static_cast<DataType>(tensor->type), DataType::kUndefined, 0};
+  Shape shape = Shape::of({tensor->dims, tensor->rank});
+  if (!checked_bytes(shape, element_size(type.element), &bytes)) return ORTOLAN_INVALID_ARGUMENT;
+  if (type.element == DataType::kString) bytes = tensor->bytes;
+  if (bytes > tensor->bytes || (bytes && !tensor->data)) return ORTOLAN_INVALID_ARGUMENT;
+  OutputValue* value = OutputValue::make(platform::default_allocator(), type, shape, bytes);
+  if (!value) return ORTOLAN_OUT_OF_MEMORY;
+  if (bytes) copy(value->data(), tensor->data, bytes);
+  *result = reinterpret_cast<OrtolanValue*>(value);
+  return ORTOLAN_OK;
+}
+
+OrtolanStatus ortolan_value_make(OrtolanKind kind, const OrtolanTensor* type,
+                                 OrtolanValue* const* items, size_t count, OrtolanValue** result) {
+  if (!result) return ORTOLAN_INVALID_ARGUMENT;
+  *result = nullptr;
+  bool is_container = kind == ORTOLAN_SEQUENCE || kind == ORTOLAN_MAP || kind == ORTOLAN_OPTIONAL;
+  bool has_count = kind == ORTOLAN_MAP ? count == 2 : kind == ORTOLAN_SEQUENCE || count <= 1;
+  if (!is_container || !has_count || (count && !items) || (!count && !type) ||
+      count > SIZE_MAX / sizeof(OutputValue*) / 2)
+    return ORTOLAN_INVALID_ARGUMENT;
+  ValueType inner;
+  if (count == 0) {
+    if (type->type <= 0 || type->type >= kDataTypes) return ORTOLAN_INVALID_ARGUMENT;
+    inner.element = static_cast<DataType>(type->type);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (!items[i]) return ORTOLAN_INVALID_ARGUMENT;
+    ValueType of = unwrap(items[i])->type;
+    if (kind == ORTOLAN_MAP && of.layers) return ORTOLAN_INVALID_ARGUMENT;
+    if (kind == ORTOLAN_MAP && i == 0) {
+      inner.key = of.element;
+    } else if (kind == ORTOLAN_MAP || i == 0) {
+      DataType key = kind == ORTOLAN_MAP ? inner.key : of.key;
+      inner = {of.element, key, of.layers};
+    } else if (!(of == inner)) {
+      return ORTOLAN_INVALID_ARGUMENT;
+    }
+  }
+  if (inner.layers >> 2 * (kMaxLayers - 1)) return ORTOLAN_INVALID_ARGUMENT;
+  OutputValue* value =
+      OutputValue::make(platform::default_allocator(), inner.within(static_cast<ValueKind>(kind)),
+                        Shape(), count * sizeof(OutputValue*));
+  if (!value) return ORTOLAN_OUT_OF_MEMORY;
+  for (size_t i = 0; i < count; ++i) {
+    value->items()[i] = unwrap(items[i]);
+    ortolan_value_retain(items[i]);
+  }
+  *result = reinterpret_cast<OrtolanValue*>(value);
   return ORTOLAN_OK;
 }
 
@@ -307,12 +453,7 @@ void ortolan_value_retain(OrtolanValue* value) {
   if (value) __atomic_fetch_add(&unwrap(value)->references, 1, __ATOMIC_RELAXED);
 }
 
-void ortolan_value_release(OrtolanValue* handle) {
-  OutputTensor* value = unwrap(handle);
-  if (!value || __atomic_sub_fetch(&value->references, 1, __ATOMIC_ACQ_REL)) return;
-  Allocator allocator = value->allocator;
-  allocator.put(value, value->bytes);
-}
+void ortolan_value_release(OrtolanValue* value) { OutputValue::release(unwrap(value)); }
 
 void* ortolan_allocate(size_t bytes) {
   Allocator allocator = platform::default_allocator();

@@ -7,6 +7,12 @@
 
 #define ORTOLAN_INLINE [[gnu::always_inline]] inline
 #define ORTOLAN_NOINLINE [[gnu::noinline]]
+// For code that runs once per call or less: size matters and loops are short.
+#define ORTOLAN_SMALL [[gnu::noinline, clang::minsize]]
+// What stands between these two is compiled for size. Shared headers are included before.
+#define ORTOLAN_SMALL_BEGIN \
+  _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#define ORTOLAN_SMALL_END _Pragma("clang attribute pop")
 
 namespace ortolan {
 
@@ -57,7 +63,7 @@ struct String {
   template <size_t N>
   constexpr String(const char (&literal)[N]) : data(literal), size(N - 1) {}
 
-  constexpr bool operator==(String other) const {
+  ORTOLAN_INLINE constexpr bool operator==(String other) const {
     if (size != other.size) return false;
     for (size_t i = 0; i < size; ++i)
       if (data[i] != other.data[i]) return false;

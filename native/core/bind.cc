@@ -1,68 +1,104 @@
 // Phases 2 and 4: execution order, element types, the kernel of each node, and its preparation.
 #include "core/loader.h"
+#include "core/signature.h"
 
 namespace ortolan {
 
 namespace {
 
-// A signature of the registry, read in place (core/registry.h has its form).
-struct SignatureView {
-  explicit SignatureView(const uint8_t* bytes) : bytes(bytes) {
-    copy(&header, bytes, sizeof(header));
-  }
-  uint32_t mask(uint8_t variable) const {
-    return read<uint32_t>(bytes + sizeof(header) + 4 * static_cast<size_t>(variable));
-  }
-  const uint8_t* parameters() const {
-    return bytes + sizeof(header) + 4 * static_cast<size_t>(header.variables);
-  }
-  uint8_t parameter(size_t i) const {
-    return parameters()[min<size_t>(i, header.declared_inputs - 1)];
-  }
-  uint8_t input(size_t i) const { return parameter(i) & ~kOptional; }
-  // Some operators of other domains have optional inputs before required ones.
-  bool needs_input(size_t i) const { return i < header.min_inputs && !(parameter(i) & kOptional); }
-  uint8_t output(size_t i) const {
-    return parameters()[header.declared_inputs + min<size_t>(i, header.declared_outputs - 1)];
-  }
-  bool takes_inputs(size_t n) const { return n <= header.declared_inputs || (header.variadic & 1); }
-  size_t required_outputs() const { return header.variadic >> 2; }
-  bool takes_outputs(size_t n) const {
-    return n <= header.declared_outputs || (header.variadic & 2);
-  }
-
-  Signature header;
-  const uint8_t* bytes;
-};
-
-constexpr uint8_t kMaxVariables = 16;
-
 bool covers(const Row& row, int32_t version) {
   return version >= row.min_version && (version <= row.max_version || row.max_version == 255);
 }
 
-String text_of(DataType type) {
-  constexpr String kNames[] = {
-      "undefined",      "float",      "uint8",         "int8",       "uint16",   "int16",
-      "int32",          "int64",      "string",        "bool",       "float16",  "double",
-      "uint32",         "uint64",     "complex64",     "complex128", "bfloat16", "float8e4m3fn",
-      "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"};
-  return kNames[static_cast<uint8_t>(type)];
+String kind_name(uint8_t layers) {
+  constexpr String kNames[] = {"a tensor", "a sequence", "a map", "an optional"};
+  return kNames[layers & 3];
 }
 
-DataType type_from_attribute(const Node& node, TypeAttribute source) {
+bool is_tensor_of(const GraphBuilder& b, uint32_t value, DataType type) {
+  return b.values[value].full_type() == ValueType{type, DataType::kUndefined, 0};
+}
+
+bool has_texts(const Node& node, String name) {
+  const Attribute* a = find_attribute(node, name);
+  return a && a->kind == AttributeKind::kStrings && a->strings.size;
+}
+
+DataType label_type(const Node& node) {
+  const Attribute* tensor = find_attribute(node, "values_tensor");
+  if (tensor && tensor->kind == AttributeKind::kTensor) return tensor->tensor.type;
+  if (has_texts(node, "values_strings")) return DataType::kString;
+  return find_attribute(node, "values_int64s") ? DataType::kInt64 : DataType::kFloat;
+}
+
+// The type of a result that no variable gives.
+ValueType special_type(TypeRule rule, const Node& node, ValueType declared, ValueType input) {
+  switch (rule) {
+    case TypeRule::kSame:
+      return input;
+    case TypeRule::kOptional:  // without an element, only the file knows of what
+      if (input.element == DataType::kUndefined)
+        return declared.kind() == ValueKind::kOptional ? declared : ValueType();
+      return input.within(ValueKind::kOptional);
+    case TypeRule::kElement:
+      return input.kind() == ValueKind::kOptional ? input.inner() : input;
+    case TypeRule::kZipMap: {
+      DataType key = has_texts(node, "classlabels_strings") ? DataType::kString : DataType::kInt64;
+      return ValueType{DataType::kFloat, key, kMapLayer}.within(ValueKind::kSequence);
+    }
+    case TypeRule::kMapValue:
+      return {input.element, DataType::kUndefined, 0};
+    case TypeRule::kLabels:
+      return {has_texts(node, "classlabels_strings") ? DataType::kString : DataType::kInt64,
+              DataType::kUndefined, 0};
+    case TypeRule::kLabelValues:
+      return {label_type(node), DataType::kUndefined, 0};
+    case TypeRule::kOpposite:
+      return {input.element == DataType::kString ? DataType::kInt64 : DataType::kString,
+              DataType::kUndefined, 0};
+    case TypeRule::kPositive: {
+      const Attribute* positive = find_attribute(node, "positive");
+      bool is_signed = positive && positive->i == 0;
+      return {is_signed ? DataType::kInt32 : DataType::kUint32, DataType::kUndefined, 0};
+    }
+    case TypeRule::kCastTo: {
+      const Attribute* to = find_attribute(node, "cast_to");
+      DataType type = !to || to->s == String("TO_FLOAT") ? DataType::kFloat
+                      : to->s == String("TO_INT64")      ? DataType::kInt64
+                      : to->s == String("TO_STRING")     ? DataType::kString
+                                                         : DataType::kUndefined;
+      return {type, DataType::kUndefined, 0};
+    }
+    default:
+      return declared;
+  }
+}
+
+// `missing`: the type where the node has no such attribute.
+DataType type_from_attribute(const Node& node, TypeAttribute source, DataType missing) {
   if (source == TypeAttribute::kValue) {
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  const Attribute* a =
-      find_attribute(node, source == TypeAttribute::kTo ? String("to") : String("dtype"));
-  if (!a || a->kind != AttributeKind::kInt || a->i <= 0 || a->i >= kDataTypes)
-    return DataType::kUndefined;
+  constexpr String kNames[] = {"to", "dtype", "", "output_datatype", "output_dtype"};
+  const Attribute* a = find_attribute(node, kNames[static_cast<uint8_t>(source) - 1]);
+  if (!a || (a->kind == AttributeKind::kInt && a->i == 0)) return missing;
+  if (a->kind != AttributeKind::kInt || a->i < 0 || a->i >= kDataTypes) return DataType::kUndefined;
   return static_cast<DataType>(a->i);
 }
 
 }  // namespace
+
+String type_name(DataType type) {
+  constexpr String kNames[] = {
+      "undefined",      "float",    "uint8",        "int8",           "uint16",
+      "int16",          "int32",    "int64",        "string",         "bool",
+      "float16",        "double",   "uint32",       "uint64",         "complex64",
+      "complex128",     "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
+      "float8e5m2fnuz", "uint4",    "int4",         "float4e2m1",     "float8e8m0",
+      "uint2",          "int2"};
+  return kNames[static_cast<uint8_t>(type)];
+}
 
 namespace {
 void append_place(ErrorText& error, const Node& node) {
@@ -156,14 +192,20 @@ Status Loader::order(GraphBuilder& b) {
 
 Status Loader::bind_graph(GraphBuilder& b) {
   for (uint32_t value : b.graph->inputs)
-    if (b.values[value].kind != ValueKind::kTensor || !element_size(b.values[value].type))
-      return fail(error_, Status::kNotImplemented,
-                  "input \"%\" has no tensor type that is supported", b.values[value].name);
-  for (Node& node : b.nodes) ORTOLAN_TRY(bind_node(b, node));
+    if (b.values[value].type == DataType::kUndefined)
+      return fail(error_, Status::kNotImplemented, "input \"%\" has no type that is supported",
+                  b.values[value].name);
+  if (!b.bound.reserve(b.nodes.size())) return out_of_memory();
+  for (Node& node : b.nodes) {
+    ORTOLAN_TRY(bind_node(b, node));
+    if (!b.bound.push(node)) return out_of_memory();
+  }
+  for (uint32_t value : b.graph->outputs) ORTOLAN_TRY(narrow(b, value));
+  b.nodes.take_from(b.bound);
   for (uint32_t value : b.graph->outputs)
-    if (!element_size(b.values[value].type))
-      return fail(error_, Status::kNotImplemented,
-                  "output \"%\" has no tensor type that is supported", b.values[value].name);
+    if (b.values[value].type == DataType::kUndefined)
+      return fail(error_, Status::kNotImplemented, "output \"%\" has no type that is supported",
+                  b.values[value].name);
   return Status::kOk;
 }
 
@@ -194,10 +236,19 @@ Status Loader::unknown_operators() {
 }
 
 Status Loader::bind_node(GraphBuilder& b, Node& node) {
+  // Kernels for tensors do not see containers.
+  if (node.type == String("Identity") && node.domain.size == 0 && node.inputs.size == 1 &&
+      node.inputs[0] != kNoValue && b.values[node.inputs[0]].layers) {
+    node.domain = "ai.ortolan";
+    node.type = "Share";
+    if (!find_operator(node.domain, node.type))
+      return node_error(node, Status::kNotImplemented, "this build has no containers");
+  }
   const Operator* op = find_operator(node.domain, node.type);
   const Row& any = kRows[op->first_row];
   if (kHasControl && kKernels[any.kernel].control != Control::kNone) {
     node.kernel = &kKernels[any.kernel];
+    ORTOLAN_TRY(narrow_operands(b, node));
     return bind_control(b, node);
   }
   if (node.bodies[0] || node.bodies[1])
@@ -238,42 +289,80 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
   for (size_t i = 0; i < signature.header.min_inputs; ++i)
     if (signature.needs_input(i) && (i >= given || node.inputs[i] == kNoValue))
       return node_error(node, Status::kInvalidGraph, "input % is missing", i);
+  DataType halves[kMaxVariables] = {};
+  ORTOLAN_TRY(promote_inputs(b, node, bytes, halves));
   for (size_t i = 0; i < given; ++i) {
     if (node.inputs[i] == kNoValue) continue;
     const Value& v = b.values[node.inputs[i]];
-    if (v.kind != ValueKind::kTensor || v.type == DataType::kUndefined)
-      return node_error(node, Status::kNotImplemented,
-                        "input % (\"%\") is no tensor of a known type", i, v.name);
+    if (v.type == DataType::kUndefined)
+      return node_error(node, Status::kNotImplemented, "input % (\"%\") has no known type", i,
+                        v.name);
     uint8_t variable = signature.input(i);
     if (variable == kFreeVariable) continue;
+    if (v.layers != (signature.is_sequence_input(i) ? kSequenceLayer : 0))
+      return node_error(node, Status::kInvalidGraph, "input % (\"%\") is % but must be %", i,
+                        v.name, kind_name(v.layers), kind_name(signature.is_sequence_input(i)));
     if (!(signature.mask(variable) & type_bit(v.type)))
       return node_error(node, Status::kNotImplemented,
                         "input % (\"%\") is %, for which this build has no kernel", i, v.name,
-                        text_of(v.type));
+                        type_name(v.type));
     if (variables[variable] == DataType::kUndefined) variables[variable] = v.type;
     if (variables[variable] != v.type)
       return node_error(node, Status::kInvalidGraph, "input % (\"%\") is %, but % is needed", i,
-                        v.name, text_of(v.type), text_of(variables[variable]));
+                        v.name, type_name(v.type), type_name(variables[variable]));
   }
   for (size_t i = 0; i < node.outputs.size; ++i) {
     uint8_t variable = signature.output(i);
-    if (variable == kFreeVariable) continue;
+    auto source = static_cast<TypeAttribute>(signature.header.type_attribute &
+                                             ((1 << kTypeAttributeBits) - 1));
+    if (variable == kFreeVariable) {
+      auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
+      if (source == TypeAttribute::kRule) ORTOLAN_TRY(set_special(b, node, i, rule));
+      continue;
+    }
     DataType& type = variables[variable];
     uint32_t mask = signature.mask(variable);
-    auto source = static_cast<TypeAttribute>(signature.header.type_attribute);
-    if (type == DataType::kUndefined && source != TypeAttribute::kNone)
-      type = type_from_attribute(node, source);
-    if (type == DataType::kUndefined && (mask & (mask - 1)) == 0)
+    bool is_single = (mask & (mask - 1)) == 0;
+    if (type == DataType::kUndefined && source == TypeAttribute::kRule && !is_single) {
+      auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
+      bool has_input = node.inputs.size && node.inputs[0] != kNoValue;
+      ValueType input = has_input ? b.values[node.inputs[0]].full_type() : ValueType();
+      type = special_type(rule, node, {}, input).element;
+    } else if (type == DataType::kUndefined && source != TypeAttribute::kNone &&
+               source != TypeAttribute::kRule) {
+      uint8_t other = signature.header.type_attribute >> kTypeAttributeBits;
+      DataType missing = static_cast<DataType>(other);
+      if (other >= kFallback) {
+        other -= kFallback;
+        missing = halves[other] != DataType::kUndefined ? halves[other] : variables[other];
+      }
+      type = type_from_attribute(node, source, missing);
+    }
+    if (must_promote(type, mask)) halves[variable] = type, type = DataType::kFloat;
+    if (type == DataType::kUndefined && is_single)
       type = static_cast<DataType>(__builtin_ctz(mask));
     if (type == DataType::kUndefined || !(mask & type_bit(type)))
       return node_error(node, Status::kNotImplemented,
                         "output % would be %, for which this build has no kernel", i,
-                        text_of(type));
+                        type_name(type));
     if (node.outputs[i] == kNoValue) continue;
-    Value& v = b.values[node.outputs[i]];
-    v.kind = ValueKind::kTensor;
-    v.type = type;
+    if (halves[variable] != DataType::kUndefined)
+      ORTOLAN_TRY(promote_output(b, node, i, halves[variable]));
+    bool is_sequence = signature.is_sequence_output(i);
+    b.values[node.outputs[i]].set_type(
+        {type, DataType::kUndefined, is_sequence ? kSequenceLayer : uint8_t{0}});
   }
+  return Status::kOk;
+}
+
+Status Loader::set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule) {
+  if (node.outputs[i] == kNoValue) return Status::kOk;
+  Value& v = b.values[node.outputs[i]];
+  bool has_input = node.inputs.size && node.inputs[0] != kNoValue;
+  ValueType input = has_input ? b.values[node.inputs[0]].full_type() : ValueType();
+  v.set_type(special_type(rule, node, v.full_type(), input));
+  if (v.type == DataType::kUndefined || v.layers >> 2 * kMaxLayers)
+    return node_error(node, Status::kNotImplemented, "output % has no type that is supported", i);
   return Status::kOk;
 }
 
@@ -307,7 +396,7 @@ Status Loader::choose_row(GraphBuilder& b, Node& node, const Operator& op) {
   DataType c =
       view.header.key_b == kNoVariable ? DataType::kUndefined : variables[view.header.key_b];
   return node_error(node, Status::kNotImplemented, "this build has no kernel for the types % and %",
-                    text_of(a), text_of(c));
+                    type_name(a), type_name(c));
 }
 
 // The types of a body: captures from outside, inputs as the file states them.
@@ -318,22 +407,23 @@ Status Loader::bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_i
   for (uint32_t capture : inner->captures) {
     Value& v = inner->values[capture];
     const Value& outer = b.values[v.outer];
-    v.kind = outer.kind;
-    v.type = outer.type;
+    v.set_type(outer.full_type());
     v.rank_hint = outer.rank_hint;
   }
   for (size_t i = 0; i < body->inputs.size; ++i) {
     Value& v = inner->values[body->inputs[i]];
     size_t from = i - skip_inputs + (skip_inputs ? 2 : 0);
-    DataType given = DataType::kUndefined;
+    ValueType given;
     if (skip_inputs && i < 2)
-      given = i == 0 ? DataType::kInt64 : DataType::kBool;
+      given.element = i == 0 ? DataType::kInt64 : DataType::kBool;
     else if (from < node.inputs.size && node.inputs[from] != kNoValue)
-      given = b.values[node.inputs[from]].type;
-    if (v.kind == ValueKind::kNone) v.kind = ValueKind::kTensor, v.type = given;
-    if (v.type != given)
-      return node_error(node, Status::kInvalidGraph, "input % of the body is %, but is given %", i,
-                        text_of(v.type), text_of(given));
+      given = b.values[node.inputs[from]].full_type();
+    if (v.type == DataType::kUndefined) v.set_type(given);
+    if (!(v.full_type() == given))
+      return node_error(node, Status::kInvalidGraph,
+                        "input % of the body is % of %, but is given % of %", i,
+                        kind_name(v.layers), type_name(v.type), kind_name(given.layers),
+                        type_name(given.element));
   }
   return bind_graph(*inner);
 }
@@ -347,12 +437,12 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
     return node_error(node, Status::kInvalidGraph, "it has a second body");
   size_t in = node.inputs.size, out = node.outputs.size;
   if (is_if &&
-      (in != 1 || node.inputs[0] == kNoValue || b.values[node.inputs[0]].type != DataType::kBool))
+      (in != 1 || node.inputs[0] == kNoValue || !is_tensor_of(b, node.inputs[0], DataType::kBool)))
     return node_error(node, Status::kInvalidGraph, "its one input must be a bool");
   if (is_loop) {
     if (in < 2) return node_error(node, Status::kInvalidGraph, "it needs two inputs at least");
     auto is = [&](size_t i, DataType type) {
-      return node.inputs[i] == kNoValue || b.values[node.inputs[i]].type == type;
+      return node.inputs[i] == kNoValue || is_tensor_of(b, node.inputs[i], type);
     };
     if (!is(0, DataType::kInt64) || !is(1, DataType::kBool))
       return node_error(node, Status::kInvalidGraph, "M must be int64 and cond bool");
@@ -367,7 +457,7 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
                         "the body has % inputs and % outputs, which does not fit the node",
                         node.bodies[0]->inputs.size, node.bodies[0]->outputs.size);
     GraphBuilder* inner = builder_of(node.bodies[0]);
-    if (inner->values[node.bodies[0]->outputs[0]].type != DataType::kBool)
+    if (!is_tensor_of(*inner, node.bodies[0]->outputs[0], DataType::kBool))
       return node_error(node, Status::kInvalidGraph, "the body's condition must be bool");
   } else if (control == Control::kScan) {
     const Attribute* count = find_attribute(node, "num_scan_inputs");
@@ -380,8 +470,9 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
     states = in - static_cast<size_t>(scans);
     if (node.bodies[0]->outputs.size < states)
       return node_error(node, Status::kInvalidGraph, "the body has too few outputs");
-    for (uint32_t value : node.inputs)
-      if (value == kNoValue) return node_error(node, Status::kInvalidGraph, "an input is missing");
+    for (size_t i = 0; i < in; ++i)
+      if (node.inputs[i] == kNoValue || (i >= states && b.values[node.inputs[i]].layers))
+        return node_error(node, Status::kInvalidGraph, "input % is missing or no tensor", i);
   }
   for (Graph* body : node.bodies) {
     if (!body) continue;
@@ -392,15 +483,17 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
     for (size_t i = 0; i < out; ++i) {
       const Value& from = inner->values[body->outputs[i + skip]];
       bool carried = !is_if && i < states;
-      if (carried && from.type != inner->values[body->inputs[i + (is_loop ? 2 : 0)]].type)
+      const uint32_t state = carried ? body->inputs[i + (is_loop ? 2 : 0)] : kNoValue;
+      if (carried && !(from.full_type() == inner->values[state].full_type()))
         return node_error(node, Status::kInvalidGraph, "state % changes its type", i);
+      if (!is_if && !carried && from.layers)
+        return node_error(node, Status::kInvalidGraph, "scan output % is no tensor", i - states);
       if (node.outputs[i] == kNoValue) continue;
       Value& to = b.values[node.outputs[i]];
-      if (body == node.bodies[1] && to.type != from.type)
+      if (body == node.bodies[1] && !(to.full_type() == from.full_type()))
         return node_error(node, Status::kInvalidGraph,
                           "output % differs in type between the branches", i);
-      to.kind = from.kind;
-      to.type = from.type;
+      to.set_type(from.full_type());
     }
   }
   return Status::kOk;
@@ -436,6 +529,8 @@ Status Loader::prepare(Graph& graph) {
       v.data = outer.data;
     }
     slots[i].type = v.type;
+    slots[i].key = v.key;
+    slots[i].layers = v.layers;
     slots[i].layout = v.layout;
     if (!v.is_constant) continue;
     slots[i].data = const_cast<void*>(v.data);
@@ -446,7 +541,7 @@ Status Loader::prepare(Graph& graph) {
   Context context;
   context.slots_ = slots.begin();
   context.error_ = &error_;
-  context.zone_ = &model_.zone;
+  context.zone_ = context.texts_ = &model_.zone;
   context.threads_ = model_.threads;
   context.tensor_limit_ = model_.options.max_tensor_bytes;
   for (Node& node : graph.nodes) {
@@ -487,7 +582,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
     if (slots[v].state == Slot::kEmpty) return Status::kFail;
     if (slots[v].alias_of == kNoValue) after += bytes_of(slots[v]);
   }
-  if (after > max(kSmall, 2 * before)) return Status::kLimitExceeded;
+  if (after > max(kSmall, 4 * before)) return Status::kLimitExceeded;
   if (after > kFolded + 4 * file - folded_) return Status::kLimitExceeded;
   folded_ += after;
   for (uint32_t v : node.outputs) {

@@ -24,10 +24,27 @@ struct Slot {
   DataType type = DataType::kUndefined;
   Layout layout = Layout::kPlain;
   State state = kEmpty;
-  bool known = false;            // bytes are known whenever the plan of the frame is valid
+  bool known = false;  // bytes are known whenever the plan of the frame is valid
+  uint8_t layers = 0;  // not 0: `data` is a Container
+  DataType key = DataType::kUndefined;
   uint32_t alias_of = kNoValue;  // infer found that the bytes are those of this value...
   size_t alias_offset = 0;       // ... from here on
   void* block = nullptr;         // of the run's heap, one reference; null: somebody else's bytes
+
+  ValueType full_type() const { return {type, key, layers}; }
+};
+
+// What a container holds: blocks of the run's heap, each with one reference of the container. The
+// bytes of a tensor, or again a Container. An optional has one item or none, a map its keys and its
+// values.
+struct Item {
+  void* block = nullptr;
+  ValueType type;
+  Shape shape;
+};
+struct Container {
+  size_t count = 0;
+  Item* items() { return reinterpret_cast<Item*>(this + 1); }
 };
 
 class Context {
@@ -84,7 +101,7 @@ class Context {
   const S& state() const {
     return *static_cast<const S*>(node_->state);
   }
-  void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
+  ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
   // Null when the input is absent or no constant.
   const Slot* constant_input(size_t i) const;
 
@@ -104,6 +121,28 @@ class Context {
   // For data-dependent kernels: memory for an output whose size is known now.
   Status allocate_output(size_t i, const Shape& shape);
 
+  // Containers; only in run, and of data-dependent kernels.
+  Span<const Item> items(size_t input) const {
+    auto* container = static_cast<Container*>(this->input(input).data);
+    return {container->items(), container->count};
+  }
+  // The operand itself as an item: its block, or a copy of its bytes in a new one. The caller gets
+  // the reference.
+  Status as_item(size_t input, Item* item) const;
+  // Output i becomes a container of `count` items; the caller fills them with references.
+  Status make_container(size_t i, size_t count, Item** items);
+  // A new tensor as an item, with one reference.
+  Status make_item(DataType type, const Shape& shape, Item* item) const;
+  // A new map of floats with two empty items, for an output whose type says what its keys are.
+  Status make_map(Item* map, Item** pair) const;
+  // Output i becomes the item, whose reference it takes.
+  void give(size_t i, const Item& item);
+  static void retain(const Item& item);
+  // An element of a string tensor. Null address and not empty: memory is out. Not in parallel.
+  Text make_text(String text) const;
+  // Where to write `bytes` bytes of an element; null when memory is out.
+  char* text_memory(size_t bytes, Text* text) const;
+
   // Calls body(begin, end, thread) over [0, units), split statically over the threads that are
   // free. `grain` = fewest units worth a thread.
   template <class Body>
@@ -116,6 +155,10 @@ class Context {
         const_cast<Body*>(&body));
   }
   size_t threads() const { return threads_; }
+
+  // Run only: a number of this node's own that follows from the seed of the session; false when it
+  // has none.
+  bool session_seed(uint64_t* seed) const;
 
   // Sets the error text, prefixed with operator and node, and hands the code back:
   // `return c.invalid("axis % is outside a tensor of % dimensions", axis, rank)`.
@@ -160,6 +203,7 @@ class Context {
   Slot* slots_ = nullptr;
   ErrorText* error_ = nullptr;
   Zone* zone_ = nullptr;        // prepare only
+  Zone* texts_ = nullptr;       // for make_text
   Run* run_ = nullptr;          // run only
   ThreadPool* pool_ = nullptr;  // null: this thread alone
   size_t threads_ = 1;

@@ -42,10 +42,12 @@ Status Run::transfer(Frame& frame, uint32_t value, Slot& to) {
   Slot result;
   result.shape = from.shape;
   result.type = from.type;
+  result.key = from.key;
+  result.layers = from.layers;
   result.state = Slot::kReady;
   result.data = from.data;
-  if (from.block) {
-    result.block = from.block;
+  if (from.block || from.layers) {
+    result.block = from.layers ? from.data : from.block;
     Heap::retain(result.block);
   } else if (!v.is_constant) {
     size_t bytes = from.shape.count() * element_size(from.type);
@@ -150,6 +152,7 @@ void Run::carry(Frame& caller, uint32_t value, Slot& to) {
   to = caller.slots[value];
   to.known = false;
   to.alias_of = kNoValue;
+  if (to.layers) to.block = to.data;
   if (to.block) Heap::retain(to.block);
 }
 

@@ -46,8 +46,9 @@ struct Attribute {
 
 struct Value {
   String name;
-  ValueKind kind = ValueKind::kNone;
-  DataType type = DataType::kUndefined;
+  DataType type = DataType::kUndefined;  // of the elements; undefined: nothing is known
+  DataType key = DataType::kUndefined;   // see ValueType
+  uint8_t layers = 0;
   Layout layout = Layout::kPlain;
   bool is_constant = false;      // data and shape are those of an initializer
   bool is_input = false;         // of this graph, captures apart
@@ -57,6 +58,9 @@ struct Value {
   Span<const String> dim_names;  // of graph inputs and outputs, empty where a dimension has none
   Shape shape;                   // of a constant; of inputs and outputs as declared, -1 = unknown
   const void* data = nullptr;
+
+  ValueType full_type() const { return {type, key, layers}; }
+  void set_type(ValueType is) { type = is.element, key = is.key, layers = is.layers; }
 };
 
 struct Node {
@@ -79,8 +83,9 @@ struct Graph {
   Span<Node> nodes;  // in execution order
   Span<uint32_t> inputs;
   Span<uint32_t> outputs;
-  Span<bool> repeats;       // per output: the same value stands before it
-  Span<uint32_t> captures;  // values of this graph whose `outer` is set
+  Span<const char*> input_types, output_types;  // of the main graph: "seq(tensor(float))"
+  Span<bool> repeats;                           // per output: the same value stands before it
+  Span<uint32_t> captures;                      // values of this graph whose `outer` is set
 };
 
 // fail_parts with the operator and the node in front: [Conv] node "conv1": ...
@@ -100,6 +105,8 @@ ORTOLAN_INLINE Status fail_node(ErrorText& error, const Node& node, Status code,
   return fail_node_parts(error, node, code, format, list, sizeof...(parts));
 #endif
 }
+
+String type_name(DataType type);
 
 // Null when the node has none of that name.
 const Attribute* find_attribute(const Node& node, String name);

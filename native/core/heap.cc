@@ -27,9 +27,10 @@ void* Heap::take(Chunk* chunk, size_t size) {
       size_t rest = h->size - size;
       h->size = size;
       unpoison(next(h), sizeof(Header));
-      *next(h) = {rest, chunk, 0};
+      *next(h) = {rest, chunk, 0, false};
     }
     h->references = 1;
+    h->is_container = false;
     h->chunk = chunk;
     chunk->used += size;
     live_ += size;
@@ -48,7 +49,7 @@ void* Heap::allocate(size_t bytes) {
   auto* chunk = static_cast<Chunk*>(allocator_.get(need));
   if (!chunk) return nullptr;
   *chunk = {chunks_, need, 0};
-  *reinterpret_cast<Header*>(chunk->begin()) = {need - kAlignment, chunk, 0};
+  *reinterpret_cast<Header*>(chunk->begin()) = {need - kAlignment, chunk, 0, false};
   poison(chunk->begin() + kAlignment, need - 2 * kAlignment);
   chunks_ = chunk;
   return unpoisoned(take(chunk, size), bytes);
@@ -57,9 +58,25 @@ void* Heap::allocate(size_t bytes) {
 void Heap::release(void* block) {
   Header* h = header(block);
   if (--h->references) return;
+  if (h->is_container) {  // containers nest as deep as types do
+    auto* container = static_cast<Container*>(block);
+    for (size_t i = 0; i < container->count; ++i)
+      if (void* held = container->items()[i].block) release(held);
+  }
   h->chunk->used -= h->size;
   live_ -= h->size;
   poison(block, h->size - kAlignment);
+}
+
+Container* Heap::make_container(size_t count) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, sizeof(Item), &bytes)) return nullptr;
+  auto* container = static_cast<Container*>(allocate(sizeof(Container) + bytes));
+  if (!container) return nullptr;
+  container->count = count;
+  for (size_t i = 0; i < count; ++i) container->items()[i] = Item();
+  header(container)->is_container = true;
+  return container;
 }
 
 void Heap::trim(size_t keep) {

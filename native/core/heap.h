@@ -2,7 +2,7 @@
 // first fit over chunks; everything is given back at the end but one small chunk.
 #pragma once
 
-#include "core/memory.h"
+#include "core/context.h"
 
 namespace ortolan {
 
@@ -17,7 +17,10 @@ class Heap {
   void* allocate(size_t bytes);
   static void retain(void* block) { ++header(block)->references; }
   static uint32_t references(void* block) { return header(block)->references; }
+  // Also gives back what a container holds, when it goes.
   void release(void* block);
+  // With empty items; null when memory is out.
+  Container* make_container(size_t count);
   // Frees chunks without blocks, but keeps one of at most `keep` bytes.
   void trim(size_t keep);
 
@@ -30,6 +33,7 @@ class Heap {
     size_t size;
     Chunk* chunk;
     uint32_t references;  // 0: free
+    bool is_container;
   };
   struct Chunk {
     Chunk* next;

@@ -101,6 +101,7 @@ Status Loader::run() {
     if (kHasLayouts) ORTOLAN_TRY(choose_layouts(*b));
     ORTOLAN_TRY(finish(*b));
   }
+  ORTOLAN_TRY(describe_types(*builder_of(graph)));
   // Bodies were read after the graphs that hold them: outer constants come first.
   for (Graph* each : model_.graphs) ORTOLAN_TRY(prepare(*each));
   return Status::kOk;
@@ -162,8 +163,6 @@ Status Loader::declare(GraphBuilder& b, FbTable table) {
   ORTOLAN_TRY(declare_inputs(b, table));
   ORTOLAN_TRY(declare_initializers(b, table));
   ORTOLAN_TRY(declare_nodes(b, table));
-  if (table.offsets(GraphTable::kSparseInitializers).size())
-    return fail(error_, Status::kNotImplemented, "sparse initializers are not supported yet");
   return declare_types(b, table);
 }
 
@@ -194,24 +193,35 @@ Status Loader::declare_inputs(GraphBuilder& b, FbTable table) {
 Status Loader::declare_initializers(GraphBuilder& b, FbTable table) {
   FbOffsets tensors = table.offsets(GraphTable::kInitializers);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    FbTable tensor = tensors.table(i);
-    String name = tensor.string(TensorTable::kName);
-    uint32_t value = b.names.find(b.values, name);
-    if (value == kNoValue) {
-      ORTOLAN_TRY(define(b, name, &value));
-    } else if (!b.values[value].is_input || b.values[value].data) {
-      return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
-    }
+    String name = tensors.table(i).string(TensorTable::kName);
     TensorView view;
-    ORTOLAN_TRY(read_tensor(tensor, name, &view));
-    Value& v = b.values[value];
-    v.kind = ValueKind::kTensor;
-    v.type = view.type;
-    v.shape = view.shape;
-    v.rank_hint = static_cast<int8_t>(view.shape.rank);
-    v.data = view.data;
-    v.is_constant = !v.is_input || initializers_are_constant_;
+    ORTOLAN_TRY(read_tensor(tensors.table(i), name, &view));
+    ORTOLAN_TRY(declare_constant(b, name, view));
   }
+  FbOffsets sparse = table.offsets(GraphTable::kSparseInitializers);
+  for (size_t i = 0; i < sparse.size(); ++i) {
+    FbTable values = sparse.table(i).table(schema::SparseTensorTable::kValues);
+    String name = values.string(TensorTable::kName);
+    TensorView view;
+    ORTOLAN_TRY(read_sparse(sparse.table(i), name, &view));
+    ORTOLAN_TRY(declare_constant(b, name, view));
+  }
+  return Status::kOk;
+}
+
+Status Loader::declare_constant(GraphBuilder& b, String name, const TensorView& view) {
+  uint32_t value = b.names.find(b.values, name);
+  if (value == kNoValue) {
+    ORTOLAN_TRY(define(b, name, &value));
+  } else if (!b.values[value].is_input || b.values[value].data) {
+    return fail(error_, Status::kInvalidGraph, "the name \"%\" is defined twice", name);
+  }
+  Value& v = b.values[value];
+  v.type = view.type;
+  v.shape = view.shape;
+  v.rank_hint = static_cast<int8_t>(view.shape.rank);
+  v.data = view.data;
+  v.is_constant = !v.is_input || initializers_are_constant_;
   return Status::kOk;
 }
 
@@ -224,18 +234,81 @@ Status Loader::declare_types(GraphBuilder& b, FbTable table) {
     FbTable type = args.table(i).table(ValueInfoTable::kType);
     if (value == kNoValue || !type) continue;
     Value& v = b.values[value];
-    if (v.kind != ValueKind::kNone) continue;  // an initializer: its own type is the true one
-    auto kind = static_cast<TypeInfoValue>(type.scalar<uint8_t>(TypeInfoTable::kValueType, 0));
-    v.kind = static_cast<ValueKind>(kind);
-    if (kind != TypeInfoValue::kTensorType) continue;
-    FbTable tensor = type.table(TypeInfoTable::kValue);
-    if (!tensor) continue;
-    uint32_t element = tensor.scalar<uint32_t>(TensorTypeAndShapeTable::kElemType, 0);
-    v.type = element < kDataTypes ? static_cast<DataType>(element) : DataType::kUndefined;
-    FbTable shape = tensor.table(TensorTypeAndShapeTable::kShape);
-    if (shape) ORTOLAN_TRY(read_shape(shape, v));
+    // An initializer's own type is the true one.
+    if (v.type == DataType::kUndefined) ORTOLAN_TRY(read_type(type, v));
   }
   return Status::kOk;
+}
+
+// Types that are not supported leave the value without one.
+Status Loader::read_type(FbTable type, Value& v) {
+  using namespace schema;
+  auto element = [](FbTable table, uint16_t slot) {
+    uint32_t number = table.scalar<uint32_t>(slot, 0);
+    return number < kDataTypes ? static_cast<DataType>(number) : DataType::kUndefined;
+  };
+  ValueType found;
+  for (uint8_t depth = 0; type && depth <= kMaxLayers; ++depth) {
+    const auto add = [&](ValueKind kind) {
+      found.layers |= static_cast<uint8_t>(static_cast<uint8_t>(kind) << 2 * depth);
+    };
+    // The format has no optional types: ours are marked (docs/format.md).
+    if (type.string(TypeInfoTable::kDenotation) == String("ai.ortolan.optional")) {
+      add(ValueKind::kOptional);
+      ++depth;
+    }
+    FbTable what = type.table(TypeInfoTable::kValue);
+    if (!what || depth > kMaxLayers) return Status::kOk;
+    switch (static_cast<TypeInfoValue>(type.scalar<uint8_t>(TypeInfoTable::kValueType, 0))) {
+      case TypeInfoValue::kTensorType: {
+        found.element = element(what, TensorTypeAndShapeTable::kElemType);
+        v.set_type(found);
+        FbTable shape = what.table(TensorTypeAndShapeTable::kShape);
+        return shape && depth == 0 ? read_shape(shape, v) : Status::kOk;
+      }
+      case TypeInfoValue::kSequenceType:
+        add(ValueKind::kSequence);
+        type = what.table(SequenceTypeTable::kElemType);
+        break;
+      case TypeInfoValue::kMapType:
+        add(ValueKind::kMap);
+        found.key = element(what, MapTypeTable::kKeyType);
+        type = what.table(MapTypeTable::kValueType);
+        break;
+      default:
+        return Status::kOk;
+    }
+  }
+  return Status::kOk;
+}
+
+// The types of the graph's inputs and outputs as onnxruntime writes them.
+Status Loader::describe_types(GraphBuilder& b) {
+  auto describe = [&](Span<uint32_t> values, Span<const char*>* texts) {
+    *texts = model_.zone.array<const char*>(values.size);
+    if (texts->size != values.size) return out_of_memory();
+    for (size_t i = 0; i < values.size; ++i) {
+      const Value& v = b.values[values[i]];
+      ErrorText text;
+      uint32_t closing = 0;
+      for (ValueType t = v.full_type();; t = t.inner(), ++closing) {
+        constexpr String kOpen[] = {"tensor(", "seq(", "map(", "optional("};
+        text.append(Part(kOpen[static_cast<uint8_t>(t.kind())]));
+        if (t.kind() == ValueKind::kTensor) break;
+        if (t.kind() == ValueKind::kMap)
+          text.append(Part(type_name(t.key))), text.append(Part(","));
+      }
+      text.append(Part(type_name(v.type)));
+      for (uint32_t k = 0; k <= closing; ++k) text.append(Part(")"));
+      char* kept = static_cast<char*>(model_.zone.allocate(text.length() + 1, 1));
+      if (!kept) return out_of_memory();
+      copy(kept, text.text(), text.length() + 1);
+      (*texts)[i] = kept;
+    }
+    return Status::kOk;
+  };
+  ORTOLAN_TRY(describe(b.graph->inputs, &b.graph->input_types));
+  return describe(b.graph->outputs, &b.graph->output_types);
 }
 
 Status Loader::read_shape(FbTable shape, Value& v) {
@@ -434,17 +507,22 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
   tensor->shape = Shape();
   for (size_t i = 0; i < rank; ++i) tensor->shape.append(read<int64_t>(dims + 8 * i));
   size_t element = element_size(tensor->type);
-  if (!checked_bytes(tensor->shape, max<size_t>(element, 1), &bytes))
+  if (!checked_bytes(tensor->shape, element, &bytes))
     return wrong("its dimensions are negative or too large");
-  if (table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1) >= 0)
-    return wrong("its data are outside the file, which is not supported");
-  if (element == 0) {  // strings: their elements come with the string operators
-    tensor->data = nullptr;
-    return Status::kOk;
+  if (tensor->type == DataType::kString) return read_texts(table, what, tensor);
+  const uint8_t bits = schema::kElementBits[type];
+  const size_t count = bytes;
+  if (bits < 8) bytes = (count * bits + 7) / 8;
+  int64_t offset = table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1);
+  if (offset >= 0) {
+    if (data) return wrong("its data are in the file and in another one");
+    ORTOLAN_TRY(external_data(what, offset, bytes, &data));
+    size = bytes;
   }
   if (size != bytes)
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
+  if (bits < 8) return unpack(data, bits, count, tensor);
   size_t alignment = min<size_t>(element, 8);
   if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
     void* moved = model_.zone.allocate(max<size_t>(bytes, 1), kAlignment);
@@ -455,6 +533,34 @@ Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
   if (tensor->type == DataType::kBool && !are_bools(data, bytes))
     return wrong("a byte of it is no bool");
   tensor->data = data;
+  return Status::kOk;
+}
+
+// Elements of a few bits, the first in the lowest, get a byte each.
+Status Loader::unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor) {
+  Span<uint8_t> bytes = model_.zone.array<uint8_t>(max<size_t>(count, 1));
+  if (bytes.size < count) return out_of_memory();
+  const size_t in_byte = 8 / bits;
+  for (size_t i = 0; i < count; ++i)
+    bytes[i] = static_cast<uint8_t>(data[i / in_byte] >> i % in_byte * bits & ((1 << bits) - 1));
+  tensor->data = bytes.data;
+  return Status::kOk;
+}
+
+// The handles; the bytes stay in the file.
+Status Loader::read_texts(FbTable table, String what, TensorView* tensor) {
+  FbOffsets texts = table.offsets(TensorTable::kStringData);
+  size_t count = tensor->shape.count();
+  if (texts.size() != count)
+    return fail(error_, Status::kInvalidFormat,
+                "tensor \"%\": its dimensions need % strings, the file has %", what, count,
+                texts.size());
+  Span<Text> handles = model_.zone.array<Text>(max<size_t>(count, 1));
+  if (handles.size < count) return out_of_memory();
+  for (size_t i = 0; i < count; ++i)
+    if (String text = texts.string(i); text.size)
+      handles[i] = Text::at(text.data - sizeof(uint32_t));
+  tensor->data = handles.data;
   return Status::kOk;
 }
 
@@ -484,7 +590,10 @@ Status Model::open(const char* path) {
   String name = from_c(path);
   if (!platform::map_file(path, &mapping_, &reason))
     return fail(error, Status::kNoSuchFile, "cannot read \"%\" (system error %)", name, reason);
-  return load(mapping_.data, mapping_.size);
+  path_ = name;
+  Status status = load(mapping_.data, mapping_.size);
+  path_ = String();
+  return status;
 }
 
 }  // namespace ortolan

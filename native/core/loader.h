@@ -24,6 +24,12 @@ class NameTable {
   size_t count_ = 0;
 };
 
+// The float32 form of a half value. While it is pending, the half value itself is not computed.
+struct Wide {
+  uint32_t value = kNoValue;
+  bool is_pending = false;
+};
+
 // A graph while it is being loaded.
 struct GraphBuilder {
   GraphBuilder(const Allocator& allocator, Graph* graph, GraphBuilder* parent)
@@ -32,15 +38,22 @@ struct GraphBuilder {
         names(allocator),
         values(allocator),
         nodes(allocator),
-        captures(allocator) {}
+        bound(allocator),
+        captures(allocator),
+        wide(allocator) {}
 
   Graph* graph;
   GraphBuilder* parent;
   NameTable names;
   List<Value> values;
   List<Node> nodes;
+  List<Node> bound;  // what `nodes` becomes while kernels are bound
   List<uint32_t> captures;
+  List<Wide> wide;  // by value; may be shorter
 };
+
+// Whether a half type runs as float32 where only the types of `mask` have kernels.
+bool must_promote(DataType type, uint32_t mask);
 
 class Loader {
  public:
@@ -57,6 +70,7 @@ class Loader {
   Status declare(GraphBuilder& b, FbTable table);
   Status declare_inputs(GraphBuilder& b, FbTable table);
   Status declare_initializers(GraphBuilder& b, FbTable table);
+  Status declare_constant(GraphBuilder& b, String name, const TensorView& view);
   Status declare_types(GraphBuilder& b, FbTable table);
   Status declare_nodes(GraphBuilder& b, FbTable table);
   Status resolve_nodes(GraphBuilder& b, FbTable table);
@@ -67,9 +81,19 @@ class Loader {
   Status read_attribute(GraphBuilder& b, FbTable table, Node& node, Attribute& attribute);
   Status read_tensor(FbTable table, String what, TensorView* tensor);
   Status read_shape(FbTable shape, Value& value);
+  Status read_type(FbTable type, Value& value);
+  Status unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor);
+  Status read_texts(FbTable table, String what, TensorView* tensor);
+  Status describe_types(GraphBuilder& b);
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
   template <class T>
   Status copy_vector(FbTable table, uint16_t slot, Span<const T>* result);
+
+  // stored.cc
+  Status external_data(String what, int64_t offset, size_t bytes, const uint8_t** data);
+  Status read_sparse(FbTable table, String what, TensorView* tensor);
+  Status read_places(FbTable table, String what, size_t values, const Shape& shape,
+                     Span<size_t>* places);
 
   // bind.cc
   Status order(GraphBuilder& b);
@@ -79,6 +103,7 @@ class Loader {
   Status bind_body(GraphBuilder& b, Node& node, Graph* body, size_t skip_inputs);
   Status choose_row(GraphBuilder& b, Node& node, const Operator& op);
   Status complete_outputs(GraphBuilder& b, Node& node, const uint8_t* signature);
+  Status set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule);
   Status derive_types(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* variables);
   Status unknown_operators();
   void note_unknown(const Node& node);
@@ -92,6 +117,15 @@ class Loader {
                                    const Parts&... parts) {
     return ::ortolan::fail_node(error_, node, code, format, parts...);
   }
+
+  // promote.cc
+  Status make_wide(GraphBuilder& b, uint32_t value, bool is_pending, uint32_t* wide);
+  Status add_cast(GraphBuilder& b, uint32_t from, uint32_t to);
+  Status widen(GraphBuilder& b, uint32_t value, uint32_t* wide);
+  Status narrow(GraphBuilder& b, uint32_t value);
+  Status narrow_operands(GraphBuilder& b, const Node& node);
+  Status promote_inputs(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* halves);
+  Status promote_output(GraphBuilder& b, Node& node, size_t i, DataType half);
 
   // layout.cc
   Status choose_layouts(GraphBuilder& b);

@@ -109,14 +109,14 @@ ORTOLAN_INLINE V mul_add(V a, V b, V c) {
 // The larger or smaller of x and a bound that is not NaN: x where it is NaN.
 template <class V>
 ORTOLAN_INLINE V at_least(V x, V low) {
-#ifdef __aarch64__
+#if defined(__aarch64__) && !defined(ORTOLAN_BASE)  // it would make +0 of -0
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(x, low);
 #endif
   return select<V>(x < low, low, x);
 }
 template <class V>
 ORTOLAN_INLINE V at_most(V x, V high) {
-#ifdef __aarch64__
+#if defined(__aarch64__) && !defined(ORTOLAN_BASE)
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(x, high);
 #endif
   return select<V>(high < x, high, x);

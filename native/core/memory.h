@@ -108,6 +108,11 @@ class List {
   }
   T pop() { return items_[--size_]; }
   void clear() { size_ = 0; }
+  void take_from(List& other) {
+    swap(items_, other.items_);
+    swap(size_, other.size_);
+    swap(capacity_, other.capacity_);
+  }
 
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }

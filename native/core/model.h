@@ -22,6 +22,8 @@ struct Options {
   size_t max_tensor_bytes = SIZE_MAX / 2;
   uint64_t max_nodes = 1000000;
   uint64_t max_iterations = UINT64_MAX;  // of one Loop
+  bool is_seeded = false;                // random operators without a seed of their own use `seed`
+  uint64_t seed = 0;
 };
 
 class Model {
@@ -35,12 +37,19 @@ class Model {
   // Maps the file.
   Status open(const char* path);
 
+  // The bytes of "<path>.data", where weights lie that the file has no room for; mapped when asked
+  // for first.
+  Status external(platform::Mapping* mapping);
+
   const Graph& main() const { return *graphs[0]; }
 
   void retain() { __atomic_fetch_add(&references_, 1, __ATOMIC_RELAXED); }
   // True when this was the last reference.
   bool release() { return __atomic_sub_fetch(&references_, 1, __ATOMIC_ACQ_REL) == 0; }
-  ~Model() { platform::unmap_file(mapping_); }
+  ~Model() {
+    platform::unmap_file(mapping_);
+    platform::unmap_file(external_);
+  }
 
   Options options;
   ErrorText error;
@@ -56,6 +65,8 @@ class Model {
 
  private:
   platform::Mapping mapping_;
+  platform::Mapping external_;
+  String path_;  // while it is being opened
   uint32_t references_ = 1;
 };
 

@@ -7,6 +7,8 @@ namespace {
 constexpr size_t kKnownLimit = 4096;
 // Up to this many blocks the arena is laid out by size, which is tight but quadratic.
 constexpr size_t kBySizeLimit = 4096;
+// Up to this many other orders are tried as well, until one reaches the floor.
+constexpr size_t kOrdersLimit = 1024;
 }  // namespace
 
 Status Planner::plan() {
@@ -28,11 +30,11 @@ Status Planner::plan() {
   f_.arena_bytes = 0;
   List<const Block*> placed(run_.model().options.allocator);
   if (!placed.resize(blocks_.size(), nullptr)) return out_of_memory();
+  measure();
   if (blocks_.size() <= kBySizeLimit)
     assign_by_size(placed);
   else
     assign_by_time(placed);
-  measure();
   ORTOLAN_TRY(keep());
   ORTOLAN_TRY(list_releases());
   ORTOLAN_TRY(list_rebinds());
@@ -60,6 +62,8 @@ void Planner::reset_slots() {
       f_.slots[v] = Slot();
     }
     f_.slots[v].type = value.type;
+    f_.slots[v].key = value.key;
+    f_.slots[v].layers = value.layers;
     f_.slots[v].layout = value.layout;
   }
   size_t i = 0;
@@ -147,6 +151,8 @@ bool Planner::can_compute(const Node& node) const {
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
     const Slot& slot = f_.slots[v];
+    // Bytes of strings live as long as a run, not as long as a plan.
+    if (slot.type == DataType::kString) return false;
     if (slot.alias_of == kNoValue && bytes_of(v) > kKnownLimit) return false;
   }
   return true;
@@ -187,7 +193,8 @@ bool Planner::place_outputs(const Node& node) {
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
     Slot& slot = f_.slots[v];
-    bool is_output = f_.graph->values[v].is_output;
+    // The caller gets strings in another form.
+    bool is_output = f_.graph->values[v].is_output && slot.type != DataType::kString;
     f_.sources[v] = is_output ? Source::kOutput : Source::kArena;
     if (slot.alias_of == kNoValue) {
       work = work || bytes_of(v);
@@ -237,12 +244,12 @@ Status Planner::collect_blocks() {
     if (step.dynamic) continue;
     size_t scratch = step.scratch_shared + step.scratch_per_thread * context_.threads_;
     if (scratch &&
-        !blocks_.push({round_up(scratch, kAlignment), 0, step.node, step.node, kNoValue, s}))
+        !blocks_.push({round_up(scratch, kAlignment), 0, step.node, step.node, kNoValue, s, 0, 0}))
       return out_of_memory();
     for (uint32_t v : graph.nodes[step.node].outputs) {
       if (v == kNoValue || root(v) != v || f_.sources[v] != Source::kArena) continue;
       size_t bytes = round_up(bytes_of(v), kAlignment);
-      if (bytes && !blocks_.push({bytes, 0, step.node, max(last_[v], step.node), v, 0}))
+      if (bytes && !blocks_.push({bytes, 0, step.node, max(last_[v], step.node), v, 0, 0, 0}))
         return out_of_memory();
     }
   }
@@ -286,9 +293,44 @@ void sort(T* items, size_t n, const Before& before) {  // heap sort: no recursio
 }
 }  // namespace
 
+// Greedy by size is mostly at the floor; where it is not, other orders may be tighter.
 void Planner::assign_by_size(List<const Block*>& placed) {
+  size_t tightest = SIZE_MAX;
+  for (uint8_t i = 0; i < static_cast<uint8_t>(Order::kCount); ++i) {
+    if (i && (tightest <= f_.arena_floor || blocks_.size() > kOrdersLimit)) break;
+    assign_in_order(static_cast<Order>(i), placed);
+    if (i && f_.arena_bytes >= tightest) continue;
+    tightest = f_.arena_bytes;
+    for (Block& block : blocks_) block.best = block.offset;
+  }
+  f_.arena_bytes = tightest;
+  for (Block& block : blocks_) block.offset = block.best;
+}
+
+size_t Planner::rank(const Block& block, Order order) const {
+  size_t time = block.last - block.first + 1, area;
+  switch (order) {
+    case Order::kArea:
+      return __builtin_mul_overflow(block.bytes, time, &area) ? SIZE_MAX : area;
+    case Order::kLifetime:
+      return time;
+    case Order::kPeak:
+      return block.first <= peak_ && peak_ <= block.last;
+    case Order::kStart:
+      return SIZE_MAX - block.first;
+    case Order::kEnd:
+      return block.last;
+    default:
+      return 0;
+  }
+}
+
+void Planner::assign_in_order(Order order, List<const Block*>& placed) {
   size_t n = blocks_.size();
+  f_.arena_bytes = 0;
+  for (Block& block : blocks_) block.rank = rank(block, order);
   sort(blocks_.begin(), n, [](const Block& a, const Block& b) {
+    if (a.rank != b.rank) return a.rank > b.rank;
     if (a.bytes != b.bytes) return a.bytes > b.bytes;
     return a.first != b.first ? a.first < b.first : a.value < b.value;
   });
@@ -323,7 +365,7 @@ void Planner::assign_by_time(List<const Block*>& alive) {
   }
 }
 
-// The floor: the largest sum of bytes alive at one node.
+// The floor: the largest sum of bytes alive at one node, the peak.
 void Planner::measure() {
   f_.arena_floor = 0;
   List<int64_t> change(run_.model().options.allocator);
@@ -334,9 +376,11 @@ void Planner::measure() {
     change[end] -= static_cast<int64_t>(block.bytes);
   }
   int64_t live = 0;
-  for (int64_t step : change) {
-    live += step;
-    f_.arena_floor = max(f_.arena_floor, static_cast<size_t>(live));
+  for (uint32_t node = 0; node < change.size(); ++node) {
+    live += change[node];
+    if (static_cast<size_t>(live) <= f_.arena_floor) continue;
+    f_.arena_floor = static_cast<size_t>(live);
+    peak_ = node;
   }
 }
 

@@ -27,7 +27,11 @@ class Planner {
     uint32_t first, last;  // nodes
     uint32_t value;        // kNoValue: scratch of `step`
     uint32_t step;
+    size_t rank = 0;  // the higher, the earlier it is placed
+    size_t best = 0;  // its offset in the tightest layout so far
   };
+  // Ways to order blocks; each finds layouts that the others miss.
+  enum class Order : uint8_t { kSize, kArea, kLifetime, kPeak, kStart, kEnd, kCount };
 
   void reset_slots();
   Status plan_node(uint32_t index);
@@ -40,6 +44,8 @@ class Planner {
   void place_in_place();
   Status collect_blocks();
   void assign_by_size(List<const Block*>& placed);
+  void assign_in_order(Order order, List<const Block*>& placed);
+  size_t rank(const Block& block, Order order) const;
   void assign_by_time(List<const Block*>& alive);
   void place(Block& block, const Block* const* placed, size_t count);
   void put(Block& block, size_t offset);
@@ -64,6 +70,7 @@ class Planner {
   List<Step> steps_;
   List<Block> blocks_;
   List<uint32_t> last_;  // per root: last node that needs it
+  uint32_t peak_ = 0;    // a node at which the most bytes are alive
 };
 
 }  // namespace ortolan

@@ -63,13 +63,37 @@ struct Signature {
                      // of outputs up to the last that is not optional
   uint8_t declared_outputs;
   uint8_t key_a, key_b;    // variable numbers, kNoVariable if unused
-  uint8_t type_attribute;  // TypeAttribute that gives output types not bound by inputs
+  uint8_t type_attribute;  // low 3 bits: TypeAttribute that gives output types not bound by inputs;
+                           // above, where it is left out: a DataType, or kFallback + a variable
   uint8_t variables;
 };
 constexpr uint8_t kNoVariable = 255;
-constexpr uint8_t kFreeVariable = 190;  // heterogeneous: no constraint
-constexpr uint8_t kOptional = 64;
-enum class TypeAttribute : uint8_t { kNone = 0, kTo = 1, kDtype = 2, kValue = 3 };
+// A parameter's byte: the number of a variable with flags, or "free": no constraint.
+constexpr uint8_t kVariableBits = 15, kSequenceOf = 16, kOptional = 64, kFreeBit = 128;
+constexpr uint8_t kFreeVariable = kFreeBit;
+constexpr uint8_t kFallback = 16, kTypeAttributeBits = 3;
+enum class TypeAttribute : uint8_t {
+  kNone = 0,
+  kTo = 1,
+  kDtype = 2,
+  kValue = 3,
+  kOutput = 4,
+  kOutputDtype = 5,  // 0 is as if it were left out
+  kRule = 7,         // the bits above are a TypeRule
+};
+// What free outputs are, and those that no input binds.
+enum class TypeRule : uint8_t {
+  kSame = 0,         // as input 0
+  kOptional = 1,     // an optional of input 0
+  kElement = 2,      // what is in input 0 if it is an optional, else as input 0
+  kZipMap = 3,       // a sequence of maps from labels to float
+  kMapValue = 4,     // a tensor with the values of the map in input 0
+  kLabels = 5,       // string with the attribute classlabels_strings, else int64
+  kLabelValues = 6,  // of the attribute that is there: values_strings, values_tensor...
+  kOpposite = 7,     // int64 for string and string for int64
+  kCastTo = 8,       // as the attribute cast_to says
+  kPositive = 9,     // int32 where the attribute positive is 0, else uint32
+};
 
 extern const Operator kOperators[];
 extern const uint32_t kOperatorCount;

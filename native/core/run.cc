@@ -10,6 +10,51 @@ namespace {
 
 constexpr size_t kKeptHeap = 256 * 1024;
 
+#if defined(ORTOLAN_POISON)
+// Fills what a planned step has not computed yet, and afterwards what nobody needs any more.
+class OnlyOperands {
+ public:
+  OnlyOperands(const Frame& frame, const Node& node, const Step& step, size_t scratch)
+      : frame_(frame), node_(node), index_(step.node) {
+    for (uint32_t v : node.outputs)
+      if (is_in_arena(v) && !shares_input(v)) fill(v);
+    if (scratch) poison(frame.base + step.scratch, scratch);
+    scratch_ = scratch ? frame.base + step.scratch : nullptr;
+    scratch_bytes_ = scratch;
+  }
+  ~OnlyOperands() {
+    poison(scratch_, scratch_bytes_);
+    for (uint32_t v : node_.inputs)
+      if (is_in_arena(v) && is_done(frame_.roots[v])) fill(frame_.roots[v]);
+    for (uint32_t v : node_.outputs)
+      if (is_in_arena(v) && is_done(frame_.roots[v])) fill(frame_.roots[v]);
+  }
+
+ private:
+  bool is_in_arena(uint32_t v) const {
+    return v != kNoValue && frame_.sources[frame_.roots[v]] == Source::kArena;
+  }
+  bool shares_input(uint32_t v) const {
+    for (uint32_t other : node_.inputs)
+      if (other != kNoValue && frame_.roots[other] == frame_.roots[v]) return true;
+    return false;
+  }
+  bool is_done(uint32_t root) const {
+    for (uint32_t v = 0; v < frame_.graph->values.size; ++v)
+      if (frame_.roots[v] == root && frame_.last_use[v] > index_) return false;
+    return true;
+  }
+  void fill(uint32_t v) const {
+    const Slot& slot = frame_.slots[v];
+    poison(slot.data, slot.shape.count() * element_size(slot.type));
+  }
+  const Frame& frame_;
+  const Node& node_;
+  uint32_t index_;
+  char* scratch_;
+  size_t scratch_bytes_;
+};
+#else
 // While it lives, only the operands of a planned step may be touched in the arena.
 class OnlyOperands {
  public:
@@ -30,23 +75,8 @@ class OnlyOperands {
   }
   const Frame& frame_;
 };
+#endif
 
-}  // namespace
-
-OutputTensor* Run::make_output(const Allocator& allocator, DataType type, const Shape& shape,
-                               size_t bytes) {
-  size_t total = round_up(sizeof(OutputTensor), kAlignment) + max<size_t>(bytes, 1);
-  auto* tensor = static_cast<OutputTensor*>(allocator.get(total));
-  if (tensor) *tensor = {allocator, 1, total, shape, type};
-  return tensor;
-}
-
-namespace {
-void release_output(OutputTensor* tensor) {
-  if (!tensor || __atomic_sub_fetch(&tensor->references, 1, __ATOMIC_ACQ_REL)) return;
-  Allocator allocator = tensor->allocator;
-  allocator.put(tensor, tensor->bytes);
-}
 }  // namespace
 
 Status Run::create() {
@@ -55,7 +85,7 @@ Status Run::create() {
   Span<Frame*> frames = zone_.array<Frame*>(graphs);
   inputs_ = zone_.array<TensorArgument>(main.inputs.size);
   outputs_ = zone_.array<TensorArgument>(main.outputs.size);
-  made_ = zone_.array<OutputTensor*>(main.outputs.size);
+  made_ = zone_.array<OutputValue*>(main.outputs.size);
   output_shapes_ = zone_.array<Shape>(main.outputs.size);
   bool full = frames.size == graphs && inputs_.size == main.inputs.size &&
               outputs_.size == main.outputs.size && made_.size == main.outputs.size &&
@@ -128,18 +158,18 @@ Status Run::set_output(size_t index, const TensorArgument& tensor) {
   return Status::kOk;
 }
 
-OutputTensor* Run::take_output(size_t index) {
+OutputValue* Run::take_output(size_t index) {
   if (index >= made_.size) return nullptr;
-  OutputTensor* tensor = made_[index];
+  OutputValue* tensor = made_[index];
   made_[index] = nullptr;
   return tensor;
 }
 
 // Those that the caller has not taken.
 void Run::release_outputs() {
-  for (OutputTensor*& tensor : made_) {
-    release_output(tensor);
-    tensor = nullptr;
+  for (OutputValue*& value : made_) {
+    OutputValue::release(value);
+    value = nullptr;
   }
 }
 
@@ -147,15 +177,20 @@ Status Run::execute() {
   error_.clear();
   if (!created_) return out_of_memory();
   __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
+  steps_ = 0;
   release_outputs();
   uint32_t state = model_.options.flush_denormals ? platform::flush_denormals() : 0;
   Status status = run();
   if (model_.options.flush_denormals) platform::restore_denormals(state);
   clean();
   if (status != Status::kOk) release_outputs();
+  forget_arguments();
+  return status;
+}
+
+void Run::forget_arguments() {
   for (TensorArgument& argument : inputs_) argument.present = false;
   for (TensorArgument& argument : outputs_) argument.present = false;
-  return status;
 }
 
 Status Run::run() {
@@ -184,32 +219,53 @@ Status Run::check_inputs() {
     if (v.is_constant)
       return fail(error_, Status::kInvalidArgument,
                   "input \"%\" is a constant of this model and cannot be given", v.name);
-    if (given.type != v.type)
-      return fail(error_, Status::kInvalidArgument,
-                  "input \"%\" has element type %, but % is expected", v.name,
-                  static_cast<int>(given.type), static_cast<int>(v.type));
-    size_t bytes;
-    if (!checked_bytes(given.shape, element_size(given.type), &bytes) || bytes > given.bytes)
-      return fail(error_, Status::kInvalidArgument,
-                  "input \"%\" of shape % does not have enough bytes", v.name, given.shape.span());
-    if (v.rank_hint >= 0 && static_cast<uint32_t>(v.rank_hint) != given.shape.rank)
-      return fail(error_, Status::kInvalidArgument,
-                  "input \"%\" has % dimensions, but % are expected", v.name, given.shape.rank,
-                  static_cast<int>(v.rank_hint));
-    for (uint32_t d = 0; v.rank_hint >= 0 && !v.data && d < given.shape.rank; ++d)
-      if (v.shape[d] >= 0 && v.shape[d] != given.shape[d])
-        return fail(error_, Status::kInvalidArgument,
-                    "input \"%\" has shape %, but dimension % must be %", v.name,
-                    given.shape.span(), d, v.shape[d]);
-    if (given.type == DataType::kBool && !are_bools(given.data, bytes))
-      return fail(error_, Status::kInvalidArgument, "input \"%\" has a byte that is no bool",
-                  v.name);
-    slot.data = given.data;
-    slot.shape = given.shape;
+    ORTOLAN_TRY(v.layers ? check_container(v, given.value, slot) : check_tensor(v, given, slot));
     slot.state = Slot::kReady;
     slot.known = false;
   }
   return Status::kOk;
+}
+
+Status Run::check_tensor(const Value& v, const TensorArgument& given, Slot& slot) {
+  auto wrong = [&](String what) {
+    return fail(error_, Status::kInvalidArgument, "input \"%\" of shape % %", v.name,
+                given.shape.span(), what);
+  };
+  if (given.type != v.type)
+    return fail(error_, Status::kInvalidArgument,
+                "input \"%\" has element type %, but % is expected", v.name, type_name(given.type),
+                type_name(v.type));
+  bool is_text = given.type == DataType::kString;
+  size_t bytes;
+  if (!checked_bytes(given.shape, element_size(given.type), &bytes) ||
+      (!is_text && bytes > given.bytes))
+    return wrong("does not have enough bytes");
+  if (v.rank_hint >= 0 && static_cast<uint32_t>(v.rank_hint) != given.shape.rank)
+    return fail(error_, Status::kInvalidArgument,
+                "input \"%\" has % dimensions, but % are expected", v.name, given.shape.rank,
+                static_cast<int>(v.rank_hint));
+  for (uint32_t d = 0; v.rank_hint >= 0 && !v.data && d < given.shape.rank; ++d)
+    if (v.shape[d] >= 0 && v.shape[d] != given.shape[d])
+      return fail(error_, Status::kInvalidArgument,
+                  "input \"%\" has shape %, but dimension % must be %", v.name, given.shape.span(),
+                  d, v.shape[d]);
+  if (given.type == DataType::kBool && !are_bools(given.data, bytes))
+    return wrong("has a byte that is no bool");
+  slot.data = given.data;
+  slot.shape = given.shape;
+  return is_text ? import_texts(given.data, given.bytes, given.shape.count(), v.name, &slot.data)
+                 : Status::kOk;
+}
+
+Status Run::check_container(const Value& v, const OutputValue* given, Slot& slot) {
+  if (!given || !(given->type == v.full_type()))
+    return fail(error_, Status::kInvalidArgument, "input \"%\" must be a value of another type",
+                v.name);
+  Item item;
+  Status status = import_value(*given, v.name, &item);
+  slot.data = slot.block = item.block;
+  slot.shape = Shape();
+  return status;
 }
 
 bool Run::plan_is_valid(const Frame& frame) const {
@@ -292,7 +348,7 @@ Status Run::bind_outputs(Frame& frame) {
       slot.data = place.data;
       continue;
     }
-    made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
+    made_[i] = OutputValue::make(model_.options.allocator, slot.full_type(), slot.shape, bytes);
     if (!made_[i]) return out_of_memory();
     slot.data = made_[i]->data();
   }
@@ -308,22 +364,22 @@ Status Run::deliver_outputs(Frame& frame) {
     if (frame.sources[v] == Source::kOutput && !graph.repeats[i]) continue;
     if (slot.state == Slot::kEmpty)
       return fail(error_, Status::kFail, "output \"%\" was not produced", graph.values[v].name);
-    size_t bytes = slot.shape.count() * element_size(slot.type);
     output_shapes_[i] = slot.shape;
-    void* to;
-    if (outputs_[i].present) {
-      TensorArgument& place = outputs_[i];
-      if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
-        return fail(error_, Status::kInvalidArgument,
-                    "output \"%\" has shape %; the memory given for it is for %",
-                    graph.values[v].name, slot.shape.span(), place.shape.span());
-      to = place.data;
-    } else {
-      made_[i] = make_output(model_.options.allocator, slot.type, slot.shape, bytes);
-      if (!made_[i]) return out_of_memory();
-      to = made_[i]->data();
+    if (!outputs_[i].present) {
+      ORTOLAN_TRY(export_value(slot.full_type(), slot.shape, slot.data, &made_[i]));
+      continue;
     }
-    if (bytes) copy(to, slot.data, bytes);
+    TensorArgument& place = outputs_[i];
+    size_t bytes = slot.shape.count() * element_size(slot.type);
+    if (slot.layers || slot.type == DataType::kString)
+      return fail(error_, Status::kNotImplemented,
+                  "output \"%\" is no tensor of numbers: no memory can be given for it",
+                  graph.values[v].name);
+    if (place.type != slot.type || !(place.shape == slot.shape) || place.bytes < bytes)
+      return fail(error_, Status::kInvalidArgument,
+                  "output \"%\" has shape %; the memory given for it is for %",
+                  graph.values[v].name, slot.shape.span(), place.shape.span());
+    if (bytes) copy(place.data, slot.data, bytes);
   }
   return Status::kOk;
 }
@@ -339,7 +395,7 @@ Status Run::loop() {
       continue;
     }
     const Step& now = frame.steps[frame.step++];
-    ORTOLAN_TRY(step(frame, now));
+    ORTOLAN_TRY(times_.size ? timed_step(frame, now) : step(frame, now));
     // A control node's operands are still in use by its body.
     if (top_ != &frame) continue;
     for (uint32_t i = now.release_begin; i < now.release_end; ++i)
@@ -352,6 +408,7 @@ void Run::start_context(Frame& frame, Node& node) {
   context_.slots_ = frame.slots;
   context_.error_ = &error_;
   context_.run_ = this;
+  context_.texts_ = &texts_;
   context_.pool_ = model_.pool;
   context_.threads_ = model_.threads;
   context_.tensor_limit_ = model_.options.max_tensor_bytes;
@@ -369,6 +426,15 @@ Status Run::step(Frame& frame, const Step& step) {
   return invoke(node.kernel->run, context_);
 }
 
+Status Run::timed_step(Frame& frame, const Step& now) {
+  uint64_t begin = platform::nanoseconds();
+  ORTOLAN_TRY(step(frame, now));
+  if (steps_ < times_.size)
+    times_[steps_] = {frame.graph->index, now.node, begin, platform::nanoseconds()};
+  ++steps_;
+  return Status::kOk;
+}
+
 Status Run::step_dynamic(Frame& frame, const Step& step) {
   Node& node = frame.graph->nodes[step.node];
   if (kHasControl && node.kernel->control != Control::kNone) return start_control(frame, node);
@@ -378,6 +444,8 @@ Status Run::step_dynamic(Frame& frame, const Step& step) {
     const Value& value = frame.graph->values[v];
     frame.slots[v] = Slot();
     frame.slots[v].type = value.type;
+    frame.slots[v].key = value.key;
+    frame.slots[v].layers = value.layers;
     frame.slots[v].layout = value.layout;
   }
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
@@ -446,7 +514,9 @@ void Run::clean() {
     frame->caller = nullptr;
     frame = caller;
   }
+  if (!top_ && frames_) leave(*frames_[0]);  // it failed before it began
   top_ = nullptr;
+  texts_.reset();
   heap_.trim(kKeptHeap);
 }
 
@@ -476,6 +546,15 @@ const Slot* Context::constant_input(size_t i) const {
   if (!has_input(i)) return nullptr;
   const Slot& slot = input(i);
   return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
+}
+
+bool Context::session_seed(uint64_t* seed) const {
+  const Options& options = run_->model_.options;
+  uint64_t hash = options.seed ^ node_->file_index;
+  for (size_t i = 0; i < node_->name.size; ++i)
+    hash = (hash ^ static_cast<uint8_t>(node_->name.data[i])) * 0x100000001b3u;
+  *seed = hash;
+  return options.is_seeded;
 }
 
 Status Context::out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }

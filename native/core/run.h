@@ -68,31 +68,54 @@ struct Frame {
   LoopState loop;
 };
 
-// A tensor of the caller.
+struct OutputValue;
+
+// A tensor of the caller, or a container.
 struct TensorArgument {
   void* data = nullptr;
   size_t bytes = 0;
   Shape shape;
   DataType type = DataType::kUndefined;
   bool present = false;
+  const OutputValue* value = nullptr;  // instead of all of the above
 };
 
-// A tensor that the runtime made for the caller. One allocation: this, then the bytes.
-struct OutputTensor {
+// A value that lives outside of runs: what the runtime made for the caller, or the caller for it.
+// One allocation: this, then the bytes of a tensor (a string tensor's as the C interface has them)
+// or pointers to the items of a container, of which each counts as a reference.
+struct OutputValue {
   Allocator allocator;
   uint32_t references;
-  size_t bytes;  // of the allocation
+  size_t total;  // bytes of the allocation
+  size_t bytes;  // behind the head
   Shape shape;
-  DataType type;
-  void* data() {
-    return reinterpret_cast<char*>(this) + round_up(sizeof(OutputTensor), kAlignment);
+  ValueType type;
+
+  void* data() { return reinterpret_cast<char*>(this) + round_up(sizeof(OutputValue), kAlignment); }
+  const void* data() const { return const_cast<OutputValue*>(this)->data(); }
+  OutputValue** items() const {
+    return static_cast<OutputValue**>(const_cast<OutputValue*>(this)->data());
   }
+  size_t item_count() const { return type.layers ? bytes / sizeof(OutputValue*) : 0; }
+
+  static OutputValue* make(const Allocator& allocator, ValueType type, const Shape& shape,
+                           size_t bytes);
+  static void release(OutputValue* value);
+};
+
+// A step that ran, as OrtolanStep has it.
+struct StepTime {
+  uint32_t graph, node;
+  uint64_t begin, end;
 };
 
 class Run {
  public:
   explicit Run(Model& model)
-      : model_(model), heap_(model.options.allocator), zone_(model.options.allocator) {
+      : model_(model),
+        heap_(model.options.allocator),
+        zone_(model.options.allocator),
+        texts_(model.options.allocator) {
     model.retain();
   }
   Run(const Run&) = delete;
@@ -107,9 +130,14 @@ class Run {
   Status set_output(size_t index, const TensorArgument& tensor);
   // Runs to the end.
   Status execute();
+  // Where to put the times of steps; empty: nowhere.
+  void profile(Span<StepTime> times) { times_ = times; }
+  size_t steps() const { return steps_; }
+  // Inputs and outputs set so far.
+  void forget_arguments();
   // The tensor made for an output; the caller takes the reference. Null if it went into the
   // caller's own memory.
-  OutputTensor* take_output(size_t index);
+  OutputValue* take_output(size_t index);
   const Shape& output_shape(size_t index) const { return output_shapes_[index]; }
   // May be called from another thread; the run stops before its next node.
   void cancel() { __atomic_store_n(&cancelled_, 1, __ATOMIC_RELAXED); }
@@ -121,9 +149,6 @@ class Run {
   size_t arena_floor() const { return frames_ ? frames_[0]->arena_floor : 0; }
   size_t heap_peak() const { return heap_.peak(); }
 
-  static OutputTensor* make_output(const Allocator& allocator, DataType type, const Shape& shape,
-                                   size_t bytes);
-
  private:
   friend class Context;
   friend class Planner;
@@ -133,6 +158,14 @@ class Run {
   Status loop();
   void clean();
   Status check_inputs();
+  Status check_tensor(const Value& v, const TensorArgument& given, Slot& slot);
+  Status check_container(const Value& v, const OutputValue* given, Slot& slot);
+
+  // Values (values.cc).
+  Status import_texts(const void* blob, size_t bytes, size_t count, String name, void** handles);
+  Status import_value(const OutputValue& value, String name, Item* item);
+  Status export_value(ValueType type, const Shape& shape, const void* data, OutputValue** result);
+  Status too_large_text();
 
   // Frames.
   Status enter(Frame& frame);
@@ -147,6 +180,7 @@ class Run {
 
   // Steps.
   Status step(Frame& frame, const Step& step);
+  Status timed_step(Frame& frame, const Step& step);
   Status step_dynamic(Frame& frame, const Step& step);
   void drop(Slot& slot);
   void start_context(Frame& frame, Node& node);
@@ -176,14 +210,17 @@ class Run {
   ErrorText error_;
   Heap heap_;
   Zone zone_;                 // what stays as long as the run object
+  Zone texts_;                // bytes of strings, until the call is over
   Frame** frames_ = nullptr;  // by Graph::index
   Frame* top_ = nullptr;
   Context context_;
   char* arena_ = nullptr;
   size_t arena_capacity_ = 0;
   Span<TensorArgument> inputs_, outputs_;
-  Span<OutputTensor*> made_;
+  Span<OutputValue*> made_;
   Span<Shape> output_shapes_;
+  Span<StepTime> times_;
+  size_t steps_ = 0;
   uint32_t cancelled_ = 0;
   bool created_ = false;
 };

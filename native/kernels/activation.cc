@@ -87,6 +87,25 @@ struct QuickGelu : AlphaBeta, Unary<QuickGelu, kCostly> {
   }
 };
 
+struct Swish : QuickGelu {
+  static Status prepare(Context& c) { return read(c, true, 1, 0); }
+};
+
+// a sigmoid(alpha a) b
+struct SwiGLU : AlphaBeta, Binary<SwiGLU> {
+  static Status prepare(Context& c) { return read(c, true, 1, 0); }
+  static Status infer(Context& c) {
+    if (!(c.input_shape(0) == c.input_shape(1)))
+      return c.invalid("A % and B % differ in shape", c.input_shape(0).span(),
+                       c.input_shape(1).span());
+    return c.set_output(0, c.input_shape(0));
+  }
+  template <class V>
+  ORTOLAN_INLINE V operator()(V a, V b) const {
+    return a * elementary::sigmoid(a * splat<V>(alpha)) * b;
+  }
+};
+
 struct Affine : AlphaBeta, Unary<Affine> {
   static Status prepare(Context& c) { return read(c, true, 1, 0); }
   template <class V>

@@ -1,5 +1,6 @@
 // Conv, pooling and BatchNormalization over channels_last tensors.
 #include "kernels/depthwise.h"
+#include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
 #include "kernels/window.h"
 
@@ -235,44 +236,47 @@ Status fill_pool(Context& c, PoolKind kind, PoolArgs* args) {
   args->count_include_pad = s.count_include_pad;
   args->batch = static_cast<size_t>(out[0]);
   args->channels = static_cast<size_t>(out[1]);
-  args->x = c.input_data<float>(0);
-  args->y = c.output_data<float>(0);
   return Status::kOk;
 }
 
-void run_pool(Context& c, const PoolArgs& args) {
+template <class T>
+void run_pool(Context& c, PoolArgs& args) {
   if (c.output_shape(0).count() == 0) return;
+  if constexpr (!is_same<T, float>) {
+    const size_t pixels = args.batch * args.window.out_pixels();
+    const size_t total = c.output_shape(0).count() * args.window.taps();
+    c.parallel(pixels, grain(total, pixels), [&](size_t begin, size_t end, size_t) {
+      for (size_t p = begin; p < end; ++p)
+        pool_any_pixel<T>(args, c.input_data<T>(0), p, c.output_data<T>(0));
+    });
+    return;
+  }
+  args.x = c.input_data<float>(0);
+  args.y = c.output_data<float>(0);
   size_t units = pool_units(args), work = c.output_shape(0).count() * args.window.taps();
   c.parallel(units, grain(work, units),
              [&](size_t begin, size_t end, size_t) { pool_run_units(args, begin, end); });
 }
 
 // Where each maximum of MaxPool was found: an index into the whole plain input tensor.
-void find_maxima(const PoolArgs& a, bool column_major, int64_t* indices) {
+template <class T>
+ORTOLAN_NOINLINE void find_maxima(const PoolArgs& a, const T* images, bool column_major,
+                                  int64_t* indices) {
   const Window& w = a.window;
   size_t in_pixels = w.in_pixels(), out_pixels = w.out_pixels();
   for (size_t p = 0; p < a.batch * out_pixels; ++p) {
     size_t n = p / out_pixels, rest = p % out_pixels;
-    size_t position[3] = {rest / (w.out[1] * w.out[2]), rest / w.out[2] % w.out[1],
-                          rest % w.out[2]};
-    TapRange t[3];
-    for (int i = 0; i < 3; ++i) t[i] = tap_range(w, i, position[i]);
     for (size_t ch = 0; ch < a.channels; ++ch) {
-      float best = -kInfinity;
+      T best = lowest<T>();
       size_t found = 0;
-      bool any = false;  // NaN counts as the largest
-      for (size_t kz = t[0].begin; kz < t[0].end; ++kz)
-        for (size_t ky = t[1].begin; ky < t[1].end; ++ky)
-          for (size_t kx = t[2].begin; kx < t[2].end; ++kx) {
-            size_t z = t[0].start + kz * w.dilation[0], y = t[1].start + ky * w.dilation[1];
-            size_t x = t[2].start + kx * w.dilation[2];
-            float v = a.x[((n * in_pixels) + (z * w.in[1] + y) * w.in[2] + x) * a.channels + ch];
-            if (any && !(v > best || (v != v && best == best))) continue;
-            any = true;
-            best = v;
-            found =
-                column_major ? (x * w.in[1] + y) * w.in[0] + z : (z * w.in[1] + y) * w.in[2] + x;
-          }
+      bool any = false;
+      for_each_tap(w, rest, [&](size_t z, size_t y, size_t x) {
+        const T v = images[(n * in_pixels + (z * w.in[1] + y) * w.in[2] + x) * a.channels + ch];
+        if (any && !is_larger(v, best)) return;
+        any = true;
+        best = v;
+        found = column_major ? (x * w.in[1] + y) * w.in[0] + z : (z * w.in[1] + y) * w.in[2] + x;
+      });
       indices[(n * a.channels + ch) * out_pixels + rest] =
           static_cast<int64_t>((n * a.channels + ch) * in_pixels + found);
     }
@@ -288,9 +292,10 @@ struct MaxPool {
   static Status run(Context& c) {
     PoolArgs args;
     ORTOLAN_TRY(fill_pool(c, PoolKind::kMax, &args));
-    run_pool(c, args);
+    run_pool<T>(c, args);
     if (c.has_output(1))
-      find_maxima(args, c.state<PoolState>().column_major, c.output_data<int64_t>(1));
+      find_maxima(args, c.input_data<T>(0), c.state<PoolState>().column_major,
+                  c.output_data<int64_t>(1));
     return Status::kOk;
   }
 };
@@ -302,7 +307,7 @@ struct AveragePool {
   static Status run(Context& c) {
     PoolArgs args;
     ORTOLAN_TRY(fill_pool(c, PoolKind::kAverage, &args));
-    run_pool(c, args);
+    run_pool<T>(c, args);
     return Status::kOk;
   }
 };
@@ -316,6 +321,18 @@ Status infer_global_pool(Context& c) {
   return c.set_output(0, out);
 }
 
+template <class T>
+Status run_global_pool(Context& c, PoolKind kind) {
+  const Shape& in = c.input_shape(0);
+  PoolArgs args;
+  args.kind = kind;
+  args.batch = static_cast<size_t>(in[0]);
+  args.channels = static_cast<size_t>(in[1]);
+  args.window.in[2] = args.window.kernel[2] = in.product(2, in.rank);
+  run_pool<T>(c, args);
+  return Status::kOk;
+}
+
 }  // namespace
 
 struct GlobalAveragePool {
@@ -323,6 +340,7 @@ struct GlobalAveragePool {
   template <class T>
   static Status run(Context& c) {
     const Shape& in = c.input_shape(0);
+    if constexpr (!is_same<T, float>) return run_global_pool<T>(c, PoolKind::kAverage);
     size_t batch = static_cast<size_t>(in[0]), channels = static_cast<size_t>(in[1]);
     size_t pixels = in.product(2, in.rank), units = global_average_units(batch, channels);
     c.parallel(units, grain(in.count(), units), [&](size_t begin, size_t end, size_t) {
@@ -337,15 +355,7 @@ struct GlobalMaxPool {
   static Status infer(Context& c) { return infer_global_pool(c); }
   template <class T>
   static Status run(Context& c) {
-    const Shape& in = c.input_shape(0);
-    PoolArgs args;
-    args.batch = static_cast<size_t>(in[0]);
-    args.channels = static_cast<size_t>(in[1]);
-    args.window.in[2] = args.window.kernel[2] = in.product(2, in.rank);
-    args.x = c.input_data<float>(0);
-    args.y = c.output_data<float>(0);
-    run_pool(c, args);
-    return Status::kOk;
+    return run_global_pool<T>(c, PoolKind::kMax);
   }
 };
 
@@ -375,22 +385,22 @@ struct BatchNormalization {
       if (c.input_shape(i).count() != channels)
         return c.invalid("input % has shape %, but there are % channels", i,
                          c.input_shape(i).span(), channels);
-    c.request_scratch(2 * channels * sizeof(float));
+    c.request_scratch(2 * channels * element_size(c.input_type(0)));
     return c.set_output(0, in);
   }
   template <class T>
   static Status run(Context& c) {
     Shape in = c.input_shape(0);
     size_t channels = in.rank > 1 ? static_cast<size_t>(in[1]) : 1;
-    auto* factor = static_cast<float*>(c.scratch());
-    float* term = factor + channels;
+    auto* factor = static_cast<T*>(c.scratch());
+    T* term = factor + channels;
     for (size_t i = 0; i < channels; ++i) {
-      float deviation = __builtin_sqrtf(c.input_data<float>(4)[i] + c.state<State>().epsilon);
-      factor[i] = c.input_data<float>(1)[i] / deviation;
-      term[i] = c.input_data<float>(2)[i] - c.input_data<float>(3)[i] * factor[i];
+      const T epsilon = static_cast<T>(c.state<State>().epsilon);
+      factor[i] = number<T>(c, 1, i) / math::sqrt(number<T>(c, 4, i) + epsilon);
+      term[i] = number<T>(c, 2, i) - number<T>(c, 3, i) * factor[i];
     }
-    const float* x = c.input_data<float>(0);
-    float* y = c.output_data<float>(0);
+    const T* x = c.input_data<T>(0);
+    T* y = c.output_data<T>(0);
     if (c.input_layout(0) == Layout::kChannelsLast) {
       size_t pixels = channels ? in.count() / channels : 0;
       for (size_t p = 0; p < pixels; ++p, x += channels, y += channels)
@@ -404,6 +414,14 @@ struct BatchNormalization {
       for (size_t i = 0; i < inner; ++i) y[i] = x[i] * factor[ch] + term[ch];
     }
     return Status::kOk;
+  }
+
+ private:
+  // Parameters may be of another float type than X.
+  template <class T>
+  static T number(const Context& c, size_t input, size_t i) {
+    return c.input_type(input) == DataType::kFloat ? static_cast<T>(c.input_data<float>(input)[i])
+                                                   : static_cast<T>(c.input_data<double>(input)[i]);
   }
 };
 

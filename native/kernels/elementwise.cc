@@ -1,6 +1,7 @@
 // Elementwise operators: a functor each, over the shared walk of broadcast.h.
 #include "kernels/elementwise.h"
 
+#include "kernels/bits.h"
 #include "kernels/cast.h"
 #include "kernels/fold.h"
 #include "kernels/integer.h"
@@ -169,7 +170,9 @@ struct Equal {
   }
   template <class T>
   static Status run(Context& c) {
-    if constexpr (is_same<T, bool>)
+    if constexpr (is_same<T, Text>)
+      return portable::equal_texts(c);
+    else if constexpr (is_same<T, bool>)
       return combine<SameTruth, Lanes<uint8_t>, bool>(c, {});
     else
       return combine<Equal, Lanes<Wrapped<T>>, bool>(c, {});

@@ -103,7 +103,9 @@ struct Trilu {
   }
 };
 
-struct CumSum {
+// CumSum and CumProd.
+template <bool is_product>
+struct Cumulation {
   static Status infer(Context& c) {
     if (c.input_shape(1).count() != 1) return c.invalid("axis must be one number");
     if (c.input_shape(0).rank < 1) return c.invalid("input 0 has no dimensions");
@@ -113,16 +115,23 @@ struct CumSum {
   template <class T>
   static Status run(Context& c) {
     if constexpr (is_float<T>)
-      return sum<T>(c);
+      return scan<T>(c);
     else if constexpr (sizeof(T) == 4)
-      return sum<uint32_t>(c);
+      return scan<uint32_t>(c);
     else
-      return sum<uint64_t>(c);
+      return scan<uint64_t>(c);
   }
 
  private:
   template <class T>
-  static Status sum(Context& c) {
+  static T join(T a, T b) {
+    if constexpr (is_product)
+      return a * b;
+    else
+      return a + b;
+  }
+  template <class T>
+  static Status scan(Context& c) {
     const Shape& x = c.input_shape(0);
     int64_t axis = IndexReader(c, 1)[0];
     ORTOLAN_TRY(resolve_axis(c, &axis, x.rank));
@@ -140,13 +149,90 @@ struct CumSum {
         const Loose<T>* term = from + (exclusive ? previous : row);
         for (size_t j = 0; j < inner; ++j) {
           if (i == 0)
-            to[row + j] = exclusive ? T{0} : from[row + j];
+            to[row + j] = exclusive ? T{is_product} : from[row + j];
           else
-            to[row + j] = to[previous + j] + term[j];
+            to[row + j] = join<T>(to[previous + j], term[j]);
         }
         previous = row;
       }
     }
+    return Status::kOk;
+  }
+};
+
+struct CumSum : Cumulation<false> {};
+struct CumProd : Cumulation<true> {};
+
+// Cuts and fills axes evenly on both sides; an odd rest is at the end.
+struct CenterCropPad {
+  static Status infer(Context& c) {
+    Shape shape = c.input_shape(0);
+    int64_t sizes[kMaxRank];
+    size_t n = 0;
+    uint32_t seen = 0;
+    ORTOLAN_TRY(short_list(c, 1, "shape", sizes, &n));
+    const Span<const int64_t> axes = c.attribute_ints("axes");
+    const bool all = !c.attribute("axes");
+    if (n != (all ? shape.rank : axes.size))
+      return c.invalid("shape has % entries for % axes", n, all ? shape.rank : axes.size);
+    for (size_t i = 0; i < n; ++i) {
+      int64_t axis = all ? static_cast<int64_t>(i) : axes[i];
+      ORTOLAN_TRY(resolve_new_axis(c, &axis, shape.rank, &seen));
+      if (sizes[i] < 0) return c.invalid("shape has the negative dimension %", sizes[i]);
+      shape[static_cast<size_t>(axis)] = sizes[i];
+    }
+    return c.set_output(0, shape);
+  }
+  static Status run(Context& c) {
+    const Dense in = Dense::input(c, 0), out = Dense::output(c, 0);
+    const size_t width = word_size(c);
+    const char* from = c.input_data<char>(0);
+    char* to = c.output_data<char>(0);
+    fill_zero(to, c.output_shape(0).count() * width);
+    Nest nest;
+    for (uint32_t i = 0; i < in.dims.rank; ++i) {
+      const int64_t less = in.dims[i] - out.dims[i];
+      nest.add(static_cast<size_t>(min(in.dims[i], out.dims[i])), in.strides[i], out.strides[i]);
+      const ptrdiff_t each = static_cast<ptrdiff_t>(width);
+      if (less > 0)
+        from += less / 2 * in.strides[i] * each;
+      else
+        to += -less / 2 * out.strides[i] * each;
+    }
+    copy_strided(c, nest, width, from, to);
+    return Status::kOk;
+  }
+};
+
+// All slices of `size` of a dimension, `step` apart, along a new last dimension.
+struct UnfoldTensor {
+  static Status infer(Context& c) {
+    Shape shape = c.input_shape(0);
+    int64_t axis = c.attribute_int("dim", -1);
+    const int64_t size = c.attribute_int("size", 0), step = c.attribute_int("step", 1);
+    if (shape.rank + 1 > kMaxRank)
+      return c.invalid("the result has more than % dimensions", kMaxRank);
+    ORTOLAN_TRY(resolve_axis(c, &axis, shape.rank));
+    int64_t& n = shape[static_cast<size_t>(axis)];
+    if (size < 1 || step < 1 || size > n)
+      return c.invalid("size % and step % do not fit a dimension of %", size, step, n);
+    n = (n - size) / step + 1;
+    shape.append(size);
+    return c.set_output(0, shape);
+  }
+  static Status run(Context& c) {
+    const Shape& out = c.output_shape(0);
+    int64_t axis = c.attribute_int("dim", -1);
+    normalize_axis(&axis, out.rank - 1);
+    const Dense in = Dense::input(c, 0), result = Dense::output(c, 0);
+    Nest nest;
+    for (uint32_t i = 0; i + 1 < out.rank; ++i) {
+      const ptrdiff_t step =
+          i == axis ? static_cast<ptrdiff_t>(c.attribute_int("step", 1)) : ptrdiff_t{1};
+      nest.add(result.size(i), in.strides[i] * step, result.strides[i]);
+    }
+    nest.add(result.size(out.rank - 1), in.strides[axis], 1);
+    copy_strided(c, nest, word_size(c), c.input_data<void>(0), c.output_data<void>(0));
     return Status::kOk;
   }
 };

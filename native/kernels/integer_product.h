@@ -84,11 +84,30 @@ struct IntegerSource {
   size_t first_zero = 0;
 };
 
+// A whole panel of columns that lie side by side: loops of known length, which become vectors.
+inline void pack_whole_panel(const IntegerSource& b, const uint8_t* from, const int* zeros,
+                             int16_t* to) {
+  uint32_t words[kPanelColumns];
+  const uint8_t flip = b.zero.flip;
+  for (size_t k = 0; k < b.depth; k += 2, from += 2 * b.row, to += 2 * kPanelColumns) {
+    for (size_t j = 0; j < kPanelColumns; ++j)
+      words[j] = static_cast<uint16_t>((from[j] ^ flip) - zeros[j]);
+    if (k + 1 < b.depth) {
+      const uint8_t* odd = from + b.row;
+      for (size_t j = 0; j < kPanelColumns; ++j)
+        words[j] |= static_cast<uint32_t>((odd[j] ^ flip) - zeros[j]) << 16;
+    }
+    copy(to, words, sizeof(words));
+  }
+}
+
 // Columns of one panel; those behind the last are 0.
 inline void pack_integer_panel(const IntegerSource& b, size_t panel, int16_t* to) {
   const size_t first = panel * kPanelColumns, count = min(kPanelColumns, b.columns - first);
   int zeros[kPanelColumns];
   for (size_t j = 0; j < count; ++j) zeros[j] = b.zero[b.first_zero + first + j];
+  if (b.column == 1 && count == kPanelColumns)
+    return pack_whole_panel(b, b.data + first, zeros, to);
   fill_zero(to, panel_size(pairs_of(b.depth)) * sizeof(int16_t));
   for (size_t k = 0; k < b.depth; ++k) {
     const uint8_t* from = b.data + k * b.row + first * b.column;

@@ -92,9 +92,10 @@ ORTOLAN_NOINLINE static Status infer_layer(Context& c) {
 
 constexpr size_t kRowWork = 1 << 14;  // elements that are worth a thread
 
-// Normalizes the rows of input 0; `moments_of(x, n)` gives their mean and factor.
+// Normalizes the rows of input 0; `moments_of(x, n)` gives their mean and factor, which are outputs
+// too: both, or without a mean the factor alone.
 template <class T, class MomentsOf>
-ORTOLAN_INLINE Status run_layer(Context& c, MomentsOf moments_of) {
+ORTOLAN_INLINE Status run_layer(Context& c, bool centers, MomentsOf moments_of) {
   const Shape& x = c.input_shape(0);
   int64_t axis = c.state<LayerState>().axis;
   normalize_axis(&axis, x.rank);
@@ -102,8 +103,9 @@ ORTOLAN_INLINE Status run_layer(Context& c, MomentsOf moments_of) {
   const size_t rows = x.product(0, first), n = x.product(first, x.rank);
   if (rows * n == 0) return Status::kOk;
   const RowOperand<T> scale(c, 1, x, first), bias(c, 2, x, first);
-  float* means = c.has_output(1) ? c.output_data<float>(1) : nullptr;
-  float* inverses = c.has_output(2) ? c.output_data<float>(2) : nullptr;
+  const size_t last = centers ? 2 : 1;
+  float* means = centers && c.has_output(1) ? c.output_data<float>(1) : nullptr;
+  float* inverses = c.has_output(last) ? c.output_data<float>(last) : nullptr;
   c.parallel(rows, kRowWork / n + 1, [&](size_t begin, size_t end, size_t thread) {
     T* buffer = static_cast<T*>(c.thread_scratch(thread));
     for (size_t r = begin; r < end; ++r) {
@@ -124,21 +126,34 @@ struct LayerNormalization {
   template <class T>
   static Status run(Context& c) {
     const float epsilon = c.state<LayerState>().epsilon;
-    return run_layer<T>(c, [=](const T* x, size_t n) { return row_moments(x, n, epsilon); });
+    return run_layer<T>(c, true, [=](const T* x, size_t n) { return row_moments(x, n, epsilon); });
   }
 };
 
+// As if the mean was 0.
+template <class T>
+ORTOLAN_INLINE Moments<T> square_moments(const T* x, size_t n, float epsilon) {
+  return {0, inverse_root<T>(square_sum(x, n) / static_cast<double>(n), epsilon)};
+}
+
 struct RMSNormalization {
   static Status prepare(Context& c) { return prepare_layer(c, 1e-5f); }
-  static Status infer(Context& c) { return infer_layer(c); }
+  static Status infer(Context& c) {
+    if (c.input_type(0) != c.input_type(1))
+      return c.fail(Status::kNotImplemented, "X is % and the scale %: they must be the same",
+                    type_name(c.input_type(0)), type_name(c.input_type(1)));
+    return infer_layer(c);
+  }
   template <class T>
   static Status run(Context& c) {
     const float epsilon = c.state<LayerState>().epsilon;
-    return run_layer<T>(c, [=](const T* x, size_t n) {
-      return Moments<T>{0, inverse_root<T>(square_sum(x, n) / static_cast<double>(n), epsilon)};
-    });
+    return run_layer<T>(c, false,
+                        [=](const T* x, size_t n) { return square_moments(x, n, epsilon); });
   }
 };
+
+// onnxruntime's, from before the standard's; output 1 has the factors.
+struct SimplifiedLayerNormalization : RMSNormalization {};
 
 // Every input from `first` on that is there has one dimension of n.
 ORTOLAN_NOINLINE static Status check_vectors(Context& c, size_t first, size_t last, int64_t n) {
@@ -150,14 +165,13 @@ ORTOLAN_NOINLINE static Status check_vectors(Context& c, size_t first, size_t la
   return Status::kOk;
 }
 
-// Normalizes input + skip + bias.
-struct SkipLayerNormalization {
-  static Status prepare(Context& c) {
-    for (size_t i = 1; i < 3; ++i)
-      if (c.has_output(i))
-        return c.fail(Status::kNotImplemented, "output % exists in training only", i);
-    return prepare_layer(c, 1e-12f);
-  }
+// Normalizes input + skip + bias, with or without its mean taken away.
+template <bool centers>
+struct SkipNormalization {
+  static constexpr size_t kBeta = centers ? 3 : 0;  // 0: there is none
+  static constexpr size_t kBias = centers ? 4 : 3;
+
+  static Status prepare(Context& c) { return prepare_layer(c, 1e-12f); }
   static Status infer(Context& c) {
     const Shape &x = c.input_shape(0), &skip = c.input_shape(1);
     if (x.rank != 2 && x.rank != 3)
@@ -167,8 +181,12 @@ struct SkipLayerNormalization {
     for (uint32_t d = 1; fits && d <= skip.rank; ++d)
       fits = skip[skip.rank - d] == x[x.rank - d] || (d == 3 && skip[0] == 1);
     if (!fits) return c.invalid("skip of shape % does not fit %", skip.span(), x.span());
-    ORTOLAN_TRY(check_vectors(c, 2, 4, x[x.rank - 1]));
+    ORTOLAN_TRY(check_vectors(c, 2, kBias, x[x.rank - 1]));
+    Shape moments = x;
+    moments[x.rank - 1] = 1;
     ORTOLAN_TRY(c.set_output(0, x));
+    ORTOLAN_TRY(c.set_output(1, moments));
+    ORTOLAN_TRY(c.set_output(2, moments));
     return c.set_output(3, x);
   }
   template <class T>
@@ -177,8 +195,8 @@ struct SkipLayerNormalization {
     const size_t n = static_cast<size_t>(x[x.rank - 1]), rows = x.product(0, x.rank - 1);
     const size_t skips = c.input_shape(1).count();
     const float epsilon = c.state<LayerState>().epsilon;
-    const T* beta = c.has_input(3) ? c.input_data<T>(3) : nullptr;
-    const T* bias = c.has_input(4) ? c.input_data<T>(4) : nullptr;
+    const T* beta = kBeta && c.has_input(kBeta) ? c.input_data<T>(kBeta) : nullptr;
+    const T* bias = c.has_input(kBias) ? c.input_data<T>(kBias) : nullptr;
     if (rows * n == 0) return Status::kOk;
     c.parallel(rows, kRowWork / n + 1, [&](size_t begin, size_t end, size_t) {
       for (size_t r = begin; r < end; ++r) {
@@ -190,11 +208,17 @@ struct SkipLayerNormalization {
           to[i] = bias ? sum + bias[i] : sum;
         }
         if (c.has_output(3)) copy(c.output_data<T>(3) + r * n, to, n * sizeof(T));
-        normalize_row(to, to, n, row_moments(to, n, epsilon), c.input_data<T>(2), beta);
+        const Moments<T> m = centers ? row_moments(to, n, epsilon) : square_moments(to, n, epsilon);
+        if (c.has_output(1)) c.output_data<float>(1)[r] = m.mean;
+        if (c.has_output(2)) c.output_data<float>(2)[r] = m.inverse;
+        normalize_row(to, to, n, m, c.input_data<T>(2), beta);
       }
     });
     return Status::kOk;
   }
 };
+
+using SkipLayerNormalization = SkipNormalization<true>;
+using SkipSimplifiedLayerNormalization = SkipNormalization<false>;
 
 }  // namespace ortolan::ORTOLAN_ISA

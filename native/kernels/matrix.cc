@@ -1,5 +1,7 @@
-// Matrix products: MatMul and Gemm. A constant float B is packed once.
-#include "kernels/multiply.h"
+// Matrix products: MatMul and Gemm, com.microsoft's forms included. A constant float B is packed
+// once.
+#include "kernels/fused_activation.h"
+#include "kernels/packed_weights.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -35,25 +37,37 @@ float* pack_constant(Context& c, const float* b, const Product& p, size_t matric
 
 }  // namespace
 
-// A and B are vectors, matrices or stacks of them that broadcast, as in numpy.matmul.
+// A and B are vectors, matrices or stacks of them that broadcast, as in numpy.matmul. In
+// com.microsoft's forms they may be transposed in their last two dimensions, after the first was
+// moved to the last but one, and the product is scaled.
 struct MatMul {
   struct State {
     const float* packed = nullptr;
+    float alpha = 1;
+    bool transposes[2] = {}, moves_first[2] = {};
   };
 
   template <class T>
   static Status prepare(Context& c) {
     State* state = c.make_state<State>();
     if (!state) return c.out_of_memory();
+    state->alpha = c.attribute_float("alpha", 1);
+    state->transposes[0] = c.attribute_int("transA", 0) != 0;
+    state->transposes[1] = c.attribute_int("transB", 0) != 0;
+    state->moves_first[0] = c.attribute_int("transBatchA", 0) != 0;
+    state->moves_first[1] = c.attribute_int("transBatchB", 0) != 0;
     const Slot* constant = c.constant_input(1);
-    if (!is_same<T, float> || !constant || constant->shape.rank < 2) return Status::kOk;
+    if (!is_same<T, float> || !constant || constant->shape.rank < 2 || state->moves_first[1])
+      return Status::kOk;
     const Shape& shape = constant->shape;
     Product p;
-    p.K = shape[shape.rank - 2], p.N = shape[shape.rank - 1], p.b_row = p.N;
+    place(*state, 1, shape, &p);
     if (p.N == 1 || !shape.count()) return Status::kOk;
     state->packed = pack_constant(c, static_cast<const float*>(constant->data), p,
-                                  shape.product(0, shape.rank - 2), 1);
-    return state->packed ? Status::kOk : c.out_of_memory();
+                                  shape.product(0, shape.rank - 2), state->alpha);
+    if (!state->packed) return c.out_of_memory();
+    state->alpha = 1;
+    return Status::kOk;
   }
 
   static Status infer(Context& c) {
@@ -64,6 +78,8 @@ struct MatMul {
     Needs needs;
     if (c.input_type(0) == DataType::kFloat)
       ORTOLAN_TRY(find_needs<float>(c, p, c.state<State>().packed, &needs));
+    else if (c.input_type(0) == DataType::kDouble)
+      ORTOLAN_TRY(find_needs<double>(c, p, false, &needs));
     c.request_scratch(needs.copy + needs.shared, needs.per_thread);
     return Status::kOk;
   }
@@ -79,27 +95,70 @@ struct MatMul {
                               c.state<State>().packed, nullptr,
                               c.output_data<Word>(0),  static_cast<char*>(c.scratch())};
     multiply(c, p, o, {});
+    const float alpha = c.state<State>().alpha;
+    if (is_float<T> && alpha != 1) scale(c, o.y, p.batches * p.M * p.N, static_cast<Word>(alpha));
     return Status::kOk;
   }
 
  private:
-  static Status plan(const Context& c, Product* p, Shape* shape) {
-    const Shape &a = c.input_shape(0), &b = c.input_shape(1);
-    if (!a.rank || !b.rank) return c.invalid("operands need at least one dimension");
+  template <class T>
+  static void scale(const Context& c, T* y, size_t n, T alpha) {
+    c.parallel(n, 1 << 16, [=](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; ++i) y[i] *= alpha;
+    });
+  }
+
+  // The operand's dimensions as they are multiplied.
+  ORTOLAN_SMALL static Shape turned(const State& state, size_t operand, Shape s) {
+    if (s.rank > 2 && state.moves_first[operand]) {
+      const int64_t first = s[0];
+      for (uint32_t i = 0; i + 2 < s.rank; ++i) s[i] = s[i + 1];
+      s[s.rank - 2] = first;
+    }
+    if (s.rank > 1 && state.transposes[operand]) {
+      const int64_t last = s[s.rank - 1];
+      s[s.rank - 1] = s[s.rank - 2];
+      s[s.rank - 2] = last;
+    }
+    return s;
+  }
+
+  // Strides of an operand, and K and N of B.
+  ORTOLAN_SMALL static void place(const State& state, size_t operand, const Shape& s, Product* p) {
+    const size_t columns = static_cast<size_t>(s[s.rank - 1]);
+    const bool moves = s.rank > 2 && state.moves_first[operand];
+    const bool transposes = s.rank > 1 && state.transposes[operand];
+    const size_t matrices = s.rank < 2 ? 1 : s.product(moves ? 1 : 0, s.rank - (moves ? 1 : 2));
+    const size_t row = s.rank == 1 && operand ? 1 : columns * (moves ? matrices : 1);
+    const size_t rows = s.rank < 2 ? 1 : static_cast<size_t>(s[moves ? 0 : s.rank - 2]);
+    (operand ? p->b_row : p->a_row) = transposes ? 1 : row;
+    (operand ? p->b_column : p->a_column) = transposes ? row : 1;
+    (operand ? p->b_matrices : p->a_matrices) = matrices;
+    (operand ? p->b_size : p->a_size) = moves ? columns : rows * columns;
+    if (!operand) return;
+    p->K = transposes ? columns : rows, p->N = transposes ? rows : columns;
+  }
+
+  ORTOLAN_SMALL static Status plan(const Context& c, Product* p, Shape* shape) {
+    const State& state = c.state<State>();
+    const Shape &first = c.input_shape(0), &second = c.input_shape(1);
+    if (!first.rank || !second.rank) return c.invalid("operands need at least one dimension");
+    const Shape a = turned(state, 0, first), b = turned(state, 1, second);
+    place(state, 0, first, p);
+    place(state, 1, second, p);
     const int64_t depth = a[a.rank - 1], depth_b = b[b.rank == 1 ? 0 : b.rank - 2];
     if (depth != depth_b)
       return c.invalid("shapes % and % differ in the inner dimension", a.span(), b.span());
     p->K = static_cast<size_t>(depth);
     p->M = a.rank == 1 ? 1 : static_cast<size_t>(a[a.rank - 2]);
     p->N = b.rank == 1 ? 1 : static_cast<size_t>(b[b.rank - 1]);
-    p->a_row = p->K, p->b_row = p->N;
     if (!broadcast_batches(a, b, p))
       return c.invalid("shapes % and % do not broadcast", a.span(), b.span());
     *shape = p->batch;
     if (a.rank > 1) shape->append(a[a.rank - 2]);
     if (b.rank > 1) shape->append(b[b.rank - 1]);
     p->batches = p->batch.count();
-    fold_rows(b, p);
+    if (p->a_row == p->K && p->a_column == 1 && !state.moves_first[0]) fold_rows(b, p);
     return Status::kOk;
   }
 
@@ -139,6 +198,7 @@ struct Gemm {
     const float* packed = nullptr;  // alpha * B'
     float alpha = 1, beta = 1;
     bool transpose_a = false, transpose_b = false;
+    FusedActivation activation;
   };
 
   template <class T>
@@ -149,6 +209,7 @@ struct Gemm {
     state->beta = c.attribute_float("beta", 1);
     state->transpose_a = c.attribute_int("transA", 0) != 0;
     state->transpose_b = c.attribute_int("transB", 0) != 0;
+    ORTOLAN_TRY(state->activation.read(c));
     const Slot* constant = c.constant_input(1);
     if (!is_same<T, float> || !constant || constant->shape.rank != 2) return Status::kOk;
     Product p;
@@ -192,8 +253,11 @@ struct Gemm {
       o.bias = addend.data;
       addend.data = nullptr;
     }
-    const Finish<T> rest = {addend, alpha, p.N, o.y};
-    multiply(c, p, o, alpha == 1 && !addend.data ? Ready{} : Ready{Finish<T>::call, &rest});
+    const FusedActivation* activation = &state.activation;
+    if (!activation->kind) activation = nullptr;
+    const Finish<T> rest = {addend, alpha, p.N, o.y, activation};
+    const bool is_done = alpha == 1 && !addend.data && !activation;
+    multiply(c, p, o, is_done ? Ready{} : Ready{Finish<T>::call, &rest});
     return Status::kOk;
   }
 
@@ -224,10 +288,15 @@ struct Gemm {
     T alpha;
     size_t N;
     T* y;
+    const FusedActivation* activation;  // of floats
 
     static void call(const void* user, const Region& r) {
       const Finish& f = *static_cast<const Finish*>(user);
-      for (size_t i = r.row0; i < r.row1; ++i) f.row(i, r.column0, r.column1);
+      for (size_t i = r.row0; i < r.row1; ++i) {
+        f.row(i, r.column0, r.column1);
+        if constexpr (is_same<T, float>)
+          if (f.activation) f.activation->apply(f.y + i * f.N + r.column0, r.column1 - r.column0);
+      }
     }
     void row(size_t i, size_t begin, size_t end) const {
       T* to = y + i * N;

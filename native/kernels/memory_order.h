@@ -5,9 +5,6 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
-// For code that runs once per call or less: size matters and loops are short.
-#define ORTOLAN_SMALL [[gnu::noinline, clang::minsize]]
-
 ORTOLAN_SMALL static size_t element_count(const Shape& shape) {
   size_t n = 1;
   for (uint32_t i = 0; i < shape.rank; ++i) n *= static_cast<size_t>(shape[i]);

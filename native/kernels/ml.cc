@@ -157,7 +157,7 @@ struct TreeEnsembleClassifier {
     using W = typename WeightOf<T>::Type;
     auto* e = c.make_state<Ensemble<W>>();
     if (!e) return c.out_of_memory();
-    ORTOLAN_TRY(read_labels(c, "classlabels_int64s", &e->labels));
+    ORTOLAN_TRY(e->labels.read(c, "classlabels_int64s"));
     ORTOLAN_TRY(set_targets(c, e, e->labels.size, sizeof(W)));
     ORTOLAN_TRY(read_post_transform(c, &e->transform));
     TreeBuilder<W> builder(c, *e);
@@ -190,7 +190,7 @@ struct TreeEnsembleClassifier {
              : e.targets == 2 ? finish_two(e, sums, has, to)
                               : finish_many(e, sums, has, to);
     });
-    return Status::kOk;
+    return e.labels.name(c);
   }
 
  private:
@@ -253,7 +253,7 @@ struct TreeEnsembleClassifier {
 struct LinearRegressor {
   struct State {
     Span<const float> coefficients, intercepts;
-    Span<const int64_t> labels;
+    Labels labels;
     size_t targets = 1;
     PostTransform transform = PostTransform::kNone;
 
@@ -304,9 +304,8 @@ struct LinearRegressor {
   static Status find(Context& c, Rows* rows) {
     const State& state = c.state<State>();
     ORTOLAN_TRY(find_rows(c, rows));
-    if (state.coefficients.size % state.targets == 0 &&
-        state.coefficients.size / state.targets == rows->width)
-      return Status::kOk;
+    // More than needed are left unread, as onnxruntime does: its own example model has them.
+    if (rows->width <= state.coefficients.size / state.targets) return Status::kOk;
     return c.invalid("% coefficients for % features and % targets", state.coefficients.size,
                      rows->width, state.targets);
   }
@@ -317,7 +316,7 @@ struct LinearClassifier : LinearRegressor {
   static Status prepare(Context& c) {
     State* state = c.make_state<State>();
     if (!state) return c.out_of_memory();
-    ORTOLAN_TRY(read_labels(c, "classlabels_ints", &state->labels));
+    ORTOLAN_TRY(state->labels.read(c, "classlabels_ints"));
     const size_t intercepts = attribute_floats(c, "intercepts").size;
     state->targets = intercepts ? intercepts : state->labels.size;
     const bool fits =
@@ -345,7 +344,7 @@ struct LinearClassifier : LinearRegressor {
       state.apply(x + i * rows.width, rows.width, to);
       y[i] = choose(state, to);
     });
-    return Status::kOk;
+    return state.labels.name(c);
   }
 
  private:
@@ -444,7 +443,7 @@ struct SVMClassifier {
       y[i] = state.classify(x + i * rows.width, z + i * state.scores,
                             static_cast<float*>(c.thread_scratch(thread)));
     });
-    return Status::kOk;
+    return state.labels.name(c);
   }
 };
 
@@ -642,49 +641,6 @@ struct ArrayFeatureExtractor {
     for (size_t i = 0; i < rows; ++i, x += width)
       for (size_t k = 0; k < count; ++k) *z++ = x[index[k]];
     return Status::kOk;
-  }
-};
-
-struct OneHotEncoder {
-  static Status infer(Context& c) {
-    Shape shape = c.input_shape(0);
-    const Span<const int64_t> categories = c.attribute_ints("cats_int64s");
-    const Attribute* strings = c.attribute("cats_strings");
-    if (strings && strings->kind == AttributeKind::kStrings && strings->strings.size)
-      return c.fail(Status::kNotImplemented, "categories that are strings; only integers work");
-    if (!categories.size) return c.invalid("it has no categories");
-    if (shape.rank == kMaxRank) return c.invalid("the result has more than % dimensions", kMaxRank);
-    shape.append(static_cast<int64_t>(categories.size));
-    return c.set_output(0, shape);
-  }
-  template <class T>
-  static Status run(Context& c) {
-    const Span<const int64_t> categories = c.attribute_ints("cats_int64s");
-    const bool allows_others = c.attribute_int("zeros", 1) != 0;
-    const T* x = c.input_data<T>(0);
-    float* y = c.output_data<float>(0);
-    for (size_t i = 0, n = c.input_shape(0).count(); i < n; ++i, y += categories.size) {
-      const int64_t value = whole(x[i]);
-      size_t found = categories.size;
-      for (size_t k = 0; k < categories.size; ++k) {
-        y[k] = 0;
-        if (categories[k] == value) found = k;
-      }
-      if (found < categories.size)
-        y[found] = 1;
-      else if (!allows_others)
-        return c.invalid("% is no category", value);
-    }
-    return Status::kOk;
-  }
-
- private:
-  // As conversion on x86 does, which answers the least integer for what does not fit.
-  template <class T>
-  static int64_t whole(T x) {
-    if constexpr (is_float<T>)
-      if (!(x >= T(-0x1p63) && x < T(0x1p63))) return INT64_MIN;
-    return static_cast<int64_t>(x);
   }
 };
 

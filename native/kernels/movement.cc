@@ -10,7 +10,8 @@ namespace ortolan::portable {
 struct Range {
   static Status infer(Context& c) {
     for (size_t i = 0; i < 3; ++i)
-      if (c.input_shape(i).count() != 1) return c.invalid("input % must be one number", i);
+      if (c.has_input(i) && c.input_shape(i).count() != 1)
+        return c.invalid("input % must be one number", i);
     Shape shape;
     shape.append(0);
     bool valid = false;
@@ -58,9 +59,10 @@ struct Range {
   template <bool yes, class A, class B>
   using Choose = typename Chosen<yes, A, B>::Type;
 
+  // com.microsoft's has an optional delta.
   template <class T>
   static T number(Context& c, size_t i) {
-    return *c.input_data<Loose<T>>(i);
+    return i == 2 && !c.has_input(2) ? T{1} : *c.input_data<Loose<T>>(i);
   }
   template <class T>
   static bool float_steps(Context& c, int64_t* steps) {

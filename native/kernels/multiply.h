@@ -17,6 +17,8 @@ struct Product {
   Shape batch;                    // of C
   size_t a_steps[kMaxRank] = {};  // matrices from index to index, 0 where A is repeated
   size_t b_steps[kMaxRank] = {};
+  size_t a_size = 0, b_size = 0;  // elements from matrix to matrix, where they overlap
+  size_t a_matrices = 1, b_matrices = 1;
 
   // Number of the matrix of an operand that a batch uses.
   size_t matrix(const size_t (&steps)[kMaxRank], size_t index) const {
@@ -28,7 +30,8 @@ struct Product {
     }
     return found;
   }
-  size_t a_offset(size_t index) const { return matrix(a_steps, index) * M * K; }
+  size_t a_offset(size_t index) const { return matrix(a_steps, index) * (a_size ? a_size : M * K); }
+  size_t b_offset(size_t index) const { return matrix(b_steps, index) * (b_size ? b_size : K * N); }
   size_t b_matrix(size_t index) const { return matrix(b_steps, index); }
 };
 
@@ -45,14 +48,14 @@ ORTOLAN_INLINE bool packed_bytes(size_t N, size_t K, size_t matrices, size_t* by
 
 // How float products are computed.
 enum class Way : uint8_t {
-  kDots,           // N == 1: rows of A times the vector B
+  kDots,           // N == 1, B in one piece: rows of A times the vector B
   kInPlace,        // few rows: B is read where it is
   kPacked,         // B was packed by prepare
   kPackShared,     // one B, packed into shared scratch
   kPackPerThread,  // a B for each batch: each thread packs the one that it is at
 };
 ORTOLAN_INLINE Way choose_way(const Product& p, bool packed) {
-  if (p.N == 1) return Way::kDots;
+  if (p.N == 1 && p.b_row == 1) return Way::kDots;
   if (packed) return Way::kPacked;
   if (p.M <= kPlainRows && p.b_column == 1) return Way::kInPlace;
   return p.batches == 1 ? Way::kPackShared : Way::kPackPerThread;
@@ -66,10 +69,10 @@ template <class T>
 Status find_needs(const Context& c, const Product& p, bool packed, Needs* needs) {
   if (!p.M || !p.N || !p.batches) return Status::kOk;
   if constexpr (!is_same<T, float>) {
-    if (p.b_column != 1) needs->copy = p.K * p.N * sizeof(T);
+    if (p.b_column != 1) needs->copy = p.b_matrices * p.K * p.N * sizeof(T);
     return Status::kOk;
   }
-  if (p.a_column != 1) needs->copy = round_up(p.M * p.K * sizeof(float), kAlignment);
+  if (p.a_column != 1) needs->copy = round_up(p.a_matrices * p.M * p.K * sizeof(float), kAlignment);
   const Way way = choose_way(p, packed);
   if (way != Way::kPackShared && way != Way::kPackPerThread) return Status::kOk;
   size_t bytes;
@@ -161,13 +164,12 @@ ORTOLAN_NOINLINE inline void pack_matrix(const Product& p, const float* b, size_
 // float, B not packed and read in place: N == 1 or few rows.
 ORTOLAN_INLINE void multiply_in_place(const Context& c, const Product& p, GemmArgs g,
                                       const Operands<float>& o, const Ready& ready) {
-  const size_t matrix = p.K * p.N;
-  if (p.N == 1)
+  if (p.N == 1 && p.b_row == 1)
     return split(c, p, p.M, [&](size_t batch, size_t first, size_t last, size_t) {
       const float* a = g.a + p.a_offset(batch);
-      const float* b = o.b + p.b_matrix(batch) * matrix;
+      const float* b = o.b + p.b_offset(batch);
       for (size_t i = first; i < last; ++i)
-        o.y[batch * p.M + i] = dot(a + i * p.K, b, p.K) + (o.bias ? *o.bias : 0);
+        o.y[batch * p.M + i] = dot(a + i * g.lda, b, p.K) + (o.bias ? *o.bias : 0);
       ready(Region{first, last, 0, 1});
     });
   split(c, p, panel_count(p.N), [&](size_t batch, size_t first, size_t last, size_t) {
@@ -175,7 +177,7 @@ ORTOLAN_INLINE void multiply_in_place(const Context& c, const Product& p, GemmAr
     part.a += p.a_offset(batch);
     part.c += batch * p.M * p.N;
     const size_t column0 = panel_column(p.N, first), column1 = panel_column(p.N, last);
-    gemm_plain(part, o.b + p.b_matrix(batch) * matrix, p.b_row, column0, column1);
+    gemm_plain(part, o.b + p.b_offset(batch), p.b_row, column0, column1);
     ready(Region{0, p.M, column0, column1});
   });
 }
@@ -205,7 +207,7 @@ ORTOLAN_INLINE void multiply_packing(const Context& c, const Product& p, const G
   const size_t rows = (p.M + kRows - 1) / kRows;
   split(c, p, rows, [&](size_t batch, size_t first, size_t last, size_t thread) {
     float* packed = static_cast<float*>(c.thread_scratch(thread));
-    pack_matrix(p, b + p.b_matrix(batch) * p.K * p.N, 0, panel_count(p.N), packed);
+    pack_matrix(p, b + p.b_offset(batch), 0, panel_count(p.N), packed);
     GemmArgs part = g;
     part.a += p.a_offset(batch);
     part.c += batch * p.M * p.N;
@@ -216,8 +218,9 @@ ORTOLAN_INLINE void multiply_packing(const Context& c, const Product& p, const G
   });
 }
 
-ORTOLAN_NOINLINE inline void multiply(const Context& c, const Product& p, const Operands<float>& o,
-                                      const Ready& ready) {
+ORTOLAN_NOINLINE inline void multiply(const Context& c, const Product& product,
+                                      const Operands<float>& o, const Ready& ready) {
+  Product p = product;
   GemmArgs g;
   g.M = p.M, g.N = p.N, g.K = p.K;
   g.a = o.a, g.lda = p.a_column == 1 ? p.a_row : p.K;
@@ -226,9 +229,13 @@ ORTOLAN_NOINLINE inline void multiply(const Context& c, const Product& p, const 
   char* scratch = o.scratch;
   if (p.a_column != 1) {
     float* copied = reinterpret_cast<float*>(scratch);
-    pack_a(o.a, p.a_row, p.a_column, p.M, p.K, copied);
+    const size_t matrix = p.M * p.K;
+    for (size_t i = 0; i < p.a_matrices; ++i)
+      pack_a(o.a + i * (p.a_size ? p.a_size : matrix), p.a_row, p.a_column, p.M, p.K,
+             copied + i * matrix);
     g.a = copied;
-    scratch += round_up(p.M * p.K * sizeof(float), kAlignment);
+    p.a_size = 0;
+    scratch += round_up(p.a_matrices * matrix * sizeof(float), kAlignment);
   }
   switch (choose_way(p, o.packed)) {
     case Way::kDots:
@@ -248,16 +255,16 @@ ORTOLAN_NOINLINE inline void multiply(const Context& c, const Product& p, const 
   multiply_packed(c, p, g, packed, ready);
 }
 
-// MR rows of C from `row` on; B[K][N] has contiguous rows, A any strides.
+// MR rows of C from `row` on; B[K][N] has rows `b_row` apart, A any strides.
 template <int MR, class V>
 ORTOLAN_INLINE void loop_rows(const Product& p, const Element<V>* a, const Element<V>* b,
-                              Element<V>* y, size_t row) {
+                              size_t b_row, Element<V>* y, size_t row) {
   constexpr size_t kStep = kLanesOf<V>;
   for (size_t n = 0; n < p.N; n += kStep) {
     const size_t columns = min(kStep, p.N - n);
     V sums[MR] = {};
     for (size_t k = 0; k < p.K; ++k) {
-      const Element<V>* at = b + k * p.N + n;
+      const Element<V>* at = b + k * b_row + n;
       V w = columns == kStep ? load<V>(at) : load_part<V>(at, columns);
 #pragma unroll
       for (int i = 0; i < MR; ++i) sums[i] += splat<V>(a[(row + i) * p.a_row + k * p.a_column]) * w;
@@ -280,20 +287,26 @@ ORTOLAN_NOINLINE void multiply(const Context& c, const Product& p, const Operand
   using V = Vec<T, kLanes * sizeof(float) / sizeof(T)>;
   constexpr size_t kRows = 4;
   const T* b = o.b;
+  const size_t matrix = p.K * p.N;
   if (p.b_column != 1) {
     T* copied = reinterpret_cast<T*>(o.scratch);
-    for (size_t k = 0; k < p.K; ++k)
-      for (size_t n = 0; n < p.N; ++n) copied[k * p.N + n] = o.b[k * p.b_row + n * p.b_column];
-    b = copied;
+    for (size_t i = 0; i < p.b_matrices; ++i, copied += matrix)
+      for (size_t k = 0; k < p.K; ++k)
+        for (size_t n = 0; n < p.N; ++n)
+          copied[k * p.N + n] =
+              o.b[i * (p.b_size ? p.b_size : matrix) + k * p.b_row + n * p.b_column];
+    b = reinterpret_cast<T*>(o.scratch);
   }
+  const size_t b_row = b == o.b ? p.b_row : p.N;
   split(c, p, (p.M + kRows - 1) / kRows, [&](size_t batch, size_t first, size_t last, size_t) {
     const T* matrix_a = o.a + p.a_offset(batch);
-    const T* matrix_b = b + p.b_matrix(batch) * p.K * p.N;
+    const T* matrix_b = b + (b == o.b ? p.b_offset(batch) : p.b_matrix(batch) * matrix);
     T* y = o.y + batch * p.M * p.N;
     const Region r = {first * kRows, min(p.M, last * kRows), 0, p.N};
     size_t row = r.row0;
-    for (; row + kRows <= r.row1; row += kRows) loop_rows<kRows, V>(p, matrix_a, matrix_b, y, row);
-    for (; row < r.row1; ++row) loop_rows<1, V>(p, matrix_a, matrix_b, y, row);
+    for (; row + kRows <= r.row1; row += kRows)
+      loop_rows<kRows, V>(p, matrix_a, matrix_b, b_row, y, row);
+    for (; row < r.row1; ++row) loop_rows<1, V>(p, matrix_a, matrix_b, b_row, y, row);
     ready(r);
   });
 }

@@ -1,6 +1,7 @@
 // Normalizations: of channels, groups of channels, windows of channels, axes; of rows in the
 // header.
 #include "kernels/elementary.h"
+#include "kernels/embedding.h"
 #include "kernels/layer_normalization.h"
 
 namespace ortolan::ORTOLAN_ISA {

@@ -26,7 +26,8 @@ struct Pad {
       state->mode = Mode::kWrap;
     else if (!(mode == "constant"))
       return c.invalid("mode \"%\" is unknown", mode);
-    state->from_inputs = c.since_version() >= 11;
+    // Version 1 is com.microsoft's.
+    state->from_inputs = c.since_version() >= 11 || c.since_version() == 1;
     if (state->from_inputs) return Status::kOk;
     const float value = c.attribute_float("value", 0);
     const double wide = value;

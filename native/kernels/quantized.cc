@@ -3,6 +3,7 @@
 #include "kernels/integer_conv.h"
 #include "kernels/integer_matmul.h"
 #include "kernels/quantize.h"
+#include "kernels/quantize_any.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -38,7 +39,9 @@ ORTOLAN_INLINE int32_t wrapping_sum(int32_t a, int32_t b) {
 struct QuantizeLinear {
   static Status prepare(Context& c) {
     const int64_t precision = c.attribute_int("precision", 0);
-    if (precision != 0 && precision != static_cast<int64_t>(DataType::kFloat))
+    constexpr uint32_t kKnown = type_bit(DataType::kUndefined) | type_bit(DataType::kFloat) |
+                                type_bit(DataType::kFloat16) | type_bit(DataType::kBfloat16);
+    if (precision < 0 || precision >= kDataTypes || !(kKnown >> precision & 1))
       return c.fail(Status::kNotImplemented, "precision % is not supported", precision);
     const int64_t type = c.attribute_int("output_dtype", 0);
     if (type != 0 && type != static_cast<int64_t>(c.output_type(0)))
@@ -46,8 +49,12 @@ struct QuantizeLinear {
     return Status::kOk;
   }
   static Status infer(Context& c) { return infer_scaled(c); }
+  static Status run(Context& c) { return quantize_any(c); }
   template <class X, class Y>
   static Status run(Context& c) {
+    const int64_t precision = c.attribute_int("precision", 0);
+    if (c.input_type(1) != DataType::kFloat || precision > static_cast<int64_t>(DataType::kFloat))
+      return quantize_any(c);
     QuantizedRows q;
     ORTOLAN_TRY(place_scales(c, &q));
     const Y* zero = c.has_input(2) ? c.input_data<Y>(2) : nullptr;
@@ -60,15 +67,11 @@ struct QuantizeLinear {
 };
 
 struct DequantizeLinear {
-  static Status prepare(Context& c) {
-    const int64_t type = c.attribute_int("output_dtype", 0);
-    if (type != 0 && type != static_cast<int64_t>(DataType::kFloat))
-      return c.fail(Status::kNotImplemented, "output_dtype % is not supported", type);
-    return Status::kOk;
-  }
   static Status infer(Context& c) { return infer_scaled(c); }
+  static Status run(Context& c) { return dequantize_any(c); }
   template <class X>
   static Status run(Context& c) {
+    if (c.input_type(1) != DataType::kFloat) return dequantize_any(c);
     QuantizedRows q;
     ORTOLAN_TRY(place_scales(c, &q));
     const X* zero = c.has_input(2) ? c.input_data<X>(2) : nullptr;
@@ -277,7 +280,11 @@ struct ConvInteger {
 
 constexpr ConvPlaces kQLinearConv = {0, 3, 2, 5};
 struct QLinearConv {
-  static Status prepare(Context& c) { return prepare_integer_conv(c, kQLinearConv); }
+  static Status prepare(Context& c) {
+    if (c.attribute_int("channels_last", 0) != 0)  // the importer turns such images around
+      return c.fail(Status::kNotImplemented, "channels_last is not supported");
+    return prepare_integer_conv(c, kQLinearConv);
+  }
   static Status infer(Context& c) {
     IntegerConv v;
     Shape out;

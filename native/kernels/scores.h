@@ -32,14 +32,42 @@ inline Span<const float> attribute_floats(const Context& c, String name) {
   return a && a->kind == AttributeKind::kFloats ? a->floats : Span<const float>();
 }
 
-// Class labels; texts are no tensors yet.
-ORTOLAN_NOINLINE inline Status read_labels(Context& c, String ints, Span<const int64_t>* labels) {
-  const Attribute* strings = c.attribute("classlabels_strings");
-  if (strings && strings->kind == AttributeKind::kStrings && strings->strings.size)
-    return c.fail(Status::kNotImplemented, "class labels that are strings; only integers work");
-  *labels = c.attribute_ints(ints);
-  return Status::kOk;
+inline Span<const String> attribute_texts(const Context& c, String name) {
+  const Attribute* a = c.attribute(name);
+  return a && a->kind == AttributeKind::kStrings ? a->strings : Span<const String>();
 }
+
+// Class labels; for labels that are strings their numbers, and the strings as names.
+struct Labels : Span<const int64_t> {
+  Span<const Text> names;
+
+  ORTOLAN_NOINLINE Status read(Context& c, String ints) {
+    const Span<const String> texts = attribute_texts(c, "classlabels_strings");
+    Span<const int64_t>::operator=(c.attribute_ints(ints));
+    if (!texts.size) return Status::kOk;
+    auto* numbers = static_cast<int64_t*>(c.model_memory(texts.size * sizeof(int64_t)));
+    auto* made = static_cast<Text*>(c.model_memory(texts.size * sizeof(Text)));
+    if (!numbers || !made) return c.out_of_memory();
+    for (size_t i = 0; i < texts.size; ++i) {
+      numbers[i] = static_cast<int64_t>(i);
+      made[i] = c.make_text(texts[i]);
+      if (texts[i].size && !made[i].address) return c.out_of_memory();
+    }
+    Span<const int64_t>::operator=({numbers, texts.size});
+    names = {made, texts.size};
+    return Status::kOk;
+  }
+
+  // Output 0 gets the names in the place of numbers.
+  ORTOLAN_NOINLINE Status name(Context& c) const {
+    if (!names.size) return Status::kOk;
+    int64_t* y = c.output_data<int64_t>(0);
+    for (size_t i = 0, n = c.output_shape(0).count(); i < n; ++i)
+      y[i] = static_cast<int64_t>(
+          names[min(static_cast<size_t>(max<int64_t>(y[i], 0)), names.size - 1)].address);
+    return Status::kOk;
+  }
+};
 
 // X as rows of features; a vector is one row.
 struct Rows {

@@ -1,5 +1,6 @@
 // Operators that speak of shapes, or whose result has the bytes of their input under another shape.
 #include "core/context.h"
+#include "kernels/narrow.h"
 
 namespace ortolan::portable {
 
@@ -48,6 +49,32 @@ Status read_axes(Context& c, uint32_t rank, bool may_repeat, uint32_t* set) {
 struct Identity {
   static Status infer(Context& c) { return set_view(c, c.input_shape(0)); }
   static Status run(Context& c) { return copy_bytes(c); }
+};
+
+// The same bytes as another type. A bool must be 0 or 1, and so it is no view.
+struct BitCast {
+  static Status infer(Context& c) {
+    const size_t from = bits_of(c.input_type(0)), to = bits_of(c.output_type(0));
+    if (from != to) return c.invalid("elements of % bits cannot become elements of %", from, to);
+    return set_result(c, c.output_type(0) == DataType::kBool);
+  }
+  static Status run(Context& c) {
+    if (c.output_type(0) != DataType::kBool) return copy_bytes(c);
+    const uint8_t* from = c.input_data<uint8_t>(0);
+    uint8_t* to = c.output_data<uint8_t>(0);
+    for (size_t i = 0, n = c.output_shape(0).count(); i < n; ++i) to[i] = from[i] != 0;
+    return Status::kOk;
+  }
+
+ private:
+  static size_t bits_of(DataType type) {
+    if (type == DataType::kFloat4E2M1) return 4;
+    const int small = small_integer_bits(type);
+    return small ? static_cast<size_t>(small) : 8 * element_size(type);
+  }
+  static Status set_result(Context& c, bool is_bool) {
+    return is_bool ? c.set_output(0, c.input_shape(0)) : set_view(c, c.input_shape(0));
+  }
 };
 
 struct Reshape {

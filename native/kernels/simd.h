@@ -70,7 +70,7 @@ ORTOLAN_INLINE V fma(V a, V b, V c) {
 // As numpy's minimum and maximum: a NaN on either side is the result.
 template <class V>
 ORTOLAN_INLINE V minimum(V a, V b) {
-#ifdef __aarch64__
+#if defined(__aarch64__) && !defined(ORTOLAN_BASE)
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(a, b);
 #endif
   V least = select<V>(a < b, a, b);
@@ -79,7 +79,7 @@ ORTOLAN_INLINE V minimum(V a, V b) {
 }
 template <class V>
 ORTOLAN_INLINE V maximum(V a, V b) {
-#ifdef __aarch64__
+#if defined(__aarch64__) && !defined(ORTOLAN_BASE)
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(a, b);
 #endif
   V most = select<V>(a > b, a, b);

@@ -201,7 +201,8 @@ struct Unique {
       if (i == 0 || compare(order[i - 1], order[i]) != 0) first[groups++] = order[i];
       group[order[i]] = groups - 1;
     }
-    if (c.attribute_int("sorted", 1) == 0) order_by_first(n, groups, first, group, order);
+    if (c.attribute_int("sorted", is_standard(c) ? 1 : 0) == 0)
+      order_by_first(n, groups, first, group, order);
     return write(c, p, groups, first, group);
   }
 
@@ -211,6 +212,8 @@ struct Unique {
     uint32_t axis = 0;
     bool flat = true;
   };
+  // com.microsoft's, of version 1, sorts nothing and lacks output 1 of the standard's.
+  static bool is_standard(const Context& c) { return c.since_version() >= 11; }
   static Status find_parts(Context& c, Parts* p) {
     const Shape& x = c.input_shape(0);
     p->n = x.count();
@@ -254,16 +257,18 @@ struct Unique {
       for (size_t g = 0; g < groups; ++g)
         copy_piece(c.output_data<char>(0) + (j * groups + g) * width,
                    c.input_data<char>(0) + (j * p.n + first[g]) * width, width);
-    for (size_t i = 1; i < 4; ++i) ORTOLAN_TRY(c.allocate_output(i, i == 2 ? all : list));
-    if (c.has_output(1))
+    const size_t inverse = is_standard(c) ? 2 : 1, counts = inverse + 1;
+    for (size_t i = 1; i <= counts; ++i)
+      ORTOLAN_TRY(c.allocate_output(i, i == inverse ? all : list));
+    if (inverse == 2 && c.has_output(1))
       for (size_t g = 0; g < groups; ++g)
         c.output_data<int64_t>(1)[g] = static_cast<int64_t>(first[g]);
-    if (c.has_output(2))
+    if (c.has_output(inverse))
       for (size_t i = 0; i < p.n; ++i)
-        c.output_data<int64_t>(2)[i] = static_cast<int64_t>(group[i]);
-    if (c.has_output(3)) {
-      fill_zero(c.output_data<int64_t>(3), groups * sizeof(int64_t));
-      for (size_t i = 0; i < p.n; ++i) ++c.output_data<int64_t>(3)[group[i]];
+        c.output_data<int64_t>(inverse)[i] = static_cast<int64_t>(group[i]);
+    if (c.has_output(counts)) {
+      fill_zero(c.output_data<int64_t>(counts), groups * sizeof(int64_t));
+      for (size_t i = 0; i < p.n; ++i) ++c.output_data<int64_t>(counts)[group[i]];
     }
     return Status::kOk;
   }

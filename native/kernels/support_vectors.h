@@ -58,13 +58,14 @@ struct SupportVectors {
 struct SvmClasses {
   SupportVectors vectors;
   Span<const float> coefficients, rho, a, b;  // a, b: of the sigmoid that makes probabilities
-  Span<const int64_t> labels, per_class;
+  Labels labels;
+  Span<const int64_t> per_class;
   size_t width = 0, scores = 0;
   bool is_positive = true;
   PostTransform transform = PostTransform::kNone;
 
   ORTOLAN_NOINLINE Status read(Context& c) {
-    ORTOLAN_TRY(read_labels(c, "classlabels_ints", &labels));
+    ORTOLAN_TRY(labels.read(c, "classlabels_ints"));
     ORTOLAN_TRY(read_post_transform(c, &transform));
     coefficients = attribute_floats(c, "coefficients"), rho = attribute_floats(c, "rho");
     a = attribute_floats(c, "prob_a"), b = attribute_floats(c, "prob_b");

@@ -49,6 +49,7 @@ struct TransposedState {
   int64_t output_padding[3] = {};
   int64_t output_shape[3] = {-1, -1, -1};
   const float* packed = nullptr;
+  size_t bias = 2;  // the input; 3 where input 2 has the pads
 };
 
 struct Transposed {
@@ -183,7 +184,8 @@ class RowRunner {
         x_(c.input_data<float>(0)),
         y_(c.output_data<float>(0)),
         pointers_(static_cast<const float**>(scratch)) {
-    epilogue_.bias = c.has_input(2) ? c.input_data<float>(2) : nullptr;
+    const size_t bias = c.state<TransposedState>().bias;
+    epilogue_.bias = c.has_input(bias) ? c.input_data<float>(bias) : nullptr;
     float* zeros = reinterpret_cast<float*>(pointers_ + t.most_segments() * t.block());
     fill_zero(zeros, t.channels * t.groups * sizeof(float));
     zeros_ = zeros;
@@ -267,6 +269,20 @@ class RowRunner {
   int64_t iz_ = 0, iy_ = 0;
 };
 
+// The pads of com.microsoft:ConvTransposeWithDynamicPads.
+Status read_pads(Context& c, WindowAttributes* window) {
+  int64_t pads[6];
+  size_t n = 0;
+  if (!c.input_ints(2, pads, 6, &n) || n != 2 * window->rank)
+    return c.invalid("Pads must be % integers", 2 * window->rank);
+  for (uint32_t i = 0; i < n; ++i) {
+    if (pads[i] < 0 || pads[i] > kWindowLimit)
+      return c.invalid("Pads have %, which is outside 0 to %", pads[i], kWindowLimit);
+    (i < window->rank ? window->pad_begin[i] : window->pad_end[i - window->rank]) = pads[i];
+  }
+  return Status::kOk;
+}
+
 Status read_sizes(Context& c, String name, uint32_t rank, bool may_have_channels, int64_t* out) {
   Span<const int64_t> list = c.attribute_ints(name);
   if (list.empty()) return Status::kOk;
@@ -283,9 +299,11 @@ Status read_sizes(Context& c, String name, uint32_t rank, bool may_have_channels
 }  // namespace
 
 struct ConvTranspose {
-  static Status prepare(Context& c) {
+  static Status prepare(Context& c) { return read(c, 2); }
+  static Status read(Context& c, size_t bias) {
     auto* s = c.make_state<TransposedState>();
     if (!s) return c.out_of_memory();
+    s->bias = bias;
     s->groups = c.attribute_int("group", 1);
     if (s->groups < 1) return c.invalid("group % is not positive", s->groups);
     const Slot* weights = c.constant_input(1);
@@ -322,8 +340,10 @@ struct ConvTranspose {
     Shape out;
     ORTOLAN_TRY(place(c, &out, &t));
     const size_t outputs = t.outputs * t.groups;
-    if (c.has_input(2) && c.input_shape(2).count() != outputs)
-      return c.invalid("the bias has % elements, % are needed", c.input_shape(2).count(), outputs);
+    const size_t bias = c.state<TransposedState>().bias;
+    if (c.has_input(bias) && c.input_shape(bias).count() != outputs)
+      return c.invalid("the bias has % elements, % are needed", c.input_shape(bias).count(),
+                       outputs);
     c.request_scratch(
         c.state<TransposedState>().packed ? 0 : t.groups * t.group_size() * sizeof(float),
         t.most_segments() * t.block() * sizeof(float*) + t.channels * t.groups * sizeof(float));
@@ -358,9 +378,14 @@ struct ConvTranspose {
     const TransposedState& s = c.state<TransposedState>();
     WindowAttributes window;
     ORTOLAN_TRY(weights_shape(c, s, c.input_shape(1), &window, t));
+    if (s.bias == 3 && c.has_input(2)) ORTOLAN_TRY(read_pads(c, &window));
     *out = c.input_shape(0);
     return place_output(c, s, window, c.input_shape(0), out, t);
   }
+};
+
+struct ConvTransposeWithDynamicPads : ConvTranspose {
+  static Status prepare(Context& c) { return read(c, 3); }
 };
 
 }  // namespace ortolan::ORTOLAN_ISA

@@ -40,7 +40,7 @@ struct Ensemble : TreeShape {
   Span<TreeWeight<W>> weights;
   Span<W> base;
   Span<W> members;
-  Span<const int64_t> labels;  // of a classifier
+  Labels labels;  // of a classifier
   PostTransform transform = PostTransform::kNone;
   Aggregate aggregate = Aggregate::kSum;
   bool is_binary = false, is_positive = true;

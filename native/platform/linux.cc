@@ -74,7 +74,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
-  kMmap = 192,  // mmap2: the offset counts pages
+  kMmap = 192,  // mmap2: the offset, always 0 here, counts pages
   kFutex = 240,
   kAffinity = 242,
   kClock = 263,
@@ -87,12 +87,11 @@ long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 
   register long r3 __asm__("r3") = d;
   register long r4 __asm__("r4") = e;
   register long r5 __asm__("r5") = f;
-  register long r6 __asm__("r6") = number;
-  // r7 takes the number, but it may be the frame pointer.
-  __asm__ volatile("mov r8, r7\n\tmov r7, r6\n\tsvc 0\n\tmov r7, r8"
+  // r7 holds the number, but may be the frame pointer.
+  __asm__ volatile("mov r12, r7\n\tmov r7, %[number]\n\tsvc 0\n\tmov r7, r12"
                    : "+r"(r0)
-                   : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6)
-                   : "r8", "memory");
+                   : [number] "r"(number), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5)
+                   : "r12", "memory");
   return r0;
 }
 #elif defined(__i386__)
@@ -145,11 +144,10 @@ constexpr long kFutexPrivate = 128, kFutexWait = 0, kFutexWake = 1;
 Allocator default_allocator() { return {nullptr, allocate, release}; }
 
 uint32_t processors() {
-  uint64_t mask[16] = {};
+  uint32_t mask[32] = {};
   long bytes = call(kAffinity, 0, sizeof(mask), reinterpret_cast<long>(mask));
   uint32_t n = 0;
-  for (long i = 0; i < (bytes + 7) / 8; ++i)
-    n += static_cast<uint32_t>(__builtin_popcountll(mask[i]));
+  for (long i = 0; i < bytes / 4; ++i) n += static_cast<uint32_t>(__builtin_popcount(mask[i]));
   return n ? n : 1;
 }
 

@@ -44,8 +44,13 @@ uint32_t flush_denormals() {
 }
 void restore_denormals(uint32_t state) { __asm__ volatile("ldmxcsr %0" : : "m"(state)); }
 #elif defined(__aarch64__)
+#ifdef ORTOLAN_HAS_BASE  // a lower set, without fused multiply-add, to fold constants with
+uint8_t instruction_set_level() { return 1; }
+const char* instruction_set_name(uint8_t level) { return level ? "neon" : "base"; }
+#else
 uint8_t instruction_set_level() { return 0; }
 const char* instruction_set_name(uint8_t) { return "neon"; }
+#endif
 uint32_t flush_denormals() {
   uint64_t state;
   __asm__ volatile("mrs %0, fpcr" : "=r"(state));

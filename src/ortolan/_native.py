@@ -5,9 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from functools import cache
-from pathlib import Path
 
 from ortolan import errors
 
@@ -29,6 +38,32 @@ class Tensor(Structure):
     ]
 
 
+class Call(Structure):
+    """``OrtolanCall``: what a whole call needs; addresses as numbers."""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("input_count", c_uint32),
+        ("output_count", c_uint32),
+        ("inputs", c_void_p),
+        ("wanted", c_void_p),
+        ("places", c_void_p),
+        ("outputs", c_void_p),
+        ("values", c_void_p),
+    ]
+
+
+class Step(Structure):
+    """``OrtolanStep``: a node that ran."""
+
+    _fields_ = [
+        ("graph", c_uint32),
+        ("node", c_uint32),
+        ("begin", c_uint64),
+        ("end", c_uint64),
+    ]
+
+
 class Option(Structure):
     """``OrtolanOption``."""
 
@@ -43,13 +78,29 @@ def new_tensor() -> Tensor:
     return Tensor(size=TENSOR_SIZE)
 
 
-def library_path() -> Path:
-    """The library of this machine: ``ORTOLAN_LIBRARY``, else the one in the package."""
+def _target_name() -> str:
+    """Which of a wheel's libraries is for this process."""
+    if sys.platform == "win32":
+        # The interpreter's own kind, which need not be the machine's.
+        return "windows-arm64" if "(ARM64)" in sys.version else "windows-x64"
+    system = {"darwin": "macos"}.get(sys.platform, "linux")
+    machine = os.uname().machine
+    return f"{system}-{ {'x86_64': 'x64', 'aarch64': 'arm64'}.get(machine, machine) }"
+
+
+def library_path() -> str:
+    """The library of this machine: ``ORTOLAN_LIBRARY``, else the one in the package.
+
+    A wheel has a folder for each machine, a checkout the one that was built there.
+    """
     named = os.environ.get("ORTOLAN_LIBRARY")
     if named:
-        return Path(named)
+        return named
     name = {"darwin": "libortolan.dylib", "win32": "ortolan.dll"}.get(sys.platform, "libortolan.so")
-    return Path(__file__).parent / "lib" / name
+    # pathlib is a slow import.
+    folder = os.path.join(os.path.dirname(__file__), "lib")  # noqa: PTH118, PTH120
+    packed = os.path.join(folder, _target_name(), name)  # noqa: PTH118
+    return packed if os.path.exists(packed) else os.path.join(folder, name)  # noqa: PTH110, PTH118
 
 
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
@@ -67,21 +118,34 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "ortolan_model_error": (c_char_p, [c_void_p]),
     "ortolan_model_count": (c_size_t, [c_void_p, c_int32]),
     "ortolan_model_name": (c_char_p, [c_void_p, c_int32, c_size_t]),
+    "ortolan_model_type": (c_char_p, [c_void_p, c_int32, c_size_t]),
     "ortolan_model_tensor": (c_int32, [c_void_p, c_int32, c_size_t, POINTER(Tensor)]),
     "ortolan_model_dimension": (c_char_p, [c_void_p, c_int32, c_size_t, c_size_t]),
     "ortolan_model_overridable": (c_int32, [c_void_p, c_size_t]),
     "ortolan_model_metadata": (c_char_p, [c_void_p, c_char_p]),
     "ortolan_model_metadata_key": (c_char_p, [c_void_p, c_size_t]),
+    "ortolan_model_node": (c_char_p, [c_void_p, c_size_t, c_size_t, c_char_p]),
     "ortolan_model_number": (c_int32, [c_void_p, c_char_p, POINTER(c_int64)]),
     "ortolan_run_create": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "ortolan_run_release": (None, [c_void_p]),
     "ortolan_run_error": (c_char_p, [c_void_p]),
     "ortolan_run_input": (c_int32, [c_void_p, c_size_t, POINTER(Tensor)]),
+    "ortolan_run_input_value": (c_int32, [c_void_p, c_size_t, c_void_p]),
     "ortolan_run_output": (c_int32, [c_void_p, c_size_t, POINTER(Tensor)]),
     "ortolan_run_execute": (c_int32, [c_void_p]),
+    "ortolan_run_call": (c_int32, [c_void_p, c_void_p]),
+    "ortolan_run_profile": (None, [c_void_p, POINTER(Step), c_size_t]),
     "ortolan_run_take": (c_void_p, [c_void_p, c_size_t]),
     "ortolan_run_cancel": (None, [c_void_p]),
     "ortolan_run_number": (c_int32, [c_void_p, c_char_p, POINTER(c_int64)]),
+    "ortolan_value_kind": (c_int32, [c_void_p]),
+    "ortolan_value_count": (c_size_t, [c_void_p]),
+    "ortolan_value_item": (c_void_p, [c_void_p, c_size_t]),
+    "ortolan_value_make_tensor": (c_int32, [POINTER(Tensor), POINTER(c_void_p)]),
+    "ortolan_value_make": (
+        c_int32,
+        [c_int32, POINTER(Tensor), POINTER(c_void_p), c_size_t, POINTER(c_void_p)],
+    ),
     "ortolan_value_tensor": (c_int32, [c_void_p, POINTER(Tensor)]),
     "ortolan_value_retain": (None, [c_void_p]),
     "ortolan_value_release": (None, [c_void_p]),
@@ -97,7 +161,7 @@ def library() -> ctypes.CDLL:
     """
     path = library_path()
     try:
-        loaded = ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(path)
     except OSError as error:
         raise errors.NoSuchFile(
             f"cannot load the runtime library {path}: {error}; "

@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 import ortolan
+from ortolan.errors import NoSuchFile
+from ortolan.picture import answer_sheet
 
 Array = npt.NDArray[Any]
 
@@ -183,8 +185,13 @@ def shades_for(encoding: str) -> str:
     return SHADES
 
 
-def run(console: Console) -> int:
-    """Runs the demo and prints it; returns 1 if the model answers worse than it should."""
+def run(console: Console, picture: Path | None = None) -> int:
+    """Runs the demo and prints it; returns 1 if the model answers worse than it should.
+
+    Args:
+        console: where to.
+        picture: also draw the samples and answers into this PNG.
+    """
     folder = example_folder()
     images, labels = load_held_out(folder)
     found = measure(folder, images, labels)
@@ -193,15 +200,22 @@ def run(console: Console) -> int:
     console.print(answer_table(images, labels, found.answers, shades, shown))
     console.print()
     console.print(figure_table(found))
+    if picture is not None:
+        chosen = chosen_samples(found.answers, labels)
+        try:
+            answer_sheet(images[chosen], found.answers[chosen], labels[chosen], picture)
+        except OSError as error:
+            raise NoSuchFile(f"{picture}: cannot be written ({error.strerror})") from error
+        console.print(f"\ndrawn into {picture}")
     if found.accuracy < LEAST_ACCURACY:
         console.print(f"[red]the accuracy should be at least {LEAST_ACCURACY:.0%}[/]")
         return 1
     return 0
 
 
-def main() -> int:
-    """Entry point of `python -m ortolan.demo`."""
-    return run(Console(highlight=False))
+def main(picture: Path | None = None) -> int:
+    """Entry point of `python -m ortolan.demo`; `picture` is that of `run`."""
+    return run(Console(highlight=False), picture)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""The exceptions of the package: one class per error code, named as onnxruntime names them."""
+"""The exceptions of the package: one class per error code, named as onnxruntime names them.
+
+Each is also what Python itself calls such an error, and what onnxruntime raises in its place:
+`except ValueError` catches a missing feed, `except RuntimeError` everything.
+"""
 
 # ruff: noqa: N818 - programs catch onnxruntime's names, which do not end in Error
 
 from __future__ import annotations
 
-from ortolan.catalog.errors import Code
+from ortolan.error_codes import Code
 
 __all__ = [
     "Cancelled",
@@ -12,17 +16,19 @@ __all__ = [
     "InvalidArgument",
     "InvalidFormat",
     "InvalidGraph",
+    "InvalidProtobuf",
     "LimitExceeded",
     "NoModel",
     "NoSuchFile",
     "NotImplemented",
     "OrtolanError",
     "OutOfMemory",
+    "RuntimeException",
     "from_code",
 ]
 
 
-class OrtolanError(Exception):
+class OrtolanError(RuntimeError):
     """Anything that Ortolan refuses; the text says what is wrong, where, and what to do.
 
     Attributes:
@@ -36,13 +42,13 @@ class Fail(OrtolanError):
     """The system refused something."""
 
 
-class InvalidArgument(OrtolanError):
+class InvalidArgument(OrtolanError, ValueError):
     """A feed, an option, a shape or an attribute is wrong."""
 
     code = Code.INVALID_ARGUMENT
 
 
-class NoSuchFile(OrtolanError):
+class NoSuchFile(OrtolanError, FileNotFoundError):
     """A file does not exist or cannot be read."""
 
     code = Code.NO_SUCHFILE
@@ -54,7 +60,11 @@ class NoModel(OrtolanError):
     code = Code.NO_MODEL
 
 
-class NotImplemented(OrtolanError):  # noqa: A001 - as above: use it as errors.NotImplemented
+class InvalidProtobuf(NoModel):
+    """The bytes are no ONNX model; onnxruntime's name."""
+
+
+class NotImplemented(OrtolanError, NotImplementedError):  # noqa: A001 - as above: use it as errors.NotImplemented
     """An operator, version or type is not in this build."""
 
     code = Code.NOT_IMPLEMENTED
@@ -66,25 +76,29 @@ class InvalidGraph(OrtolanError):
     code = Code.INVALID_GRAPH
 
 
-class OutOfMemory(OrtolanError):
+class RuntimeException(OrtolanError):
+    """A run failed for want of something; onnxruntime's name."""
+
+
+class OutOfMemory(RuntimeException, MemoryError):
     """Memory is out."""
 
     code = Code.OUT_OF_MEMORY
 
 
-class LimitExceeded(OrtolanError):
+class LimitExceeded(RuntimeException):
     """A limit set by the caller, or that of a format, was reached."""
 
     code = Code.LIMIT_EXCEEDED
 
 
-class Cancelled(OrtolanError):
+class Cancelled(Fail):
     """The run was cancelled."""
 
     code = Code.CANCELLED
 
 
-class InvalidFormat(OrtolanError):
+class InvalidFormat(Fail):
     """The file is damaged or no ORT format file."""
 
     code = Code.INVALID_FORMAT

@@ -13,11 +13,15 @@ from ortolan import errors
 from ortolan.importing.attributes import check_attributes
 from ortolan.importing.element_types import infer_types, label
 from ortolan.importing.functions import inline_model_functions, inline_standard_functions
+from ortolan.importing.legacy import upgrade
+from ortolan.importing.map_types import take_map_types
 from ortolan.importing.mending import mend, opset_versions
+from ortolan.importing.microsoft import lower_microsoft
 from ortolan.importing.naming import make_names_unique
 from ortolan.importing.reading import Source, read_model
 from ortolan.importing.shapes import apply_shapes, infer_hints
 from ortolan.importing.versions import set_versions
+from ortolan.importing.widening import widen_types
 from ortolan.passes.operators import list_operators, missing_operators
 from ortolan.passes.verify import verify
 
@@ -48,18 +52,23 @@ def load(source: Source) -> ir.Model:
     proto = read_model(source)
     imports = opset_versions(proto)
     mend(proto)
+    maps = take_map_types(proto)
     model = _deserialize(proto)
+    for value in model.graph.inputs:
+        value.type = maps.get(value.name or "", value.type)
     model.opset_imports.clear()
     model.opset_imports.update(imports)
     set_versions(model.graph.all_nodes(), imports)
     inline_model_functions(model)
     make_names_unique(model)
     check_attributes(model)
-    _type(model)
+    upgrade(model)
+    lower_microsoft(model)
+    set_types(model)
     for _ in range(_MAX_NESTED_FUNCTIONS):
-        if not inline_standard_functions(model):
+        if not (widen_types(model) or inline_standard_functions(model)):
             break
-        _type(model)
+        set_types(model)
     verify(model, "the import")
     return model
 
@@ -74,8 +83,16 @@ def _deserialize(proto: onnx.ModelProto) -> ir.Model:
         raise errors.InvalidGraph(f"the model cannot be read: {cause}") from error
 
 
-def _type(model: ir.Model) -> None:
-    """Gives all values types and, where they are known, shapes."""
+def set_types(model: ir.Model) -> None:
+    """Gives all values of a model types and, where they are known, shapes.
+
+    Args:
+        model: nodes have versions; changed in place.
+
+    Raises:
+        InvalidGraph: types contradict each other.
+        NotImplemented: the types of an unknown operator's outputs are not known.
+    """
     hints = infer_hints(model)
     untyped = infer_types(model, {value: type_ for value, (type_, _) in hints.items()})
     if untyped:

@@ -1,30 +1,52 @@
 """InferenceSession: the Python API, shaped like onnxruntime's, over the C interface.
 
-A session is a model and a small pool of runs, so it may be used by any number of threads at once.
+A session is a model and a small pool of calls, so it may be used by any number of threads at once.
+Its parts are in `ortolan.runtime`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import dataclasses
-import enum
+import functools
 import os
+import threading
+import time
+import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from ortolan import _native, errors
-from ortolan.catalog.types import DataType
+from ortolan.runtime.binding import IOBinding
+from ortolan.runtime.describe import ModelMetadata, NodeArg, argument, metadata
+from ortolan.runtime.environment import (
+    PROVIDER,
+    get_available_providers,
+    get_device,
+    log,
+    runtime_info,
+    seed_entries,
+)
+from ortolan.runtime.execution import Call, Signature
+from ortolan.runtime.options import (
+    ExecutionMode,
+    ExecutionOrder,
+    GraphOptimizationLevel,
+    RunOptions,
+    SessionOptions,
+)
+from ortolan.runtime.value import OrtDevice, OrtValue
 
 __all__ = [
+    "ExecutionMode",
+    "ExecutionOrder",
     "GraphOptimizationLevel",
+    "IOBinding",
     "InferenceSession",
     "ModelMetadata",
     "NodeArg",
+    "OrtDevice",
+    "OrtValue",
     "RunOptions",
     "SessionOptions",
     "get_available_providers",
@@ -32,204 +54,19 @@ __all__ = [
     "runtime_info",
 ]
 
-_PROVIDER = "CPUExecutionProvider"
+ModelSource = str | os.PathLike[str] | bytes | bytearray | memoryview
+Provider = str | tuple[str, Mapping[Any, Any]]
+Callback = Callable[[list[Any], Any, str], object]
 
-_NUMPY_OF: dict[int, np.dtype[Any]] = {
-    DataType.FLOAT: np.dtype(np.float32),
-    DataType.UINT8: np.dtype(np.uint8),
-    DataType.INT8: np.dtype(np.int8),
-    DataType.UINT16: np.dtype(np.uint16),
-    DataType.INT16: np.dtype(np.int16),
-    DataType.INT32: np.dtype(np.int32),
-    DataType.INT64: np.dtype(np.int64),
-    DataType.BOOL: np.dtype(np.bool_),
-    DataType.FLOAT16: np.dtype(np.float16),
-    DataType.DOUBLE: np.dtype(np.float64),
-    DataType.UINT32: np.dtype(np.uint32),
-    DataType.UINT64: np.dtype(np.uint64),
-    DataType.COMPLEX64: np.dtype(np.complex64),
-    DataType.COMPLEX128: np.dtype(np.complex128),
-}
-_ML_DTYPES = {
-    DataType.BFLOAT16: "bfloat16",
-    DataType.FLOAT8E4M3FN: "float8_e4m3fn",
-    DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
-    DataType.FLOAT8E5M2: "float8_e5m2",
-    DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
-}
-
-
-def _numpy_type(number: int) -> np.dtype[Any]:
-    """The numpy type of an element type.
-
-    Raises:
-        ortolan.errors.NotImplemented: there is none.
-    """
-    found = _NUMPY_OF.get(number)
-    if found is None and number in _ML_DTYPES:
-        # Imported when it is needed, which is seldom.
-        import ml_dtypes
-
-        found = _NUMPY_OF[number] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[DataType(number)]))
-    if found is None:
-        raise errors.NotImplemented(f"numpy has no arrays of {DataType(number).onnx_name}")
-    return found
-
-
-class GraphOptimizationLevel(enum.IntEnum):
-    """How much the converter rewrites a model; onnxruntime's names and numbers."""
-
-    ORT_DISABLE_ALL = 0
-    ORT_ENABLE_BASIC = 1
-    ORT_ENABLE_EXTENDED = 2
-    ORT_ENABLE_LAYOUT = 3
-    ORT_ENABLE_ALL = 99
-
-    @property
-    def level(self) -> str:
-        """The converter's name of the level."""
-        return {0: "disable", 1: "basic", 2: "extended", 3: "layout"}.get(self.value, "all")
-
-
-class SessionOptions:
-    """What a session is made with.
-
-    Attributes:
-        intra_op_num_threads: threads that share the work of an operator; 0: one per processor.
-        graph_optimization_level: for ``.onnx`` models; ``.ort`` files are run as they are.
-    """
-
-    def __init__(self) -> None:
-        self.intra_op_num_threads = 0
-        self.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
-        self._entries: dict[str, str] = {}
-
-    def add_session_config_entry(self, key: str, value: str) -> None:
-        """Sets a configuration entry, e.g. ``session.set_denormal_as_zero`` to ``"1"``."""
-        self._entries[key] = value
-
-    def get_session_config_entry(self, key: str) -> str:
-        """The value of an entry.
-
-        Raises:
-            ortolan.errors.InvalidArgument: it was not set.
-        """
-        if key not in self._entries:
-            raise errors.InvalidArgument(f"no configuration entry {key!r} was set")
-        return self._entries[key]
-
-
-class RunOptions:
-    """Options of one call.
-
-    Attributes:
-        terminate: set it from another thread to stop a run before its next node.
-    """
-
-    def __init__(self) -> None:
-        self._terminate = False
-        self._runs: set[int] = set()
-
-    @property
-    def terminate(self) -> bool:
-        """Whether runs with these options stop."""
-        return self._terminate
-
-    @terminate.setter
-    def terminate(self, value: bool) -> None:
-        self._terminate = bool(value)
-        if value:
-            for handle in list(self._runs):
-                _native.library().ortolan_run_cancel(handle)
-
-
-@dataclasses.dataclass(frozen=True)
-class NodeArg:
-    """An input or output of a model.
-
-    Attributes:
-        name: its name.
-        type: as onnxruntime writes it, e.g. ``"tensor(float)"``.
-        shape: dimensions: a number, the name of a symbolic one, or None for an unknown one.
-    """
-
-    name: str
-    type: str
-    shape: list[int | str | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelMetadata:
-    """What the model says of itself."""
-
-    producer_name: str
-    graph_name: str
-    domain: str
-    description: str
-    graph_description: str
-    version: int
-    custom_metadata_map: dict[str, str]
-
-
-class _Memory:
-    """Keeps a value of the runtime alive for the arrays that show its bytes."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._release = _native.library().ortolan_value_release
-
-    def __del__(self) -> None:
-        self._release(self._handle)
-
-
-class _Run:
-    """A run of the C interface and the descriptions that feed it."""
-
-    def __init__(self, model: int, feeds: int) -> None:
-        self.library = _native.library()
-        handle = ctypes.c_void_p()
-        code = self.library.ortolan_run_create(model, ctypes.byref(handle))
-        self.handle = handle.value or 0
-        self.tensor = [_native.new_tensor() for _ in range(feeds)]
-        self.result = _native.new_tensor()
-        _native.check(code, self.library.ortolan_run_error(self.handle))
-
-    def __del__(self) -> None:
-        if getattr(self, "handle", 0):
-            self.library.ortolan_run_release(self.handle)
-
-    def check(self, code: int) -> None:
-        if code:
-            _native.check(code, self.library.ortolan_run_error(self.handle))
-
-    def feed(self, index: int, array: npt.NDArray[Any], number: int) -> None:
-        tensor = self.tensor[index]
-        tensor.type = number
-        tensor.rank = array.ndim
-        tensor.data = array.ctypes.data
-        tensor.bytes = array.nbytes
-        if array.ndim > _native.MAX_RANK:
-            raise errors.InvalidArgument(
-                f"a feed has {array.ndim} dimensions; at most {_native.MAX_RANK} are supported"
-            )
-        tensor.dims[: array.ndim] = array.shape
-        self.check(self.library.ortolan_run_input(self.handle, index, ctypes.byref(tensor)))
-
-    def take(self, index: int) -> npt.NDArray[Any]:
-        """An output as an array over the runtime's own memory; no copy."""
-        value = self.library.ortolan_run_take(self.handle, index)
-        if not value:
-            raise errors.Fail(f"output {index} was not made")
-        memory = _Memory(value)
-        tensor = self.result
-        self.check(self.library.ortolan_value_tensor(value, ctypes.byref(tensor)))
-        dtype = _numpy_type(tensor.type)
-        shape = tuple(tensor.dims[: tensor.rank])
-        if tensor.bytes == 0:
-            return np.empty(shape, dtype)
-        buffer: Any = (ctypes.c_char * tensor.bytes).from_address(tensor.data)
-        buffer.owner = memory
-        return np.frombuffer(buffer, dtype).reshape(shape)
+# onnxruntime's providers that are not here: asking for one is no error there either.
+_ELSEWHERE = frozenset(
+    f"{name}ExecutionProvider"
+    for name in (
+        "ACL", "ArmNN", "Azure", "CANN", "CoreML", "CUDA", "Dml", "Dnnl", "JS", "MIGraphX",
+        "Nnapi", "NvTensorRTRTX", "OpenVINO", "QNN", "ROCM", "Rknpu", "SNPE", "Tensorrt", "VSINPU",
+        "VitisAI", "WebGpu", "WebNN", "Xnnpack",
+    )
+)  # fmt: skip
 
 
 class InferenceSession:
@@ -239,63 +76,118 @@ class InferenceSession:
         path_or_bytes: an ``.ort`` or ``.onnx`` file, or the bytes of one. ``.onnx`` is converted
             in memory.
         sess_options: see :class:`SessionOptions`.
-        providers: names of execution providers in the order of preference; here the CPU's.
-        provider_options: options per provider; none exist for the CPU.
+        providers: names of execution providers in the order of preference, alone or with a dict
+            of options. Of onnxruntime's, the CPU's is here; others are passed over with a warning.
+        provider_options: a dict of options for each provider; the CPU has none.
+        kwargs: what onnxruntime takes for other providers; ignored.
 
     Raises:
-        ortolan.errors.OrtolanError: the model is damaged, unknown operators, memory is out...
+        ortolan.errors.OrtolanError: the file is missing, the model is damaged or has operators
+            that are not here, an option is wrong, memory is out.
     """
 
     def __init__(
         self,
-        path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        path_or_bytes: ModelSource,
         sess_options: SessionOptions | None = None,
-        providers: Sequence[str | tuple[str, Mapping[str, Any]]] | None = None,
-        provider_options: Sequence[Mapping[str, Any]] | None = None,
+        providers: Sequence[Provider] | None = None,
+        provider_options: Sequence[Mapping[Any, Any]] | None = None,
+        **kwargs: Any,
     ) -> None:
-        del provider_options
-        _check_providers(providers)
+        del kwargs
+        started = time.monotonic_ns()
+        _check_providers(providers, provider_options)
         self._options = sess_options or SessionOptions()
         self._library = _native.library()
         self._model = 0
         self._keep: Any = None  # borrowed by the model
-        self._load(path_or_bytes)
-        self._inputs = [self._argument(_native.INPUT, i) for i in self._range(_native.INPUT)]
-        self._outputs = [self._argument(_native.OUTPUT, i) for i in self._range(_native.OUTPUT)]
-        self._input_index = {a.name: i for i, a in enumerate(self._inputs)}
-        self._output_index = {a.name: i for i, a in enumerate(self._outputs)}
-        self._overridable = [
+        self._source: str | bytes = _source(path_or_bytes)
+        self._is_onnx = False
+        self._can_lower = False  # a refusal is not the last word
+        self._graph_name: str | None = None
+        self._load(self._source)
+        self._idle: deque[Call] = deque()
+        self._profiler: Any = None
+        if self._options.enable_profiling:
+            self._start_profile(started)
+        inputs, outputs = (len(self._range(side)) for side in (_native.INPUT, _native.OUTPUT))
+        self._say(1, f"session is ready: {inputs} inputs, {outputs} outputs")
+
+    @functools.cached_property
+    def _signature(self) -> Signature:
+        """Made when it is asked for first: it takes as long as opening a small model."""
+        inputs = [argument(self._model, _native.INPUT, i) for i in self._range(_native.INPUT)]
+        outputs = [argument(self._model, _native.OUTPUT, i) for i in self._range(_native.OUTPUT)]
+        overridable = [
             bool(self._library.ortolan_model_overridable(self._model, i))
-            for i in self._range(_native.INPUT)
+            for i in range(len(inputs))
         ]
-        self._types = [_number_of(a.type) for a in self._inputs]
-        self._idle: deque[_Run] = deque()
-        self.arena_bytes = 0
+        return Signature(inputs, outputs, overridable)
 
-    def _load(self, source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> None:
-        if isinstance(source, bytes | bytearray | memoryview):
-            content = bytes(source)
-            if content[4:8] != b"ORTM":
-                content = self._convert(content)
-            return self._open_bytes(content)
-        path = os.fspath(source)
-        if not Path(path).is_file():
-            raise errors.NoSuchFile(f"Load model from {path} failed: file does not exist")
-        with Path(path).open("rb") as file:
-            is_ort = file.read(8)[4:8] == b"ORTM"
-        if path.endswith(".ort") or is_ort:
-            return self._open_path(path)
-        return self._open_bytes(self._convert(path))
+    # Opening.
 
-    def _convert(self, source: str | bytes) -> bytes:
+    def _load(self, source: str | bytes) -> None:
+        if isinstance(source, bytes):
+            content = source
+            is_ort = source[4:8] == b"ORTM"
+        else:
+            is_ort = _is_ort_file(source)
+            content = b""
+        if not is_ort:
+            self._is_onnx = True
+            content = self._open_onnx(source)
+            if not content:
+                return
+        elif self._options._initializers:
+            from ortolan.runtime.preparing import replace_in_ort
+
+            content = replace_in_ort(content or _read(source), self._options._initializers)
+        self._can_lower = is_ort
+        try:
+            if content:
+                self._open_bytes(content)
+            else:
+                self._open_path(str(source))
+        except errors.NotImplemented as missing:
+            if not is_ort:
+                raise
+            self._can_lower = False
+            self._open_bytes(self._lowered(content or source, missing))
+
+    def _lowered(self, source: str | bytes, missing: errors.NotImplemented) -> bytes:
+        """A file without the operators that the importer makes of others.
+
+        Raises:
+            ortolan.errors.NotImplemented: `missing`, if the importer cannot help.
+        """
         from ortolan.conversion import convert
 
-        result = convert(source, level=self._options.graph_optimization_level.level)
-        assert isinstance(result, bytes)
-        return result
+        self._say(1, "the file has operators that the runtime has not: converting it")
+        try:
+            return convert(source, level="disable")
+        except errors.OrtolanError as error:
+            self._say(1, f"it cannot be converted: {error}")
+            raise missing from error
+
+    def _open_onnx(self, source: str | bytes) -> bytes:
+        """Opens what a model was converted to before, or returns what it is converted to now."""
+        from ortolan.cache import load
+
+        options = self._options
+        level = GraphOptimizationLevel(options.graph_optimization_level).level
+        if options._initializers or options.optimized_model_filepath or level == "disable":
+            return self._convert(source)
+        settings = (level, repr(options._dimensions), repr(options._denotations))
+        return load(source, settings, lambda: self._convert(source), self._open_path) or b""
+
+    def _convert(self, source: str | bytes) -> bytes:
+        from ortolan.runtime.preparing import convert_for_session
+
+        level = GraphOptimizationLevel(self._options.graph_optimization_level).level
+        return convert_for_session(source, self._options, level)
 
     def _option_array(self) -> Any:
-        entries = dict(self._options._entries)
+        entries = {**seed_entries(), **self._options._entries}
         if self._options.intra_op_num_threads:
             entries["session.intra_op_num_threads"] = str(self._options.intra_op_num_threads)
         pairs = [_native.Option(k.encode(), v.encode()) for k, v in entries.items()]
@@ -319,182 +211,300 @@ class InferenceSession:
         self._opened(code, handle)
 
     def _opened(self, code: int, handle: ctypes.c_void_p) -> None:
+        if self._model:  # what could not be opened before
+            self._library.ortolan_model_release(self._model)
         self._model = handle.value or 0
-        _native.check(code, self._library.ortolan_model_error(self._model))
+        if code:
+            text = self._library.ortolan_model_error(self._model)
+            is_last = not (self._can_lower and code == errors.NotImplemented.code)
+            self._say(3 if is_last else 1, text.decode("utf-8", "replace"))
+            _native.check(code, text)
+
+    def _say(self, severity: int, text: str) -> None:
+        log(severity, text, self._options.log_severity_level, self._options.logid)
 
     def __del__(self) -> None:
         if getattr(self, "_model", 0):
             self._library.ortolan_model_release(self._model)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (InferenceSession, (self._source, self._options))
+
     def _range(self, side: int) -> range:
         return range(self._library.ortolan_model_count(self._model, side))
 
-    def _argument(self, side: int, index: int) -> NodeArg:
-        tensor = _native.new_tensor()
-        name = self._library.ortolan_model_name(self._model, side, index).decode()
-        code = self._library.ortolan_model_tensor(self._model, side, index, ctypes.byref(tensor))
-        _native.check(code, b"a model's description is missing")
-        shape: list[int | str | None] = []
-        for axis in range(0 if tensor.rank == _native.UNKNOWN_RANK else tensor.rank):
-            symbol = self._library.ortolan_model_dimension(self._model, side, index, axis)
-            size = tensor.dims[axis]
-            shape.append(size if size >= 0 else symbol.decode() if symbol else None)
-        return NodeArg(name, f"tensor({DataType(tensor.type).onnx_name})", shape)
+    # What it is.
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed."""
-        return [a for a, free in zip(self._inputs, self._overridable, strict=True) if not free]
+        signature = self._signature
+        pairs = zip(signature.inputs, signature.overridable, strict=True)
+        return [a for a, free in pairs if not free]
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Inputs with a value of their own, which a feed may replace."""
-        return [a for a, free in zip(self._inputs, self._overridable, strict=True) if free]
+        signature = self._signature
+        pairs = zip(signature.inputs, signature.overridable, strict=True)
+        return [a for a, free in pairs if free]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs."""
-        return list(self._outputs)
+        return list(self._signature.outputs)
 
-    def get_providers(self) -> list[str]:
-        """The execution providers in use."""
-        return [_PROVIDER]
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the model says of itself."""
+        if self._graph_name is None:
+            self._graph_name = ""
+            if self._is_onnx:
+                from ortolan.runtime.preparing import graph_name
+
+                self._graph_name = graph_name(self._source)
+        return metadata(self._model, self._graph_name)
 
     def get_session_options(self) -> SessionOptions:
         """The options that the session was made with."""
         return self._options
 
-    def get_modelmeta(self) -> ModelMetadata:
-        """What the model says of itself. ORT format has no place for the graph's name."""
+    def get_providers(self) -> list[str]:
+        """The execution providers in use."""
+        return [PROVIDER]
 
-        def text(key: str) -> str:
-            found = self._library.ortolan_model_metadata(self._model, key.encode())
-            return found.decode() if found else ""
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """The options of the providers in use: the CPU has none."""
+        return {PROVIDER: {}}
 
-        custom = {}
-        index = 0
-        while key := self._library.ortolan_model_metadata_key(self._model, index):
-            custom[key.decode()] = text(key.decode())
-            index += 1
-        return ModelMetadata(
-            text("producer_name"), "", text("domain"), text("description"),
-            text("graph_description"), self._number("model_version"), custom,
-        )  # fmt: skip
+    def set_providers(
+        self,
+        providers: Sequence[Provider] | None = None,
+        provider_options: Sequence[Mapping[Any, Any]] | None = None,
+    ) -> None:
+        """Checks the names as the constructor does; the CPU stays in use."""
+        _check_providers(providers, provider_options)
 
-    def _number(self, key: str) -> int:
-        value = ctypes.c_int64()
-        self._library.ortolan_model_number(self._model, key.encode(), ctypes.byref(value))
-        return value.value
+    def disable_fallback(self) -> None:
+        """Does nothing: a failing call is never repeated elsewhere."""
+
+    def enable_fallback(self) -> None:
+        """Does nothing, as above."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for intermediate values of a call that was made last."""
+        return self._figure(b"arena_bytes")
+
+    def _figure(self, key: bytes) -> int:
+        try:
+            call = self._idle.pop()
+        except IndexError:
+            return 0
+        value = call.number(key)
+        self._idle.append(call)
+        return value
+
+    # Running.
 
     def run(
         self,
         output_names: Sequence[str] | None,
-        input_feed: Mapping[str, npt.ArrayLike],
+        input_feed: Mapping[str, Any],
         run_options: RunOptions | None = None,
-    ) -> list[npt.NDArray[Any]]:
+    ) -> list[Any]:
         """Computes outputs.
 
         Args:
             output_names: which, in the order wanted; None or empty for all.
-            input_feed: an array per input name; element types must be those of the model.
+            input_feed: a value per input name: an array, numbers, an :class:`OrtValue`; element
+                types of arrays must be those of the model.
             run_options: see :class:`RunOptions`.
 
         Returns:
-            An array per output.
+            A value per output: arrays over memory of their own; sequences as lists, maps as
+            dicts, strings as arrays of objects, an optional without a value as None.
 
         Raises:
             ortolan.errors.OrtolanError: a feed is wrong, or the computation failed.
         """
-        wanted = self._wanted(output_names)
-        arrays = [self._array(name, value) for name, value in input_feed.items()]
         try:
-            run = self._idle.pop()
+            call = self._idle.pop()
         except IndexError:
-            run = _Run(self._model, len(self._inputs))
+            call = Call(self._model, self._signature)
         try:
-            for index, array in arrays:
-                run.feed(index, array, self._types[index])
-            if run_options is None:
-                run.check(self._library.ortolan_run_execute(run.handle))
-            else:
-                self._execute(run, run_options)
-            results = [run.take(index) for index in wanted]
-            self._note_arena(run)
+            if self._profiler is not None:
+                run = functools.partial(call.run, output_names, input_feed, run_options)
+                return self._profiled(call, run)
+            return call.run(output_names, input_feed, run_options)
         finally:
-            self._idle.append(run)
+            self._idle.append(call)
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callback,
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Computes outputs on a thread of its own.
+
+        Args:
+            output_names: as for `run`.
+            input_feed: as for `run`; the values must stay as they are until the callback.
+            callback: called on that thread with the outputs, `user_data`, and the text of an
+                error, which is empty if all went well.
+            user_data: for the callback.
+            run_options: as for `run`.
+        """
+
+        def work() -> None:
+            results: list[Any] = []
+            message = ""
+            try:
+                results = self.run(output_names, input_feed, run_options)
+            except Exception as error:
+                message = str(error) or type(error).__name__
+            callback(results, user_data, message)
+
+        threading.Thread(target=work, name="ortolan.run_async", daemon=True).start()
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """As `run`, with values as objects.
+
+        Args:
+            output_names: as for `run`.
+            input_dict_ort_values: a value per input name.
+            run_options: as for `run`.
+        """
+        results = self.run(output_names, input_dict_ort_values, run_options)
+        return [OrtValue(result) for result in results]
+
+    def io_binding(self) -> IOBinding:
+        """Makes an :class:`IOBinding` for this session."""
+        return IOBinding(self)
+
+    def run_with_iobinding(
+        self, iobinding: IOBinding, run_options: RunOptions | None = None
+    ) -> None:
+        """Runs from bound inputs to bound outputs.
+
+        Args:
+            iobinding: made by `io_binding` of this session.
+            run_options: as for `run`.
+
+        Raises:
+            ortolan.errors.OrtolanError: nothing is bound to an output, an input is missing, what
+                is bound is wrong, or the computation failed.
+        """
+        if not iobinding._outputs:
+            raise errors.InvalidArgument("At least one output should be requested.")
+        try:
+            call = self._idle.pop()
+        except IndexError:
+            call = Call(self._model, self._signature)
+        try:
+            run = functools.partial(
+                call.run_bound, iobinding._feeds, iobinding._outputs, run_options
+            )
+            results = run() if self._profiler is None else self._profiled(call, run)
+        finally:
+            self._idle.append(call)
+        iobinding._results = [OrtValue(result) for result in results]
+
+    # Profiling.
+
+    def _start_profile(self, started: int) -> None:
+        from ortolan.runtime.profiling import Profiler
+
+        self._profiler = Profiler(self._model, self._options.profile_file_prefix)
+        self._profiler.start_ns = started
+        self._profiler.session_event("model_loading", started, time.monotonic_ns())
+
+    def _profiled(self, call: Call, run: Callable[[], list[Any]]) -> list[Any]:
+        recorder = self._profiler.record(call.handle)
+        begin = time.monotonic_ns()
+        steps = []
+        try:
+            results = run()
+        finally:
+            end = time.monotonic_ns()
+            steps = recorder.steps()
+        self._profiler.call(begin, end, steps)
         return results
 
-    def _execute(self, run: _Run, options: RunOptions) -> None:
-        if options.terminate:
-            raise errors.Cancelled("the run was terminated before it began")
-        options._runs.add(run.handle)
-        try:
-            run.check(self._library.ortolan_run_execute(run.handle))
-        finally:
-            options._runs.discard(run.handle)
+    def end_profiling(self) -> str:
+        """Ends the profile that `SessionOptions.enable_profiling` began.
 
-    def _note_arena(self, run: _Run) -> None:
-        value = ctypes.c_int64()
-        self._library.ortolan_run_number(run.handle, b"arena_bytes", ctypes.byref(value))
-        self.arena_bytes = value.value
+        Returns:
+            The name of the file: a trace for chrome://tracing or Perfetto; empty if there is none.
+        """
+        profiler, self._profiler = self._profiler, None
+        return "" if profiler is None else str(profiler.write())
 
-    def _wanted(self, names: Sequence[str] | None) -> Sequence[int]:
-        if not names:
-            return range(len(self._outputs))
-        try:
-            return [self._output_index[name] for name in names]
-        except KeyError as error:
-            known = ", ".join(self._output_index)
-            raise errors.InvalidArgument(
-                f"Invalid output name: {error.args[0]}; the outputs are: {known}"
-            ) from None
+    def get_profiling_start_time_ns(self) -> int:
+        """When the profile began, by `time.monotonic_ns`; 0 without one."""
+        return 0 if self._profiler is None else int(self._profiler.start_ns)
 
-    def _array(self, name: str, value: npt.ArrayLike) -> tuple[int, npt.NDArray[Any]]:
-        index = self._input_index.get(name)
-        if index is None:
-            known = ", ".join(self._input_index)
-            raise errors.InvalidArgument(f"Invalid input name: {name}; the inputs are: {known}")
-        expected = _numpy_type(self._types[index])
-        array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=expected)
-        if array.dtype != expected:
-            if array.dtype.newbyteorder("=") != expected:
-                raise errors.InvalidArgument(
-                    f"Unexpected input data type for {name!r}: it is {array.dtype}, "
-                    f"the model needs {expected} ({self._inputs[index].type})"
-                )
-            array = array.astype(expected)
-        if not array.flags.c_contiguous or not array.flags.aligned:
-            array = np.array(array, order="C", copy=True, ndmin=0)
-        return index, array
+    def run_with_ortvaluevector(self, *arguments: Any) -> NoReturn:
+        """Not supported.
 
+        Raises:
+            ortolan.errors.NotImplemented: always.
+        """
+        raise errors.NotImplemented(
+            "run_with_ortvaluevector is not supported: use run_with_ort_values or an IOBinding"
+        )
 
-def _number_of(type_text: str) -> int:
-    name = type_text.removeprefix("tensor(").removesuffix(")")
-    return int(DataType[name.upper()])
-
-
-def _check_providers(providers: Sequence[str | tuple[str, Mapping[str, Any]]] | None) -> None:
-    names = [p if isinstance(p, str) else p[0] for p in providers or [_PROVIDER]]
-    if _PROVIDER not in names:
-        raise errors.InvalidArgument(
-            f"none of the execution providers {names} is in this package; it has {_PROVIDER}"
+    def create_ortvalue_from_shape_and_type(
+        self, shape: Sequence[int], element_type: Any, device_type: str = "cpu", device_id: int = 0,
+        vendor_id: int = -1,
+    ) -> OrtValue:  # fmt: skip
+        """As `OrtValue.ortvalue_from_shape_and_type`."""
+        return OrtValue.ortvalue_from_shape_and_type(
+            shape, element_type, device_type, device_id, vendor_id
         )
 
 
-def get_available_providers() -> list[str]:
-    """The execution providers of this package."""
-    return [_PROVIDER]
+def _source(given: Any) -> str | bytes:
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    if isinstance(given, str | os.PathLike):
+        return os.fsdecode(given)
+    raise TypeError(f"Unable to load from type '{type(given)}'")
 
 
-def get_device() -> str:
-    """``"CPU"``, as onnxruntime says."""
-    return "CPU"
+def _is_ort_file(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib is a slow import
+            return file.read(8)[4:8] == b"ORTM" or path.endswith(".ort")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise errors.NoSuchFile(f"Load model from {path} failed: {reason}") from error
 
 
-def runtime_info() -> dict[str, Any]:
-    """The runtime library in use: its path, bytes, version and instruction set."""
-    path = _native.library_path()
-    loaded = _native.library()
-    return {
-        "library": str(path),
-        "library_bytes": path.stat().st_size,
-        "version": loaded.ortolan_version().decode(),
-        "instruction_set": loaded.ortolan_instruction_set().decode(),
-    }
+def _read(path: str | bytes) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
+        return file.read()
+
+
+def _check_providers(
+    providers: Sequence[Provider] | None, options: Sequence[Mapping[Any, Any]] | None
+) -> None:
+    if isinstance(providers, str):
+        raise errors.InvalidArgument("providers is a list of names, not one name")
+    names = [p if isinstance(p, str) else p[0] for p in providers or [PROVIDER]]
+    if options is not None and len(options) != len(providers or ()):
+        raise errors.InvalidArgument("'providers' and 'provider_options' should be the same length")
+    if unknown := [name for name in names if name != PROVIDER and name not in _ELSEWHERE]:
+        raise errors.InvalidArgument(
+            f"there is no execution provider {unknown[0]!r}; this package has {PROVIDER}"
+        )
+    if PROVIDER not in names:
+        warnings.warn(
+            f"Specified provider '{names[0]}' is not in available provider names. "
+            f"Available providers: '{PROVIDER}'. It is used instead.",
+            stacklevel=3,
+        )

@@ -31,6 +31,7 @@ const TYPES = {
   int16: [5, Int16Array, 1],
   int32: [6, Int32Array, 1],
   int64: [7, BigInt64Array, 1],
+  string: [8, Uint8Array, 1],
   bool: [9, Uint8Array, 1],
   float16: [10, Uint16Array, 1],
   double: [11, Float64Array, 1],
@@ -43,6 +44,12 @@ const TYPES = {
   float8e4m3fnuz: [18, Uint8Array, 1],
   float8e5m2: [19, Uint8Array, 1],
   float8e5m2fnuz: [20, Uint8Array, 1],
+  uint4: [21, Uint8Array, 1],
+  int4: [22, Uint8Array, 1],
+  float4e2m1: [23, Uint8Array, 1],
+  float8e8m0: [24, Uint8Array, 1],
+  uint2: [25, Uint8Array, 1],
+  int2: [26, Uint8Array, 1],
 };
 const TYPE_NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, [n]]) => [n, name]));
 

@@ -60,6 +60,7 @@ typedef struct OrtolanHooks {
  *   session.intra_op_num_threads  number of threads, 0 = one per processor
  *   session.set_denormal_as_zero  "1": denormals count as zero during runs
  *   ortolan.instruction_set       highest level to use; "base" or 0 = the library's baseline
+ *   ortolan.seed                  of random operators that have none: runs of a model repeat
  *   ortolan.max_tensor_bytes, ortolan.max_nodes, ortolan.max_iterations   limits
  * Unknown keys are ignored, as onnxruntime does. */
 typedef struct OrtolanOption {
@@ -68,7 +69,9 @@ typedef struct OrtolanOption {
 } OrtolanOption;
 
 /* A tensor's description and, where it says so, its bytes. `type` is ONNX's
- * TensorProto.DataType; unknown dimensions are -1. */
+ * TensorProto.DataType; unknown dimensions are -1. The bytes of a string tensor of n elements are
+ * one block, aligned to 4: n + 1 offsets (uint32_t) from its start, in order, then the text;
+ * element i is UTF-8 from offset i to offset i + 1. */
 typedef struct OrtolanTensor {
   uint32_t size;
   int32_t type;
@@ -77,6 +80,13 @@ typedef struct OrtolanTensor {
   size_t bytes;
   int64_t dims[ORTOLAN_MAX_RANK];
 } OrtolanTensor;
+
+typedef enum OrtolanKind {
+  ORTOLAN_TENSOR = 0,
+  ORTOLAN_SEQUENCE = 1,
+  ORTOLAN_MAP = 2,     /* two items: a tensor of keys, a tensor of values */
+  ORTOLAN_OPTIONAL = 3 /* one item or none */
+} OrtolanKind;
 
 typedef enum OrtolanSide { ORTOLAN_INPUT = 0, ORTOLAN_OUTPUT = 1 } OrtolanSide;
 
@@ -108,7 +118,11 @@ ORTOLAN_API size_t ortolan_model_count(const OrtolanModel* model, OrtolanSide si
 /* Zero-terminated, belongs to the model; null when there is no such index. */
 ORTOLAN_API const char* ortolan_model_name(const OrtolanModel* model, OrtolanSide side,
                                            size_t index);
-/* Fills type, rank and dims; rank is 0xffffffff when unknown. */
+/* "tensor(float)", "seq(map(int64,tensor(float)))"...; belongs to the model. */
+ORTOLAN_API const char* ortolan_model_type(const OrtolanModel* model, OrtolanSide side,
+                                           size_t index);
+/* Fills type (of a container: of the tensors inside), rank and dims; rank is 0xffffffff when
+ * unknown. */
 ORTOLAN_API OrtolanStatus ortolan_model_tensor(const OrtolanModel* model, OrtolanSide side,
                                                size_t index, OrtolanTensor* tensor);
 /* The symbolic name of a dimension, null when it has none. */
@@ -121,6 +135,9 @@ ORTOLAN_API int32_t ortolan_model_overridable(const OrtolanModel* model, size_t 
 ORTOLAN_API const char* ortolan_model_metadata(const OrtolanModel* model, const char* key);
 /* The keys of the model's own metadata; null past the end. */
 ORTOLAN_API const char* ortolan_model_metadata_key(const OrtolanModel* model, size_t index);
+/* "name", "domain" or "type" of a node as a step counts it; null when there is none. */
+ORTOLAN_API const char* ortolan_model_node(const OrtolanModel* model, size_t graph, size_t node,
+                                           const char* key);
 /* "nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_model_number(const OrtolanModel* model, const char* key,
                                          int64_t* number);
@@ -134,21 +151,59 @@ ORTOLAN_API const char* ortolan_run_error(const OrtolanRun* run);
 /* `tensor->data` is borrowed until the next ortolan_run_execute has returned. */
 ORTOLAN_API OrtolanStatus ortolan_run_input(OrtolanRun* run, size_t index,
                                             const OrtolanTensor* tensor);
-/* Where the next execution puts an output; its type and shape must be what the model gives. Without
- * this call the runtime makes a value. Memory for inputs and outputs must not overlap. */
+/* Any value, also a container; borrowed likewise. */
+ORTOLAN_API OrtolanStatus ortolan_run_input_value(OrtolanRun* run, size_t index,
+                                                  const OrtolanValue* value);
+/* Where the next execution puts an output (a tensor without strings); its type and shape must be
+ * what the model gives. Without this call the runtime makes a value. Memory for inputs and outputs
+ * must not overlap. */
 ORTOLAN_API OrtolanStatus ortolan_run_output(OrtolanRun* run, size_t index,
                                              const OrtolanTensor* tensor);
 /* Runs from the inputs to the outputs, forgetting both sets of arguments. */
 ORTOLAN_API OrtolanStatus ortolan_run_execute(OrtolanRun* run);
 /* The value made for an output; the caller owns the reference. Null when there is none. */
 ORTOLAN_API OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index);
+/* A whole call, for bindings in which every crossing is dear. */
+typedef struct OrtolanCall {
+  uint32_t size;
+  uint32_t input_count, output_count;
+  const OrtolanTensor* inputs; /* of the first inputs of the model; type 0 = not given */
+  const uint32_t* wanted;      /* which outputs; the arrays below are in this order */
+  const OrtolanTensor* places; /* where to put them, type 0 = in a value; null = all in values */
+  OrtolanTensor* outputs;      /* filled for values; type 0 = the value is no tensor */
+  OrtolanValue** values;       /* filled, the caller owns the references; null where put */
+} OrtolanCall;
+/* ortolan_run_input and _output of what is given, _execute, _take and _value_tensor of the rest.
+ * On failure nothing is taken. */
+ORTOLAN_API OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call);
+/* A node that ran; nanoseconds of a steady clock. One that runs bodies ends when a body begins. */
+typedef struct OrtolanStep {
+  uint32_t graph, node;
+  uint64_t begin, end;
+} OrtolanStep;
+/* Each execution from now on writes its steps there, as far as there is room; `steps` is borrowed
+ * until this is called with null. ortolan_run_number tells how many "steps" there were. */
+ORTOLAN_API void ortolan_run_profile(OrtolanRun* run, OrtolanStep* steps, size_t capacity);
 /* From any thread: the execution stops before its next node with ORTOLAN_CANCELLED. */
 ORTOLAN_API void ortolan_run_cancel(OrtolanRun* run);
-/* "arena_bytes", "arena_floor", "heap_peak" of the last execution; 0 = unknown key. */
+/* "arena_bytes", "arena_floor", "heap_peak", "steps" of the last execution; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_run_number(const OrtolanRun* run, const char* key, int64_t* number);
 
 /* ---- Values */
 
+ORTOLAN_API OrtolanKind ortolan_value_kind(const OrtolanValue* value);
+/* Items of a container; 0 for a tensor. */
+ORTOLAN_API size_t ortolan_value_count(const OrtolanValue* value);
+/* An item; the caller owns the reference. Null when there is no such index. */
+ORTOLAN_API OrtolanValue* ortolan_value_item(const OrtolanValue* value, size_t index);
+/* A tensor with a copy of the bytes; the caller owns the reference. */
+ORTOLAN_API OrtolanStatus ortolan_value_make_tensor(const OrtolanTensor* tensor,
+                                                    OrtolanValue** value);
+/* A container of items of one type, of which it takes references of its own. `type` says what an
+ * empty one holds (tensors of type->type), and may be null otherwise. */
+ORTOLAN_API OrtolanStatus ortolan_value_make(OrtolanKind kind, const OrtolanTensor* type,
+                                             OrtolanValue* const* items, size_t count,
+                                             OrtolanValue** value);
 /* Fills the description and the address of the bytes, which belong to the value. */
 ORTOLAN_API OrtolanStatus ortolan_value_tensor(const OrtolanValue* value, OrtolanTensor* tensor);
 ORTOLAN_API void ortolan_value_retain(OrtolanValue* value);

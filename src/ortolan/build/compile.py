@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ortolan.build import schema_header
-from ortolan.build.link import BuildError, import_library, link, run, zig
+from ortolan.build.link import BuildError, compiler, import_library, link, run
 from ortolan.build.registry import PORTABLE, Selector, generate
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog import FAMILIES
 
-__all__ = ["SPEED", "BuildError", "BuildOptions", "build", "source_root"]
+__all__ = ["SHARED", "SPEED", "BuildError", "BuildOptions", "build", "compiler", "source_root"]
+
+SHARED = ("infer", "narrow", "texts")
+"""Files of ``native/kernels`` that several families use."""
 
 _INCLUDE = re.compile(rb'^\s*#include\s+"([^"]+)"', re.MULTILINE)
 _SMALL = ("-Os", "-Xclang", "-Oz")
@@ -90,7 +93,7 @@ def _units(target: Target, native: Path, generated: Path) -> list[tuple[Path, st
     ]
     units += [(native / "platform" / name, "", None) for name in target.platform_sources]
     units.append((generated / "registry.cc", "", None))
-    units.append((native / "kernels" / "infer.cc", PORTABLE, None))
+    units += [(native / "kernels" / f"{name}.cc", PORTABLE, None) for name in SHARED]
     for family in FAMILIES:
         names = [i.name for i in target.instruction_sets] if family.simd else [PORTABLE]
         for name in names:
@@ -107,6 +110,7 @@ def build(
     wanted: Selector | None = None,
     extra_flags: tuple[str, ...] = (),
     options: BuildOptions = SPEED,
+    core_flags: tuple[str, ...] = (),
     progress: Callable[[str], None] = lambda text: None,
     linked: Callable[[Path], object] = lambda path: None,
     listed: Callable[[Path], object] = lambda path: None,
@@ -120,6 +124,7 @@ def build(
         wanted: instances to include; None for the whole catalog.
         extra_flags: more compiler flags.
         options: how to compile.
+        core_flags: more of them for native/core alone, such as -DORTOLAN_POISON (core/poison.h).
         progress: called with a line per object that is compiled.
         linked: called with the path of each object that goes into the library.
         listed: called with the linker's listing, where there is one.
@@ -131,7 +136,7 @@ def build(
         BuildError: the compiler is missing or refused, or a file could not be written.
     """
     try:
-        objects = _objects(target, cache, wanted, extra_flags, options, progress)
+        objects = _objects(target, cache, wanted, extra_flags, tuple(core_flags), options, progress)
         for path in objects:
             linked(path)
         made = _link(target, objects, cache, options)
@@ -162,7 +167,7 @@ def _generated(target: Target, cache: Path, wanted: Selector | None) -> Path:
 
 def _objects(
     target: Target, cache: Path, wanted: Selector | None, extra_flags: tuple[str, ...],
-    options: BuildOptions, progress: Callable[[str], None],
+    core_flags: tuple[str, ...], options: BuildOptions, progress: Callable[[str], None],
 ) -> list[Path]:  # fmt: skip
     native = source_root()
     generated = _generated(target, cache, wanted)
@@ -178,13 +183,14 @@ def _objects(
         flags.append("-DORTOLAN_MESSAGE_CODES")
     if options.whole_program and target.linker in ("elf", "wasm", "coff"):
         flags.append("-flto")
-    base = [zig(), "c++", "-target", target.triple, *flags]
+    base = [*compiler(), "-target", target.triple, *flags]
 
     def compile_one(unit: tuple[Path, str, Path | None]) -> Path:
         source, isa, folder = unit
         command = [*base, *(sets.get(isa, baseline)), f"-I{native}", f"-I{native / 'include'}"]
         command += [f"-I{generated}", *_optimization(target, isa, options)]
         command += [f"-DORTOLAN_ISA={isa}"] if isa else []
+        command += [] if isa else core_flags
         command += [f"-I{folder}"] if folder else []
         given = [c for c in command[1:] if not c.startswith("-I")]
         digest = hashlib.sha256(digests.of(source, folder) + repr(given).encode()).hexdigest()

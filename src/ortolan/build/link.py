@@ -15,7 +15,7 @@ from pathlib import Path
 from ortolan.build.targets import Target
 from ortolan.errors import Fail
 
-__all__ = ["BuildError", "link", "run", "zig"]
+__all__ = ["BuildError", "compiler", "link", "run", "zig"]
 
 _MACHINES = {"x86_64": "i386:x86-64", "aarch64": "arm64"}
 
@@ -35,6 +35,11 @@ def zig() -> str:
     except ImportError as error:
         raise BuildError("the compiler is missing: pip install 'ortolan[build]'") from error
     return str(Path(ziglang.__file__).parent / ("zig.exe" if os.name == "nt" else "zig"))
+
+
+def compiler() -> list[str]:
+    """The command of clang."""
+    return [zig(), "c++"]
 
 
 def run(command: Sequence[str], cache: Path) -> None:

@@ -277,7 +277,7 @@ class _Trial:
         if runner is None:
             return "no", []
         digest = hashlib.sha256(library.read_bytes() + repr(runner).encode())
-        digest.update(library_path().read_bytes())
+        digest.update(Path(library_path()).read_bytes())
         for name, content in self._models:
             digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
         known = self._cache / "checks" / f"{digest.hexdigest()[:24]}.json"

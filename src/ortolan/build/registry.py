@@ -11,20 +11,32 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ortolan.catalog.operator import Family, Operator, Parameter, type_mask, types_by_width
+from ortolan.catalog.operator import (
+    TYPE_RULES,
+    Family,
+    Operator,
+    Parameter,
+    type_mask,
+    types_by_width,
+)
 from ortolan.catalog.types import DataType, TypeSet
 
 PORTABLE = "portable"
 """Pseudo instruction set of families that are compiled once, with the baseline's flags."""
 
-_NO_VARIABLE, _FREE_VARIABLE, _OPTIONAL = 255, 190, 64
+_NO_VARIABLE, _FREE_VARIABLE, _OPTIONAL, _SEQUENCE_OF = 255, 128, 64, 16
 _LAYOUTS = {
     "plain": "kPlain", "elementwise": "kElementwise", "spatial": "kSpatial", "axis": "kAxis",
     "transpose": "kTranspose",
 }  # fmt: skip
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
-_TYPE_ATTRIBUTES = {"none": 0, "to": 1, "dtype": 2, "value": 3}
+_TYPE_ATTRIBUTES = {
+    "none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4, "output_dtype": 5,
+}  # fmt: skip
+_RULE = 7
+_FALLBACK = 16
+_TEXT = "Text"
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
@@ -55,7 +67,9 @@ def instances(operator: Operator) -> list[Instance]:
     if operator.instances == "once" or not operator.keys:
         return [Instance((), key, second)]
     if operator.instances == "type":
-        return [Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(key)]
+        plain = frozenset(t for t in key if t.has_arithmetic or t == DataType.STRING)
+        found = [Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(plain)]
+        return found + ([Instance((), key - plain, second)] if key - plain else [])
     widths = types_by_width(key)
     if operator.instances == "width":
         return [Instance((_WORDS[w],), types, second) for w, types in widths.items()]
@@ -73,11 +87,21 @@ def instances(operator: Operator) -> list[Instance]:
 def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[Instance]:
     if operator.keys[0] == operator.keys[1]:  # both operands have the one type
         return [Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
-    return [
+    plain, plain_second = (frozenset(t for t in s if t.has_arithmetic) for s in (key, second))
+    pairs = [
         Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
-        for a in sorted(key)
-        for b in sorted(second)
+        for a in sorted(plain)
+        for b in sorted(plain_second)
     ]
+    texts = frozenset({DataType.STRING})
+    narrow, narrow_second = key - plain - texts, second - plain_second - texts
+    rest = [
+        Instance((), narrow, second - texts),
+        Instance((), plain, narrow_second),
+        Instance((_TEXT,), key & texts, second),
+        Instance((_TEXT,), key - texts, second & texts),
+    ]
+    return pairs + [instance for instance in rest if instance.types_a and instance.types_b]
 
 
 class _Functions:
@@ -96,6 +120,8 @@ class _Functions:
 
 
 def _infer(functions: _Functions, isa: str, family: Family, operator: Operator) -> int:
+    if operator.infer == "none":
+        return 0
     if operator.infer.startswith("infer_"):
         return functions.number(f"{PORTABLE}::{operator.infer}")
     method = f"{operator.kernel}::infer" if operator.infer == "own" else operator.infer
@@ -151,6 +177,18 @@ def _variables(operator: Operator) -> list[str]:
     return list(dict.fromkeys(used))
 
 
+def _type_source(operator: Operator) -> int:
+    """The attribute that gives types, and above its 3 bits what does where it is left out."""
+    if operator.type_attribute in TYPE_RULES:
+        return _RULE | TYPE_RULES.index(operator.type_attribute) << 3
+    fallback, variables = operator.type_fallback, _variables(operator)
+    if fallback in variables:
+        code = _FALLBACK + variables.index(fallback)
+    else:
+        code = int(DataType[fallback.upper()]) if fallback else 0
+    return _TYPE_ATTRIBUTES[operator.type_attribute] | code << 3
+
+
 def _signature(operator: Operator) -> bytes:
     variables = _variables(operator)
     masks = b"".join(
@@ -161,9 +199,9 @@ def _signature(operator: Operator) -> bytes:
     )
 
     def number(parameter: Parameter) -> int:
-        return (
-            _FREE_VARIABLE if parameter.variable == "Any" else variables.index(parameter.variable)
-        )
+        if parameter.variable == "Any":
+            return _FREE_VARIABLE
+        return variables.index(parameter.variable) + _SEQUENCE_OF * parameter.is_sequence
 
     keys = [variables.index(k) for k in operator.keys]
     keys += [_NO_VARIABLE] * (2 - len(keys))
@@ -174,7 +212,7 @@ def _signature(operator: Operator) -> bytes:
     header = bytes(
         [
             operator.min_inputs, len(operator.inputs), variadic, len(operator.outputs),
-            keys[0], keys[1], _TYPE_ATTRIBUTES[operator.type_attribute], len(variables),
+            keys[0], keys[1], _type_source(operator), len(variables),
         ]
     )  # fmt: skip
     inputs = [number(p) + _OPTIONAL * p.optional for p in operator.inputs]

@@ -72,6 +72,26 @@ LINUX_ARM64 = Target(
     "linux-arm64", "aarch64-linux-gnu.2.17", (_NEON,), ("linux.cc",),
     "libortolan.so", "elf", link_flags=_ELF_LINK, runner="aarch64",
 )  # fmt: skip
+# Any ARMv7-A with NEON: no fused multiply-add. The driver switches vector registers off unless
+# asked for them.
+LINUX_ARMV7 = Target(
+    "linux-armv7", "arm-linux-gnueabihf", (_NEON,), ("linux.cc",),
+    "libortolan.so", "elf", link_flags=(*_ELF_LINK, "--exclude-libs", "ALL"),
+    libraries=(("compiler_rt.zig", "compiler_rt.a"),), runner="arm",
+    flags=(
+        "-mcpu=cortex_a9", "-mfpu=neon", "-mfloat-abi=hard", "-mthumb",
+        "-Xclang", "-target-feature", "-Xclang", "+vfp2",
+        "-Xclang", "-target-feature", "-Xclang", "+neon",
+    ),
+)  # fmt: skip
+# For machines that convert: constants are folded by the lower set, without fused multiply-add, so
+# that the same model gives the same bytes as on x86-64.
+_BASE = InstructionSet("base", ("-ffp-contract=off", "-DORTOLAN_BASE=1"))
+LINUX_ARM64_HOST = Target(
+    "linux-arm64-host", LINUX_ARM64.triple, (_BASE, _NEON), ("linux.cc",),
+    "libortolan.so", "elf", flags=("-DORTOLAN_HAS_BASE=1",), link_flags=_ELF_LINK,
+    runner="aarch64",
+)  # fmt: skip
 WEB = Target(
     "web", "wasm32-freestanding", (_WASM,), ("wasm.cc",),
     "ortolan.wasm", "wasm", flags=_WASM_FLAGS, link_flags=_WASM_LINK, runner="node",
@@ -160,7 +180,8 @@ WINDOWS_ARM64 = _windows("windows-arm64", "aarch64-windows-gnu", (_NEON,), "arm6
 TARGETS = {
     t.name: t
     for t in (
-        LINUX_X64, LINUX_ARM64, ANDROID_ARM64, ANDROID_ARM, ANDROID_X64, ANDROID_X86, IOS_ARM64,
+        LINUX_X64, LINUX_ARM64, LINUX_ARM64_HOST, LINUX_ARMV7, ANDROID_ARM64, ANDROID_ARM,
+        ANDROID_X64, ANDROID_X86, IOS_ARM64,
         IOS_SIMULATOR_ARM64, IOS_SIMULATOR_X64, MACOS_ARM64, MACOS_X64, WINDOWS_X64,
         WINDOWS_ARM64, WEB, WEB_RELAXED, WEB_THREADS, WEB_RELAXED_THREADS, WASI,
     )
@@ -187,7 +208,7 @@ def host_target() -> Target:
         LookupError: there is none yet.
     """
     machine = platform.machine().lower()
-    name = {"x86_64": "linux-x64", "amd64": "linux-x64", "aarch64": "linux-arm64"}.get(machine)
+    name = {"x86_64": "linux-x64", "amd64": "linux-x64", "aarch64": "linux-arm64-host"}.get(machine)
     if not sys.platform.startswith("linux") or name is None:
         known = ", ".join(PLATFORMS)
         raise LookupError(f"no target for {sys.platform} on {machine}; there are: {known}")

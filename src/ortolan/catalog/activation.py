@@ -36,6 +36,14 @@ FAMILY = Family(
             "BiasGelu", "1", "A:T B:T", "C:T", domain=_MICROSOFT, types={"T": FLOATS},
             infer="FastGelu::infer", layout="elementwise", in_place=(0,),
         ),
+        op(
+            "Swish", "24-", "X:T", "Y:T", "alpha:float=1.0", types={"T": FLOATS},
+            prepare="plain", infer="infer_same", layout="elementwise", in_place=(0,),
+        ),
+        op(
+            "SwiGLU", "28-", "A:T B:T", "Y:T", "alpha:float=1.0", types={"T": FLOATS},
+            prepare="plain", layout="elementwise", in_place=(0, 1),
+        ),
         _legacy("Affine", "alpha:float=1.0 beta:float=0.0", ("X", "Y")),
         _legacy("ParametricSoftplus", "alpha:float beta:float", ("X", "Y")),
         _legacy("ScaledTanh", "alpha:float beta:float", ("input", "output")),

@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ortolan.catalog.operator import Family, Operator, op
-from ortolan.catalog.types import BOOL, FLOATS, INDEX, NUMBERS, SIGNED, TypeSet
+from ortolan.catalog.types import (
+    BOOL,
+    CRUMBS,
+    FLOAT4,
+    FLOAT8S,
+    FLOATS,
+    HALVES,
+    INDEX,
+    INTS,
+    NIBBLES,
+    NUMBERS,
+    POWERS,
+    SIGNED,
+    STRING,
+    UNSIGNED,
+    TypeSet,
+)
 
 _SIGNED_NUMBERS = SIGNED | FLOATS
 
@@ -58,8 +74,23 @@ def _logic(name: str) -> Operator:
     )  # fmt: skip
 
 
-def _cast(versions: str, attributes: str) -> Operator:
-    types: Mapping[str, TypeSet] = {"T1": NUMBERS | BOOL, "T2": NUMBERS | BOOL}
+def _bitwise(name: str) -> Operator:
+    return op(
+        name, "18-", "A:T B:T", "C:T", types={"T": INTS}, instances="width",
+        infer="infer_broadcast", layout="elementwise", in_place=(0, 1),
+    )  # fmt: skip
+
+
+def _shift(versions: str, types: TypeSet) -> Operator:
+    return op(
+        "BitShift", versions, "X:T Y:T", "Z:T", "direction!:string", types={"T": types},
+        prepare="plain", infer="infer_broadcast", layout="elementwise", in_place=(0, 1),
+    )  # fmt: skip
+
+
+def _cast(versions: str, attributes: str, more: TypeSet) -> Operator:
+    castable = NUMBERS | BOOL | HALVES | STRING | more
+    types: Mapping[str, TypeSet] = {"T1": castable, "T2": castable}
     return op(
         "Cast", versions, "input:T1", "output:T2", attributes, types=types, instances="pair",
         keys="T1 T2", layout="elementwise", type_attribute="to",
@@ -107,6 +138,11 @@ FAMILY = Family(
             "Selu", "6-", FLOATS, "alpha:float=1.6732632 gamma:float=1.0507010", prepare="plain"
         ),
         _unary("HardSigmoid", "6-", FLOATS, "alpha:float=0.2 beta:float=0.5", prepare="plain"),
+        op(
+            "Shrink", "9-", "input:T", "output:T", "bias:float=0.0 lambd:float=0.5",
+            types={"T": NUMBERS}, prepare="plain", infer="infer_same", layout="elementwise",
+            in_place=(0,),
+        ),
         _unary("Gelu", "20-", FLOATS, "approximate:string=none", prepare="plain"),
         _unary("Not", "1-", BOOL),
         _binary("Add", "7-", NUMBERS),
@@ -137,7 +173,16 @@ FAMILY = Family(
         _logic("And"),
         _logic("Or"),
         _logic("Xor"),
-        _compare("Equal", "7-", NUMBERS | BOOL),
+        _bitwise("BitwiseAnd"),
+        _bitwise("BitwiseOr"),
+        _bitwise("BitwiseXor"),
+        op(
+            "BitwiseNot", "18-", "X:T", "Y:T", types={"T": INTS}, instances="width",
+            infer="infer_same", layout="elementwise", in_place=(0,),
+        ),
+        _shift("11-27", UNSIGNED),
+        _shift("28-", INTS),
+        _compare("Equal", "7-", NUMBERS | BOOL | STRING),
         _compare("Greater", "7-", NUMBERS),
         _compare("Less", "7-", NUMBERS),
         _compare("GreaterOrEqual", "12-", NUMBERS),
@@ -154,12 +199,15 @@ FAMILY = Family(
         ),
         op(
             "Where", "9-", "condition:B X:T Y:T", "output:T",
-            types={"B": BOOL, "T": NUMBERS | BOOL}, instances="width", keys="T",
+            types={"B": BOOL, "T": NUMBERS | BOOL | STRING}, instances="width", keys="T",
             infer="infer_broadcast", layout="elementwise", in_place=(1, 2),
         ),
-        _cast("6-18", "to!:int"),
-        _cast("19-23", "saturate:int=1 to!:int"),
-        _cast("24-", "round_mode:string=up saturate:int=1 to!:int"),
+        _cast("6-18", "to!:int", frozenset()),
+        _cast("19-23", "saturate:int=1 to!:int", FLOAT8S | NIBBLES | FLOAT4),
+        _cast(
+            "24-", "round_mode:string=up saturate:int=1 to!:int",
+            FLOAT8S | NIBBLES | FLOAT4 | POWERS | CRUMBS,
+        ),
         op(
             "IsNaN", "9-", "X:T1", "Y:T2", types={"T1": FLOATS, "T2": BOOL}, keys="T1",
             infer="infer_same", layout="elementwise",

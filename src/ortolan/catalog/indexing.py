@@ -9,7 +9,7 @@ _SCATTER = {"T": FIXED, "Tind": INDEX}
 _SCATTER_ND = {"T": FIXED, "I": INT64}
 _MOVED = {"T": FIXED}
 _SORTED = {"T": NUMBERS, "I": INT64}
-_SUMMED = FLOATS | type_set("int32", "int64", "uint32", "uint64")
+_SCANNED = FLOATS | type_set("int32", "int64", "uint32", "uint64")
 
 
 def _scatter(name: str, versions: str, attributes: str) -> Operator:
@@ -60,6 +60,10 @@ FAMILY = Family(
             types=_SCATTER_ND, instances="once",
         ),
         op(
+            "GatherND", "1-", "data:T indices:Tind", "output:T", domain="com.microsoft",
+            types={"T": FIXED, "Tind": INDEX}, instances="once",
+        ),
+        op(
             "OneHot", "9-", "indices:T1 depth:T2 values:T3", "output:T3", "axis:int=-1",
             types={"T1": NUMBERS, "T2": NUMBERS, "T3": FIXED}, instances="width", keys="T3",
             value_inputs=(1,),
@@ -70,6 +74,10 @@ FAMILY = Family(
         op(
             "Unique", "11-", "X:T", "Y:T indices?:I inverse_indices?:I counts?:I",
             "axis:int sorted:int=1", types=_SORTED, instances="once", flags=("data_dependent",),
+        ),
+        op(
+            "Unique", "1-", "x:T", "y:T idx:I counts:I", domain="com.microsoft", types=_SORTED,
+            instances="once", flags=("data_dependent",),
         ),
         op(
             "NonZero", "9-", "X:T", "Y:I", types={"T": NUMBERS | BOOL, "I": INT64},
@@ -90,8 +98,24 @@ FAMILY = Family(
             types={"T": FIXED, "I": INT64}, instances="once", in_place=(0,),
         ),
         op(
+            "Trilu", "1-", "X:T k?:I", "Y:T", "upper:int=1", domain="com.microsoft",
+            types={"T": FIXED, "I": INT64}, instances="once", in_place=(0,),
+        ),
+        op(
+            "CenterCropPad", "18-", "input_data:T shape:Tind", "output_data:T", "axes:ints",
+            types=_SCATTER, instances="once", value_inputs=(1,),
+        ),
+        op(
+            "UnfoldTensor", "1-", "input:T", "output:T", "dim:int=-1 size!:int step:int=1",
+            domain="com.microsoft", types=_MOVED, instances="once",
+        ),
+        op(
             "CumSum", "11-", "x:T axis:T2", "y:T", "exclusive:int=0 reverse:int=0",
-            types={"T": _SUMMED, "T2": INDEX},
+            types={"T": _SCANNED, "T2": INDEX},
+        ),
+        op(
+            "CumProd", "26-", "x:T axis:T2", "y:T", "exclusive:int=0 reverse:int=0",
+            types={"T": _SCANNED, "T2": INDEX},
         ),
         op(
             "ReverseSequence", "10-", "input:T sequence_lens:I", "Y:T",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, Operator, op
-from ortolan.catalog.types import FLOAT, FLOATS, INT64, TypeSet, type_set
+from ortolan.catalog.types import FLOAT, FLOATS, INT64, STRING, TypeSet, type_set
 
 _NUMBERS = FLOATS | type_set("int32", "int64")
 _TREE = (
@@ -29,8 +29,8 @@ _SVM = (
 def _classifier(name: str, versions: str, attributes: str) -> Operator:
     return op(
         name, versions, "X:T1", "Y:T2 Z:F", attributes, domain="ai.onnx.ml",
-        types={"T1": _NUMBERS, "T2": INT64, "F": FLOAT}, keys="T1",
-        prepare="typed" if name.startswith("Tree") else "plain",
+        types={"T1": _NUMBERS, "T2": INT64 | STRING, "F": FLOAT}, keys="T1",
+        type_attribute="labels", prepare="typed" if name.startswith("Tree") else "plain",
     )  # fmt: skip
 
 
@@ -105,12 +105,9 @@ FAMILY = Family(
         ),
         _features("FeatureVectorizer", "X*:T", "Y:F", "inputdimensions:ints"),
         _features("Binarizer", "X:T", "Y:T", "threshold:float=0.0", infer="infer_same"),
-        _features(
-            "OneHotEncoder", "X:T", "Y:F", "cats_int64s:ints cats_strings:strings zeros:int=1"
-        ),
         op(
             "ArrayFeatureExtractor", "1-", "X:T Y:I", "Z:T", domain="ai.onnx.ml",
-            types={"T": _NUMBERS, "I": INT64}, instances="width",
+            types={"T": _NUMBERS | STRING, "I": INT64}, instances="width",
         ),
     ),
 )  # fmt: skip

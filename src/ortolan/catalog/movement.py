@@ -78,6 +78,15 @@ FAMILY = Family(
             instances="once", prepare="plain", layout="axis", value_inputs=(1, 3),
         ),
         op(
+            "Pad", "1-", "data:T pads:S value?:T", "output:T", "mode:string=constant",
+            domain="com.microsoft", types={"T": FLOATS, "S": INT64}, instances="once",
+            prepare="plain", layout="axis", value_inputs=(1,),
+        ),
+        op(
+            "Range", "1-", "start:T limit:T delta?:T", "Y:T", domain="com.microsoft", types=_RANGE,
+            value_inputs=(0, 1, 2),
+        ),
+        op(
             "Range", "11-26", "start:T limit:T delta:T", "output:T", types=_RANGE,
             value_inputs=(0, 1, 2),
         ),

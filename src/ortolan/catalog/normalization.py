@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FLOAT, FLOATS
+from ortolan.catalog.types import FLOAT, FLOATS, type_set
 
 _T = {"T": FLOATS}
 _LAYER = "axis:int=-1 epsilon:float=1e-05 stash_type:int=1"
@@ -38,12 +38,30 @@ FAMILY = Family(
         ),
         op(
             "RMSNormalization", "23-", "X:T scale:V", "Y:V", _LAYER,
-            types={"T": FLOAT, "V": FLOAT}, prepare="plain", in_place=(0,),
+            types={"T": FLOATS, "V": FLOATS}, keys="V", prepare="plain", in_place=(0,),
         ),
         op(
             "SkipLayerNormalization", "1", "input:T skip:T gamma:T beta?:T bias?:T",
             "output:T mean?:U inv_std_var?:U input_skip_bias_sum?:T", "epsilon:float=1e-12",
             domain=_MICROSOFT, types={"T": FLOAT, "U": FLOAT}, prepare="plain", in_place=(0,),
+        ),
+        op(
+            "SkipSimplifiedLayerNormalization", "1", "input:T skip:T gamma:T bias?:T",
+            "output:T mean?:U inv_std_var?:U input_skip_bias_sum?:T", "epsilon:float=1e-12",
+            domain=_MICROSOFT, types={"T": FLOAT, "U": FLOAT}, prepare="plain", in_place=(0,),
+        ),
+        # onnxruntime's, in the standard's domain.
+        op(
+            "SimplifiedLayerNormalization", "1-", "X:T scale:T", "Y:T inv_std_var?:U", _LAYER,
+            types={"T": FLOATS, "U": FLOAT}, prepare="plain", in_place=(0,),
+        ),
+        op(
+            "EmbedLayerNormalization", "1",
+            "input_ids:T1 segment_ids?:T1 word_embedding:T position_embedding:T "
+            "segment_embedding?:T gamma:T beta:T mask?:T1 position_ids?:T1",
+            "output:T mask_index?:T1 embedding_sum?:T",
+            "epsilon:float=1e-12 mask_index_type:int=1", domain=_MICROSOFT, keys="T",
+            types={"T1": type_set("int32"), "T": FLOAT}, prepare="plain",
         ),
         op(
             "LRN", "1-", "X:T", "Y:T",

@@ -11,10 +11,17 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from ortolan.catalog.types import DataType, TypeSet
+from ortolan.catalog.types import HALVES, DataType, TypeSet
 
 NEWEST = 255
 """Upper end of a version range that is still open."""
+
+
+TYPE_RULES = (
+    "same", "optional", "element", "zip_map", "map_value", "labels", "label_values", "opposite",
+    "cast_to", "positive",
+)  # fmt: skip
+"""``TypeRule`` of ``core/registry.h``, by number: how outputs get types that no input binds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Parameter:
     variable: str
     optional: bool = False
     variadic: bool = False
+    is_sequence: bool = False
+    """A sequence of tensors of the variable's type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +63,24 @@ class Operator:
     """C++ struct in the family's file; empty for operators that the executor runs."""
     instances: str
     """How ``run`` is compiled: "type" per type of the first key variable, "width" per byte width of
-    it, "pair" per pair of both, "once" for all types together."""
+    it, "pair" per pair of both, "once" for all types together. For "type" and "pair", all types
+    that have no arithmetic share one ``run()``."""
     keys: tuple[str, ...]
     """The variables that choose an instance, at most two."""
     prepare: str
     """"none", "plain" (type-independent) or "typed"."""
     infer: str
-    """"own" or the name of a shared rule in ``kernels/infer.h``."""
+    """"own", "none", or the name of a shared rule in ``kernels/infer.h``."""
     layout: str
     control: str
     value_inputs: tuple[int, ...]
     in_place: tuple[int, ...]
     flags: tuple[str, ...]
     type_attribute: str
-    """Attribute ("to", "dtype", "value") that gives output types not bound by an input."""
+    """Attribute ("to", "dtype", "value", "output_datatype", "output_dtype") that gives output types
+    not bound by an input, or a rule (``TypeRule`` of ``core/registry.h``: "same", "labels"...)."""
+    type_fallback: str
+    """The type where that attribute is left out: "float", or that of a variable that is bound."""
 
     @property
     def min_inputs(self) -> int:
@@ -91,11 +104,13 @@ _KINDS = {"int", "float", "string", "ints", "floats", "strings", "tensor", "grap
 def _parameters(text: str) -> tuple[Parameter, ...]:
     found = []
     for item in text.split():
-        match = re.fullmatch(r"(\w+)([?*]?):(\w+)", item)
+        match = re.fullmatch(r"(\w+)([?*]?):(?:(\w+)|seq\((\w+)\))", item)
         if match is None:
-            raise ValueError(f"parameter {item!r} is not name[?*]:Variable")
-        name, mark, variable = match.groups()
-        found.append(Parameter(name, variable, optional=mark == "?", variadic=mark == "*"))
+            raise ValueError(f"parameter {item!r} is not name[?*]:Variable or name:seq(Variable)")
+        name, mark, variable, inner = match.groups()
+        found.append(
+            Parameter(name, variable or inner, mark == "?", mark == "*", inner is not None)
+        )
     return tuple(found)
 
 
@@ -141,7 +156,8 @@ def op(
     Args:
         name: operator type, exactly as in ONNX.
         versions: the since_versions covered: ``"7-12"``, ``"13-"`` (to the newest) or ``"9"``.
-        inputs: ``"X:T W:T B?:T"``; ``?`` optional, ``*`` variadic; variable ``Any``: no constraint.
+        inputs: ``"X:T W:T B?:T"``; ``?`` optional, ``*`` variadic; variable ``Any``: no constraint;
+            ``S:seq(T)``: a sequence.
         outputs: likewise.
         attributes: ``"axis:int=-1 to!:int pads:ints"``; ``!`` required.
         kernel: C++ struct, by default the operator's name; "" when the executor runs it.
@@ -156,7 +172,7 @@ def op(
         value_inputs: inputs whose values decide output shapes.
         in_place: inputs whose memory output 0 may take.
         flags: of "shape_only", "data_dependent", "volatile".
-        type_attribute: see :class:`Operator`.
+        type_attribute: ``"dtype"``, or with the fallback ``"dtype=T1"``; see :class:`Operator`.
     """
     first, dash, last = versions.partition("-")
     since = int(first)
@@ -165,13 +181,18 @@ def op(
         name, domain, since, until, _parameters(inputs), _parameters(outputs),
         _attributes(attributes), types or {}, name if kernel is None else kernel, instances,
         tuple(keys.split()), prepare, infer, layout, control, value_inputs, in_place, flags,
-        type_attribute,
+        *type_attribute.partition("=")[::2],
     )  # fmt: skip
 
 
 def covers(operator: Operator, version: int) -> bool:
     """Whether the entry is for this since_version."""
     return operator.since <= version <= operator.until
+
+
+def takes(types: TypeSet, element: DataType) -> bool:
+    """Whether elements of a type can be computed: half types without a kernel run as float32."""
+    return element in types or (element in HALVES and DataType.FLOAT in types)
 
 
 def type_mask(types: TypeSet) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FIXED, FLOATS, INT64, type_set
+from ortolan.catalog.types import FIXED, FLOAT8S, FLOATS, INT64, WHOLE, type_set
 
 _ANY = {"T": FIXED}
 _DATA_SHAPE = {"T": FIXED, "T1": INT64}
-_DROPOUT12 = {"T": FLOATS, "T1": FLOATS, "T2": type_set("bool")}
+_DROPOUT12 = {"T": FLOATS | FLOAT8S, "T1": FLOATS, "T2": type_set("bool")}
 
 FAMILY = Family(
     "shape_ops",
@@ -68,9 +68,17 @@ FAMILY = Family(
             instances="once", value_inputs=(1,),
         ),
         op(
+            "ExpandDims", "1", "X:T axis:S", "Y:T", domain="com.microsoft", kernel="Unsqueeze",
+            types={"T": FIXED, "S": type_set("int32")}, instances="once", value_inputs=(1,),
+        ),
+        op(
             "ConstantOfShape", "9-", "input:T1", "output:T2", "value:tensor",
             types={"T1": INT64, "T2": FIXED}, instances="width", keys="T2", value_inputs=(0,),
             type_attribute="value",
+        ),
+        op(
+            "BitCast", "26-", "input:T1", "output:T2", "to!:int", types={"T1": WHOLE, "T2": WHOLE},
+            instances="once", keys="T1", layout="elementwise", type_attribute="to",
         ),
     ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FLOAT
+from ortolan.catalog.types import FLOAT, INT64
 
 FAMILY = Family(
     "transposed",
@@ -14,6 +14,13 @@ FAMILY = Family(
             "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints"
             " output_padding:ints output_shape:ints pads:ints strides:ints",
             types={"T": FLOAT}, prepare="plain", layout="spatial",
+        ),
+        op(
+            "ConvTransposeWithDynamicPads", "1-", "X:T W:T Pads?:P B?:T", "Y:T",
+            "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints"
+            " output_padding:ints strides:ints",
+            domain="com.microsoft", types={"T": FLOAT, "P": INT64}, prepare="plain",
+            layout="spatial", value_inputs=(2,),
         ),
     ),
 )  # fmt: skip

@@ -29,6 +29,12 @@ class DataType(enum.IntEnum):
     FLOAT8E4M3FNUZ = 18
     FLOAT8E5M2 = 19
     FLOAT8E5M2FNUZ = 20
+    UINT4 = 21
+    INT4 = 22
+    FLOAT4E2M1 = 23
+    FLOAT8E8M0 = 24
+    UINT2 = 25
+    INT2 = 26
 
     @property
     def onnx_name(self) -> str:
@@ -38,11 +44,16 @@ class DataType(enum.IntEnum):
     @property
     def cpp_name(self) -> str:
         """C++ element type in kernels."""
-        return _CPP[self]
+        return "Text" if self == DataType.STRING else _CPP[self]
+
+    @property
+    def has_arithmetic(self) -> bool:
+        """Whether C++ computes with the type; kernels are compiled for such types only."""
+        return self in _CPP
 
     @property
     def size(self) -> int:
-        """Bytes of an element, 0 for strings."""
+        """Bytes of an element in memory; a string is a handle of 8."""
         return _SIZES[self]
 
 
@@ -67,7 +78,7 @@ _SIZES = {
     DataType.INT16: 2,
     DataType.INT32: 4,
     DataType.INT64: 8,
-    DataType.STRING: 0,
+    DataType.STRING: 8,
     DataType.BOOL: 1,
     DataType.FLOAT16: 2,
     DataType.DOUBLE: 8,
@@ -80,6 +91,12 @@ _SIZES = {
     DataType.FLOAT8E4M3FNUZ: 1,
     DataType.FLOAT8E5M2: 1,
     DataType.FLOAT8E5M2FNUZ: 1,
+    DataType.UINT4: 1,
+    DataType.INT4: 1,
+    DataType.FLOAT4E2M1: 1,
+    DataType.FLOAT8E8M0: 1,
+    DataType.UINT2: 1,
+    DataType.INT2: 1,
 }
 
 TypeSet = frozenset[DataType]
@@ -97,7 +114,17 @@ UNSIGNED = type_set("uint8", "uint16", "uint32", "uint64")
 INTS = SIGNED | UNSIGNED
 NUMBERS = INTS | FLOATS
 BOOL = type_set("bool")
+HALVES = type_set("float16", "bfloat16")
+STRING = type_set("string")
+FLOAT8S = type_set("float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz")
+# Packed in files, a byte each in memory.
+NIBBLES = type_set("uint4", "int4")
+CRUMBS = type_set("uint2", "int2")
+FLOAT4 = type_set("float4e2m1")
+POWERS = type_set("float8e8m0")
 INDEX = type_set("int32", "int64")
 INT64 = type_set("int64")
 # Everything whose elements are plain bytes of 1, 2, 4 or 8.
 FIXED = frozenset(t for t in DataType if _SIZES.get(t, 0) in (1, 2, 4, 8))
+# The bytes of strings are elsewhere.
+WHOLE = FIXED - type_set("string")

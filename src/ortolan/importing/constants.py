@@ -12,6 +12,9 @@ from ortolan.errors import InvalidGraph, LimitExceeded
 
 __all__ = ["constant_tensor", "densify"]
 
+SPARSE = "ai.ortolan.sparse"
+"""Mark in the metadata of a constant that was a sparse one, and may be stored as one again."""
+
 # A few bytes of a sparse tensor can claim any size; the file's format ends here anyway.
 _MAX_DENSE_BYTES = 2**31 - 1
 

@@ -7,19 +7,21 @@ onnx's inference found, or by what the model declares for their outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
 from ortolan.errors import InvalidGraph
+from ortolan.importing.map_types import MapType
 from ortolan.importing.naming import subgraphs
-from ortolan.importing.signatures import ANY, Signature, Type, same_type, signature_of
+from ortolan.importing.signatures import ANY, Parameter, Signature, Type, same_type, signature_of
 
-__all__ = ["infer_types", "label", "type_text"]
+__all__ = ["infer_node_types", "infer_types", "label", "type_text"]
 
 _INT64 = ir.TensorType(ir.DataType.INT64)
 _BOOL = ir.TensorType(ir.DataType.BOOL)
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
+_STRING = ir.TensorType(ir.DataType.STRING)
 
 
 def label(node: ir.Node) -> str:
@@ -35,6 +37,8 @@ def type_text(type_: Type | None) -> str:
         return f"seq({type_text(type_.elem_type)})"
     if isinstance(type_, ir.OptionalType):
         return f"optional({type_text(type_.elem_type)})"
+    if isinstance(type_, MapType):
+        return f"map({type_.key.name.lower()},{type_text(type_.elem_type)})"
     return f"tensor({type_.dtype.name.lower()})" if type_ is not None else "unknown"
 
 
@@ -46,8 +50,8 @@ def infer_types(model: ir.Model, hints: Mapping[ir.Value, Type]) -> list[ir.Node
         hints: types that inference found elsewhere, for operators without a type rule.
 
     Returns:
-        Nodes of operators that nobody declares, with outputs whose types are not known. What
-        depends on them has no type either.
+        Nodes with outputs whose types neither a rule nor a declaration tells, though those of
+        their inputs are known. What depends on them has no type either.
 
     Raises:
         InvalidGraph: types contradict each other.
@@ -66,9 +70,14 @@ def infer_types(model: ir.Model, hints: Mapping[ir.Value, Type]) -> list[ir.Node
     return [
         node
         for node in model.graph.all_nodes()
-        if signature_of(node.domain, node.op_type, node.version or 1) is None
-        and any(value.type is None and value.name != "" for value in node.outputs)
+        if any(value.type is None and value.name != "" for value in node.outputs)
+        and not any(value is not None and value.type is None for value in node.inputs)
     ]
+
+
+def infer_node_types(node: ir.Node) -> None:
+    """Sets the types of a node's outputs; its inputs have types."""
+    _infer_node(node, {})
 
 
 def _infer_graph(graph: ir.Graph, hints: Mapping[ir.Value, Type]) -> None:
@@ -132,14 +141,87 @@ def _output_types(node: ir.Node, signature: Signature) -> list[Type | None]:
                 f"{label(node)}: it has {len(node.outputs)} outputs, "
                 f"but the operator has {len(signature.outputs)}"
             )
-        variable = parameter.variable
-        if variable in bound:
-            types.append(bound[variable][0])
-        elif signature.attribute:
-            types.append(_attribute_type(node, signature.attribute))
-        else:
-            types.append(signature.single.get(variable))
+        types.append(_output_type(node, signature, parameter, bound))
     return types
+
+
+def _output_type(
+    node: ir.Node, signature: Signature, parameter: Parameter, bound: Mapping[str, tuple[Type, str]]
+) -> Type | None:
+    variable = parameter.variable
+    type_: Type | None
+    if signature.attribute in _RULES and variable not in bound and variable not in signature.single:
+        source = node.inputs[0] if node.inputs else None
+        return _RULES[signature.attribute](node, source.type if source is not None else None)
+    if variable in bound:
+        type_ = bound[variable][0]
+    elif signature.attribute and signature.attribute not in _RULES:
+        type_ = _attribute_type(node, signature.attribute) or _fallback_type(
+            signature.fallback, bound
+        )
+        if parameter.is_sequence:
+            type_ = type_ or _FLOAT
+    else:
+        type_ = signature.single.get(variable)
+    return ir.SequenceType(type_) if parameter.is_sequence and type_ is not None else type_
+
+
+def _zip_map(node: ir.Node, _: Type | None) -> Type:
+    labels = node.attributes.get("classlabels_strings")
+    is_text = labels is not None and len(labels.as_strings()) > 0
+    key = ir.DataType.STRING if is_text else ir.DataType.INT64
+    return ir.SequenceType(MapType(key, _FLOAT))
+
+
+def _optional(node: ir.Node, type_: Type | None) -> Type | None:
+    if type_ is not None:
+        return ir.OptionalType(type_)
+    declared = node.attributes.get("type")
+    if declared is None or declared.type != ir.AttributeType.TYPE_PROTO:
+        raise InvalidGraph(f"{label(node)}: it needs an input or the attribute type")
+    return ir.OptionalType(declared.as_type_proto().type)  # type: ignore[attr-defined]
+
+
+def _labels(node: ir.Node, _: Type | None) -> Type:
+    labels = node.attributes.get("classlabels_strings")
+    return _STRING if labels is not None and labels.as_strings() else ir.TensorType(_INT64.dtype)
+
+
+def _label_values(node: ir.Node, _: Type | None) -> Type:
+    tensor = node.attributes.get("values_tensor")
+    if tensor is not None:
+        return ir.TensorType(tensor.as_tensor().dtype)
+    texts = node.attributes.get("values_strings")
+    if texts is not None and texts.as_strings():
+        return _STRING
+    return _INT64 if "values_int64s" in node.attributes else _FLOAT
+
+
+def _cast_to(node: ir.Node, _: Type | None) -> Type | None:
+    to = node.attributes.get("cast_to")
+    types = {"TO_FLOAT": _FLOAT, "TO_INT64": _INT64, "TO_STRING": _STRING}
+    return types.get(to.as_string() if to is not None else "TO_FLOAT")
+
+
+def _positive(node: ir.Node, _: Type | None) -> Type:
+    attribute = node.attributes.get("positive")
+    is_signed = attribute is not None and attribute.value == 0
+    return ir.TensorType(ir.DataType.INT32 if is_signed else ir.DataType.UINT32)
+
+
+# The rules by which free outputs get their types, from the type of input 0.
+_RULES: Mapping[str, Callable[[ir.Node, Type | None], Type | None]] = {
+    "same": lambda node, type_: type_,
+    "optional": _optional,
+    "element": lambda node, type_: type_.elem_type if isinstance(type_, ir.OptionalType) else type_,
+    "zip_map": _zip_map,
+    "labels": _labels,
+    "label_values": _label_values,
+    "opposite": lambda node, type_: _INT64 if same_type(type_ or _INT64, _STRING) else _STRING,
+    "cast_to": _cast_to,
+    "positive": _positive,
+    "map_value": lambda node, type_: ir.TensorType(type_.dtype) if type_ is not None else None,
+}
 
 
 def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
@@ -156,8 +238,16 @@ def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
             raise InvalidGraph(f"{label(node)}: its input {parameter.name} is left out")
         if value is None or value.type is None or parameter.variable == ANY:
             continue
-        type_, first = bound.setdefault(parameter.variable, (value.type, parameter.name))
-        if not same_type(type_, value.type):
+        given: Type = value.type
+        if parameter.is_sequence:
+            if not isinstance(given, ir.SequenceType):
+                raise InvalidGraph(
+                    f"{label(node)}: its input {parameter.name} is {type_text(given)}, "
+                    "but must be a sequence of tensors"
+                )
+            given = given.elem_type
+        type_, first = bound.setdefault(parameter.variable, (given, parameter.name))
+        if not same_type(type_, given):
             raise InvalidGraph(
                 f"{label(node)}: its input {parameter.name} is {type_text(value.type)}, "
                 f"but its input {first} is {type_text(type_)}: they must be equal"
@@ -168,6 +258,13 @@ def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
     return bound
 
 
+def _fallback_type(name: str, bound: Mapping[str, tuple[Type, str]]) -> Type | None:
+    """The type that a variable has or a name means; None without one."""
+    if name in bound:
+        return bound[name][0]
+    return ir.TensorType(ir.DataType[name.upper()]) if name.islower() else None
+
+
 def _attribute_type(node: ir.Node, name: str) -> Type | None:
     """The type in an attribute: the number of a data type, or the type of a tensor."""
     attribute = node.attributes.get(name)
@@ -176,6 +273,8 @@ def _attribute_type(node: ir.Node, name: str) -> Type | None:
     if attribute.type == ir.AttributeType.TENSOR:
         return ir.TensorType(attribute.as_tensor().dtype)
     number = attribute.as_int() if attribute.type == ir.AttributeType.INT else 0
+    if number == 0 and name == "output_dtype":
+        return None
     if number not in ir.DataType._value2member_map_ or number == ir.DataType.UNDEFINED:
         raise InvalidGraph(f"{label(node)}: its attribute {name} names no element type")
     return ir.TensorType(ir.DataType(number))

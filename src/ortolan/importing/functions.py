@@ -5,7 +5,8 @@ A function's nodes keep the versions of the function's own opset imports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import onnx
 import onnx_ir as ir
@@ -17,7 +18,10 @@ from ortolan.importing.mending import mend_function
 from ortolan.importing.naming import make_names_unique
 from ortolan.importing.versions import Schema, schema_of, set_versions, since_version
 
-__all__ = ["inline_model_functions", "inline_standard_functions"]
+__all__ = ["Knows", "inline_model_functions", "inline_standard_functions"]
+
+Knows: TypeAlias = Callable[[str, str, int], bool]
+"""Whether there is a kernel for an operator, by its domain, name and since_version."""
 
 # A domain that no model uses: each call gets a function of its own in it for a moment.
 _TEMPORARY = "ai.ortolan.inline"
@@ -37,18 +41,28 @@ def inline_model_functions(model: ir.Model) -> None:
     _inline(model)
 
 
-def inline_standard_functions(model: ir.Model) -> bool:
-    """Inlines operators without catalog entry whose bodies the standard gives, once.
+def inline_standard_functions(
+    model: ir.Model,
+    lacks: Callable[[ir.Node], bool] | None = None,
+    knows: Knows | None = None,
+) -> bool:
+    """Inlines operators without a kernel whose bodies the standard gives, once.
 
-    A body is taken where all that it needs is in the catalog. Every value that a node uses
+    A body is taken where all that it needs has a kernel. Every value that a node uses
     must have a type, because some bodies depend on it.
+
+    Args:
+        model: nodes have versions; changed in place.
+        lacks: whether there is no kernel for a node; by default, no catalog entry.
+        knows: which operators a body may use; by default, those of the catalog.
 
     Returns:
         Whether something was inlined; new nodes have no types yet.
     """
+    lacks, knows = lacks or _lacks_entry, knows or _has_entry
     calls = 0
-    for node in model.graph.all_nodes():
-        proto = _standard_body(node)
+    for node in list(model.graph.all_nodes()):
+        proto = _standard_body(node, knows) if lacks(node) else None
         if proto is None:
             continue
         mend_function(proto)
@@ -62,6 +76,14 @@ def inline_standard_functions(model: ir.Model) -> bool:
     if calls:
         _inline(model)
     return calls > 0
+
+
+def _has_entry(domain: str, name: str, version: int) -> bool:
+    return catalog.find(domain, name, version) is not None
+
+
+def _lacks_entry(node: ir.Node) -> bool:
+    return not _has_entry(node.domain, node.op_type, node.version or 1)
 
 
 def _inline(model: ir.Model) -> None:
@@ -108,18 +130,16 @@ def _refusal(error: BaseException) -> errors.OrtolanError:
     return errors.InvalidGraph(text)
 
 
-def _standard_body(node: ir.Node) -> onnx.FunctionProto | None:
-    """Returns the body of an operator that needs one, the newest that the catalog can run."""
+def _standard_body(node: ir.Node, knows: Knows) -> onnx.FunctionProto | None:
+    """Returns the body of an operator, the newest that can be run; None if there is none."""
     version = node.version or 1
-    if catalog.find(node.domain, node.op_type, version) is not None:
-        return None
     schema = schema_of(node.domain, node.op_type, version)
     if schema is None or schema.since_version != version:
         return None
     for body in _bodies(schema, node):
         # Outputs that the node does not ask for need not be computed.
         del body.output[len(node.outputs) :]
-        if _is_runnable(body):
+        if _is_runnable(body, knows):
             return body
     return None
 
@@ -154,14 +174,14 @@ def _type_proto(value: ir.Value | None) -> bytes | None:
     return bytes(ir.to_proto(value).type.SerializeToString())
 
 
-def _is_runnable(function: onnx.FunctionProto) -> bool:
-    """Whether the catalog has all operators of a body, or the standard a body for them."""
+def _is_runnable(function: onnx.FunctionProto, knows: Knows) -> bool:
+    """Whether all operators of a body have kernels, or the standard a body for them."""
     if not set(function.output) <= {name for node in function.node for name in node.output}:
         return False
     imports = {item.domain: item.version for item in function.opset_import}
     for node in function.node:
         version = since_version(node.domain, node.op_type, imports.get(node.domain))
-        if node.op_type == "Constant" or catalog.find(node.domain, node.op_type, version):
+        if node.op_type == "Constant" or knows(node.domain, node.op_type, version):
             continue
         schema = schema_of(node.domain, node.op_type, version)
         if schema is None or not (schema.has_function or schema.has_context_dependent_function):

@@ -13,7 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from ortolan import errors
 from ortolan.errors import InvalidGraph
-from ortolan.importing.constants import constant_tensor, densify
+from ortolan.importing.constants import SPARSE, constant_tensor, densify
 from ortolan.importing.ordering import sort_nodes
 from ortolan.importing.value_types import mend_value_infos
 
@@ -175,7 +175,8 @@ def _lift_constants(graph: GraphProto) -> None:
         raise InvalidGraph(f'graph "{graph.name}": an initializer has no name')
     last = {tensor.name: k for k, tensor in enumerate(graph.initializer)}
     for sparse in graph.sparse_initializer:
-        tensors[sparse.values.name] = densify(sparse, sparse.values.name)
+        dense = tensors[sparse.values.name] = densify(sparse, sparse.values.name)
+        dense.metadata_props.add(key=SPARSE)
     kept = [k for k, node in enumerate(graph.node) if not _is_constant(node)]
     if len(kept) != len(graph.node):
         for node in graph.node:

@@ -10,8 +10,14 @@ import onnx_ir as ir
 __all__ = ["graph_values", "make_names_unique", "subgraphs"]
 
 
+# The standard's operators that have graphs.
+_WITH_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     """Yields the graphs in a node's attributes, not those nested in them."""
+    if node.domain == "" and node.op_type not in _WITH_GRAPHS:
+        return  # Looking at the attributes of every node takes long.
     for attribute in node.attributes.values():
         if attribute.is_ref():
             continue

@@ -15,9 +15,9 @@ import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from ortolan.errors import InvalidGraph, NoModel, NoSuchFile
+from ortolan.errors import InvalidGraph, InvalidProtobuf, NoModel, NoSuchFile
 
-__all__ = ["Source", "read_model"]
+__all__ = ["Source", "parse_model", "read_model"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto
 
@@ -33,6 +33,20 @@ def read_model(source: Source) -> onnx.ModelProto:
         NoModel: the bytes are no ONNX model.
         InvalidGraph: external data lies outside the model's folder, or there is no folder.
     """
+    model, folder = parse_model(source)
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _locate(tensor, folder)
+    return model
+
+
+def parse_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:
+    """Returns the model as a message of our own, and its folder; external data stays unread.
+
+    Raises:
+        NoSuchFile: the file cannot be read.
+        NoModel: the bytes are no ONNX model.
+    """
     folder: Path | None = None
     if isinstance(source, onnx.ModelProto):
         model = onnx.ModelProto()
@@ -44,11 +58,8 @@ def read_model(source: Source) -> onnx.ModelProto:
     else:
         model = _parse(bytes(source), "the given bytes")
     if not model.HasField("graph"):
-        raise NoModel("the model has no graph: the file is empty or no ONNX model")
-    for tensor in _tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _locate(tensor, folder)
-    return model
+        raise InvalidProtobuf("the model has no graph: the file is empty or no ONNX model")
+    return model, folder
 
 
 def _content(path: Path) -> bytes:
@@ -66,10 +77,10 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise NoModel(f"{name}: not an ONNX model (no valid protobuf)") from error
+        raise InvalidProtobuf(f"{name}: not an ONNX model (no valid protobuf)") from error
     field = _damaged_text(model)
     if field:
-        raise NoModel(f"{name}: not an ONNX model (a {field} is no UTF-8 text)")
+        raise InvalidProtobuf(f"{name}: not an ONNX model (a {field} is no UTF-8 text)")
     return model
 
 

@@ -6,6 +6,7 @@ fails, or finds nothing, what the model declares stays.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import onnx
@@ -15,28 +16,43 @@ from ortolan.importing.naming import graph_values, subgraphs
 from ortolan.importing.signatures import Type, same_type
 from ortolan.importing.versions import since_version
 
-__all__ = ["Hint", "apply_shapes", "infer_hints", "refine_shapes"]
+__all__ = [
+    "Hint", "apply_shapes", "copy_shape", "infer_hints", "known_shape", "refine_shapes",
+    "set_known_shape",
+]  # fmt: skip
 
 # Larger constants are told by type and shape only: inference reads those that hold shapes.
 _SMALL_BYTES = 1024
 
+# Domain of what stands for operators that onnx's inference has wrong.
+_MENDED = "ortolan.mended"
+
 Hint = tuple[Type, ir.Shape | None]
 
+Known = tuple[int | str | None, ...]
+"""Sizes that are sure; equal names stand for equal sizes, None for a size that is not known."""
 
-def infer_hints(model: ir.Model) -> dict[ir.Value, Hint]:
+# Where a value keeps its sure sizes.
+_KNOWN = "ortolan.known_shape"
+
+
+def infer_hints(model: ir.Model, *, keep_names: bool = False) -> dict[ir.Value, Hint]:
     """Returns what onnx's inference finds for outputs of nodes, those in subgraphs included.
 
     Never raises: without a result there are no hints.
 
     Args:
         model: names of values are unique in all graphs around them; nodes have versions.
+        keep_names: keep also the names of sizes that inference made up.
     """
     # Whatever goes wrong there, the model may be fine.
     try:
         proto = onnx.ModelProto(ir_version=model.ir_version)
-        proto.graph.CopyFrom(_light_graph(model.graph, model))
+        proto.graph.CopyFrom(_light_graph(model.graph, model, declared=not keep_names))
         for domain, version in model.opset_imports.items():
             proto.opset_import.add(domain=domain, version=version)
+        proto.opset_import.add(domain=_MENDED, version=1)
+        proto.functions.append(_slice_of_opset_10())
         inferred = onnx.shape_inference.infer_shapes(
             proto, check_type=False, strict_mode=False, data_prop=True
         )
@@ -44,6 +60,8 @@ def infer_hints(model: ir.Model) -> dict[ir.Value, Hint]:
         return {}
     hints: dict[ir.Value, Hint] = {}
     _collect(model.graph, inferred.graph, hints)
+    if keep_names:
+        return hints
     names = _declared_names(model.graph)
     return {value: (type_, _known(shape, names)) for value, (type_, shape) in hints.items()}
 
@@ -58,24 +76,39 @@ def apply_shapes(model: ir.Model, hints: Mapping[ir.Value, Hint]) -> None:
                     value.shape = _merge(shape, value.shape)
 
 
-def _light_graph(graph: ir.Graph, model: ir.Model) -> onnx.GraphProto:
-    """The graph as a message without the bulk of its constants."""
+def _light_graph(graph: ir.Graph, model: ir.Model, *, declared: bool) -> onnx.GraphProto:
+    """The graph as a message without the bulk of its constants.
+
+    `declared`: with the shapes that results have of operators that inference does not know.
+    """
     proto = onnx.GraphProto(name=graph.name or "graph")
-    proto.input.extend(ir.to_proto(value) for value in graph.inputs)
+    proto.input.extend(ir.serde.serialize_value(value) for value in graph.inputs)
+    if graph is not model.graph:
+        # A loop may give them other sizes than are declared.
+        for info in proto.input:
+            _clear_shape(info)
     for value in graph.initializers.values():
         tensor = value.const_value
+        if value.is_graph_input():
+            continue  # A feed may replace it.
         if tensor is not None and tensor.nbytes <= _SMALL_BYTES:
-            proto.initializer.append(ir.to_proto(tensor))
-        elif not value.is_graph_input():
-            proto.value_info.append(ir.to_proto(value))
+            proto.initializer.append(ir.serde.serialize_tensor(tensor))
+        else:
+            proto.value_info.append(ir.serde.serialize_value(value))
     for node in graph:
-        proto.node.append(_light_node(node, model))
+        proto.node.append(_light_node(node, model, declared=declared))
         if not _is_standard(node, model):
-            proto.value_info.extend(
-                ir.to_proto(value) for value in node.outputs if value.name and value.type
-            )
+            infos = [ir.serde.serialize_value(v) for v in node.outputs if v.name and v.type]
+            for info in () if declared else infos:
+                _clear_shape(info)
+            proto.value_info.extend(infos)
     proto.output.extend(onnx.ValueInfoProto(name=value.name) for value in graph.outputs)
     return proto
+
+
+def _clear_shape(info: onnx.ValueInfoProto) -> None:
+    if info.type.HasField("tensor_type"):
+        info.type.tensor_type.ClearField("shape")
 
 
 def _is_standard(node: ir.Node, model: ir.Model) -> bool:
@@ -84,21 +117,31 @@ def _is_standard(node: ir.Node, model: ir.Model) -> bool:
     return opset is not None and since_version(node.domain, node.op_type, opset) == node.version
 
 
-def _light_node(node: ir.Node, model: ir.Model) -> onnx.NodeProto:
+@functools.cache
+def _slice_of_opset_10() -> onnx.FunctionProto:
+    """A Slice as it is in opset 13: inference of the older one gives parts the whole's name."""
+    names = ["data", "starts", "ends", "axes", "steps"]
+    node = onnx.helper.make_node("Slice", names, ["output"])
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    return onnx.helper.make_function(_MENDED, "Slice", names, ["output"], [node], opsets)
+
+
+def _light_node(node: ir.Node, model: ir.Model, *, declared: bool) -> onnx.NodeProto:
+    mended = (node.domain, node.op_type, node.version) == ("", "Slice", 10)
     proto = onnx.NodeProto(
         name=node.name,
         op_type=node.op_type if _is_standard(node, model) else f"{node.op_type}_{node.version}",
-        domain=node.domain,
+        domain=_MENDED if mended else node.domain,
         input=[value.name or "" if value is not None else "" for value in node.inputs],
         output=[value.name or "" for value in node.outputs],
     )
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             item = onnx.AttributeProto(name=attribute.name, type=onnx.AttributeProto.GRAPH)
-            item.g.CopyFrom(_light_graph(attribute.as_graph(), model))
+            item.g.CopyFrom(_light_graph(attribute.as_graph(), model, declared=declared))
             proto.attribute.append(item)
         elif attribute.type != ir.AttributeType.GRAPHS:
-            proto.attribute.append(ir.to_proto(attribute))
+            proto.attribute.append(ir.serde.serialize_attribute(attribute))
     return proto
 
 
@@ -168,8 +211,83 @@ def _merge_size(
 def refine_shapes(model: ir.Model) -> bool:
     """Infers shapes anew, after passes have made more values constant; types stay.
 
+    Also finds the sizes that `known_shape` tells: every size of an input that is not fixed gets
+    a name of its own, and what the model declares for other values is not looked at.
+
     Returns:
         True: shapes may have changed.
     """
-    apply_shapes(model, infer_hints(model))
+    names: dict[str, str | None] = {}
+    shapes = {value: value.shape for value in model.graph.inputs}
+    try:
+        for value in model.graph.inputs:
+            value.shape = _with_own_names(value.shape, names)
+            value.meta[_KNOWN] = _sizes(value.shape)
+        hints = infer_hints(model, keep_names=True)
+    finally:
+        for value, shape in shapes.items():
+            value.shape = shape
+    found = {}
+    for value, (type_, shape) in hints.items():
+        value.meta[_KNOWN] = _sizes(shape)
+        found[value] = (type_, _with_old_names(shape, names))
+    apply_shapes(model, found)
     return True
+
+
+def known_shape(value: ir.Value | None) -> Known | None:
+    """Returns the sizes of a value that are sure, since `refine_shapes` ran; None without rank."""
+    if value is None:
+        return None
+    if value.is_initializer() and not value.is_graph_input() and value.const_value is not None:
+        return tuple(value.const_value.shape.numpy())
+    found: Known | None = value.meta.get(_KNOWN)
+    return found
+
+
+def set_known_shape(value: ir.Value, shape: Known) -> None:
+    """Sets the sure sizes of a value."""
+    value.meta[_KNOWN] = shape
+
+
+def copy_shape(source: ir.Value, target: ir.Value) -> None:
+    """Gives a value what is known of the shape of another, which is equal to it.
+
+    A size that only has the target's own name, such as "y[0]", is not known better there.
+    """
+    if target.shape is None or not target.shape.is_static():
+        target.shape = source.shape or target.shape
+    known: Known | None = source.meta.get(_KNOWN)
+    better: Known | None = target.meta.get(_KNOWN)
+    if known is not None and better is not None and len(known) == len(better):
+        own = f"{target.name}["
+        target.meta[_KNOWN] = tuple(
+            k if isinstance(k, int) or b is None or str(b).startswith(own) else b
+            for k, b in zip(known, better, strict=True)
+        )
+    elif known is not None:
+        target.meta[_KNOWN] = known
+
+
+def _with_own_names(shape: ir.Shape | None, names: dict[str, str | None]) -> ir.Shape | None:
+    """Gives each size that is not fixed a name of its own; collects the old ones by the new."""
+    if shape is None:
+        return None
+    sizes: list[int | str] = []
+    for size in shape:
+        if isinstance(size, int):
+            sizes.append(size)
+        else:
+            sizes.append(f"#{len(names)}")
+            names[f"#{len(names)}"] = size.value
+    return ir.Shape(sizes)
+
+
+def _with_old_names(shape: ir.Shape | None, names: dict[str, str | None]) -> ir.Shape | None:
+    if shape is None:
+        return None
+    return ir.Shape([s if isinstance(s, int) else names.get(s.value or "") for s in shape])
+
+
+def _sizes(shape: ir.Shape | None) -> Known | None:
+    return None if shape is None else tuple(s if isinstance(s, int) else s.value for s in shape)

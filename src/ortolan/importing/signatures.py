@@ -1,4 +1,4 @@
-"""Type rules of operators in one form, from the catalog or from the standard's declarations."""
+"""Type rules of operators in one form: from the catalog, the standard, or onnxruntime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import onnx
 import onnx_ir as ir
 
 from ortolan import catalog
+from ortolan.catalog import onnxruntime
 from ortolan.catalog.operator import Operator
+from ortolan.importing.map_types import MapType
 from ortolan.importing.versions import Schema, schema_of
 
 __all__ = ["ANY", "Parameter", "Signature", "Type", "parse_type", "same_type", "signature_of"]
@@ -28,6 +30,7 @@ class Parameter:
     variable: str
     required: bool
     variadic: bool
+    is_sequence: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Signature:
         outputs: the formal outputs.
         single: variables that can stand for one type only.
         attribute: the attribute that gives types which no input binds, "" if there is none.
+        fallback: what gives them without it: a variable or a type, "" if nothing does.
         in_catalog: Ortolan has the operator.
     """
 
@@ -46,6 +50,7 @@ class Signature:
     outputs: tuple[Parameter, ...]
     single: dict[str, Type]
     attribute: str
+    fallback: str
     in_catalog: bool
 
     def input(self, index: int) -> Parameter | None:
@@ -65,7 +70,7 @@ def _at(parameters: tuple[Parameter, ...], index: int) -> Parameter | None:
 
 @functools.lru_cache(maxsize=4096)
 def signature_of(domain: str, name: str, version: int) -> Signature | None:
-    """Returns an operator's type rule; None where neither catalog nor standard knows it.
+    """Returns an operator's type rule; None where nobody declares it.
 
     Args:
         domain: "" is ai.onnx.
@@ -76,15 +81,16 @@ def signature_of(domain: str, name: str, version: int) -> Signature | None:
     if operator is not None:
         return _from_catalog(operator)
     schema = schema_of(domain, name, version)
-    if schema is None or schema.since_version != version or schema.deprecated:
-        return None
-    return _from_schema(schema)
+    if schema is not None and schema.since_version == version and not schema.deprecated:
+        return _from_schema(schema)
+    declaration = onnxruntime.declaration(domain, name, version)
+    return None if declaration is None else _from_declaration(declaration)
 
 
 def _from_catalog(operator: Operator) -> Signature:
     inputs, outputs = (
         tuple(
-            Parameter(p.name, p.variable, not (p.optional or p.variadic), p.variadic)
+            Parameter(p.name, p.variable, not (p.optional or p.variadic), p.variadic, p.is_sequence)
             for p in parameters
         )
         for parameters in (operator.inputs, operator.outputs)
@@ -95,7 +101,7 @@ def _from_catalog(operator: Operator) -> Signature:
         if len(types) == 1
     }
     attribute = "" if operator.type_attribute == "none" else operator.type_attribute
-    return Signature(inputs, outputs, single, attribute, in_catalog=True)
+    return Signature(inputs, outputs, single, attribute, operator.type_fallback, in_catalog=True)
 
 
 def _from_schema(schema: Schema) -> Signature:
@@ -110,7 +116,31 @@ def _from_schema(schema: Schema) -> Signature:
         for parameters in (schema.inputs, schema.outputs)
     )
     attribute = next((name for name in ("to", "dtype") if name in schema.attributes), "")
-    return Signature(inputs, outputs, single, attribute, in_catalog=False)
+    return Signature(inputs, outputs, single, attribute, "", in_catalog=False)
+
+
+def _from_declaration(declaration: onnxruntime.Declaration) -> Signature:
+    single: dict[str, Type] = {}
+    for variable, texts in declaration.types.items():
+        type_ = parse_type(texts[0]) if len(texts) == 1 else None
+        if type_ is not None:
+            single[variable] = type_
+    inputs, outputs = (
+        tuple(_declared(formal, declaration, single) for formal in formals)
+        for formals in (declaration.inputs, declaration.outputs)
+    )
+    return Signature(inputs, outputs, single, declaration.type_attribute, "", in_catalog=False)
+
+
+def _declared(
+    formal: onnxruntime.Formal, declaration: onnxruntime.Declaration, single: dict[str, Type]
+) -> Parameter:
+    variable = formal.type if formal.homogeneous else ANY
+    type_ = None if variable in declaration.types else parse_type(variable)
+    if type_ is not None:
+        single[variable] = type_
+    required = not (formal.optional or formal.variadic)
+    return Parameter(formal.name, variable, required, formal.variadic)
 
 
 def _formal(
@@ -148,6 +178,8 @@ def same_type(a: Type, b: Type) -> bool:
     """Whether two types are equal, apart from what their denotations say."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, ir.SequenceType | ir.OptionalType):
+    if isinstance(a, MapType) and isinstance(b, MapType) and a.key != b.key:
+        return False
+    if isinstance(a, ir.SequenceType | ir.OptionalType | MapType):
         return same_type(a.elem_type, b.elem_type)  # type: ignore[arg-type]
     return a.dtype == b.dtype

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from onnx import GraphProto, TypeProto, ValueInfoProto
 
-from ortolan import errors
-
 __all__ = ["mend_value_infos"]
 
 # What exporters write for "any size". As names they would say that all such sizes are equal.
@@ -20,9 +18,6 @@ def mend_value_infos(graph: GraphProto, own: Mapping[str, str]) -> None:
     Args:
         graph: the graph, changed in place.
         own: the names that the graph defines.
-
-    Raises:
-        NotImplemented: a value is a map.
     """
     constants = {tensor.name for tensor in graph.initializer}
     inputs = {info.name: info for info in graph.input}
@@ -39,7 +34,7 @@ def mend_value_infos(graph: GraphProto, own: Mapping[str, str]) -> None:
         if source is not None:
             info.type.CopyFrom(source.type)
     for info in _all_infos(graph):
-        _mend_type(info.type, info.name)
+        _mend_type(info.type)
 
 
 def _all_infos(graph: GraphProto) -> Iterator[ValueInfoProto]:
@@ -48,7 +43,7 @@ def _all_infos(graph: GraphProto) -> Iterator[ValueInfoProto]:
     yield from graph.value_info
 
 
-def _mend_type(type_: TypeProto, name: str) -> None:
+def _mend_type(type_: TypeProto) -> None:
     match type_.WhichOneof("value"):
         case "tensor_type":
             for dim in type_.tensor_type.shape.dim:
@@ -56,11 +51,6 @@ def _mend_type(type_: TypeProto, name: str) -> None:
                 if dim.dim_param.strip().lower() in _NO_NAMES if named else dim.dim_value < 0:
                     dim.ClearField("dim_param" if named else "dim_value")
         case "sequence_type":
-            _mend_type(type_.sequence_type.elem_type, name)
+            _mend_type(type_.sequence_type.elem_type)
         case "optional_type":
-            _mend_type(type_.optional_type.elem_type, name)
-        case "map_type":
-            raise errors.NotImplemented(
-                f'the value "{name}" is a map (a dictionary), which Ortolan does not support: '
-                "export the model without ZipMap"
-            )
+            _mend_type(type_.optional_type.elem_type)

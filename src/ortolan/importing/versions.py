@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import onnx.defs
@@ -11,7 +11,15 @@ import onnx_ir as ir
 
 from ortolan import errors
 
-__all__ = ["Schema", "schema_of", "set_versions", "since_version"]
+__all__ = [
+    "Schema",
+    "differ_in_types_only",
+    "newest_opset",
+    "same_operator",
+    "schema_of",
+    "set_versions",
+    "since_version",
+]
 
 Schema: TypeAlias = Any
 """An `onnx.defs.OpSchema`, which has members that its annotations lack."""
@@ -38,7 +46,7 @@ def set_versions(
         NotImplemented: a version is newer than any that is known.
     """
     for domain, version in imports.items():
-        newest = _newest(domain)
+        newest = newest_opset(domain)
         if newest and version > newest:
             raise errors.NotImplemented(
                 f'the model imports version {version} of "{domain or "ai.onnx"}", but {newest} '
@@ -49,20 +57,33 @@ def set_versions(
             node.version = since_version(node.domain, node.op_type, imports.get(node.domain))
             if model is not None and node.domain in model:
                 newer = since_version(node.domain, node.op_type, model[node.domain])
-                if _differ_in_types_only(node, newer):
+                if differ_in_types_only(node, newer):
                     node.version = newer
 
 
-def _differ_in_types_only(node: ir.Node, newer: int) -> bool:
-    """Whether a newer version of a node's operator means the same for the types of the older."""
+def differ_in_types_only(node: ir.Node, newer: int, ignored: Collection[str] = ()) -> bool:
+    """Whether a newer version of a node's operator means the same for the types of the older.
+
+    Args:
+        node: has a version, or 1 is meant.
+        newer: a since_version of its operator.
+        ignored: attributes that may differ as well.
+    """
     version = node.version or 1
-    if newer <= version:
+    return newer > version and same_operator(node.domain, node.op_type, version, newer, ignored)
+
+
+def same_operator(
+    domain: str, name: str, version: int, other: int, ignored: Collection[str] = ()
+) -> bool:
+    """Whether two since_versions of an operator differ in nothing but types, as far as declared."""
+    old, new = schema_of(domain, name, version), schema_of(domain, name, other)
+    if old is None or new is None:
         return False
-    old, new = (schema_of(node.domain, node.op_type, v) for v in (version, newer))
-    return old is not None and new is not None and _form(old) == _form(new)
+    return _form(old, ignored) == _form(new, ignored)
 
 
-def _form(schema: Schema) -> tuple[object, ...]:
+def _form(schema: Schema, ignored: Collection[str]) -> tuple[object, ...]:
     """All that a declaration fixes apart from types."""
     formals = [
         [(p.name, p.option, p.is_homogeneous, p.min_arity) for p in parameters]
@@ -71,6 +92,7 @@ def _form(schema: Schema) -> tuple[object, ...]:
     attributes = {
         name: (a.type, a.required, a.default_value.SerializeToString())
         for name, a in schema.attributes.items()
+        if name not in ignored
     }
     return (schema.deprecated, formals, attributes)
 
@@ -89,7 +111,7 @@ def since_version(domain: str, name: str, opset: int | None) -> int:
     """
     if domain == _MICROSOFT:
         return 1
-    version = opset or _newest(domain) or 1
+    version = opset or newest_opset(domain) or 1
     schema = schema_of(domain, name, version)
     if schema is not None:
         return int(schema.since_version)
@@ -106,8 +128,8 @@ def schema_of(domain: str, name: str, version: int) -> Schema | None:
 
 
 @functools.cache
-def _newest(domain: str) -> int:
-    """The newest version of a domain of the standard, 0 for other domains."""
+def newest_opset(domain: str) -> int:
+    """The newest version of a domain of the standard ("" is ai.onnx), 0 for other domains."""
     if domain == "":
         return int(onnx.defs.onnx_opset_version())
     if domain not in _STANDARD:

@@ -45,9 +45,9 @@ def check_tensor(tensor: Tensor) -> None:
         return
     if tensor.data_type not in ELEMENT_BITS:
         raise OrtFormatError("a tensor needs an element type", "data_type")
-    if tensor.external_data_offset >= 0:
-        raise OrtFormatError("external data is not supported", "external_data_offset")
     raw_data = tensor.raw_data
+    if tensor.external_data_offset >= 0 and not raw_data:
+        return  # the bytes are in another file, which need not be there
     if isinstance(raw_data, memoryview) and (raw_data.ndim != 1 or raw_data.itemsize != 1):
         raise OrtFormatError("not a view of single bytes", "raw_data")
     expected = tensor.byte_size()

@@ -6,30 +6,36 @@ ready to be written: subgraphs inline, all links and the kernel type strings fil
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
 
 from ortolan import errors
-from ortolan.errors import InvalidGraph, LimitExceeded
+from ortolan.catalog import onnxruntime
+from ortolan.errors import InvalidGraph
+from ortolan.importing.constants import SPARSE
+from ortolan.importing.map_types import MapType
 from ortolan.importing.signatures import signature_of
 from ortolan.ortformat import tables
 from ortolan.ortformat.links import (
     TypeStrings,
-    graphs,
     input_arg_counts,
     link_graph,
     op_ids,
     resolver,
     type_strings_from_onnx_defs,
 )
-from ortolan.ortformat.schema import MAX_FILE_SIZE, AttributeType, TensorDataType
+from ortolan.ortformat.schema import (
+    ELEMENT_BITS,
+    NO_MODEL_VERSION,
+    OPTIONAL_DENOTATION,
+    AttributeType,
+    TensorDataType,
+)
 
-__all__ = ["from_ir"]
-
-# onnxruntime keeps this number for a model without a version of its own.
-_NO_MODEL_VERSION = 2**63 - 1
+__all__ = ["from_ir", "type_strings"]
 
 
 def from_ir(model: ir.Model) -> tables.InferenceSession:
@@ -41,11 +47,9 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
     Raises:
         InvalidGraph: a constant's data does not fit its shape.
         NotImplemented: a type or an attribute has no place in the format.
-        LimitExceeded: the constants exceed the 2 GB of the format.
     """
     graph = _graph(model.graph)
     link_graph(graph)
-    _check_size(graph)
     result = tables.Model(
         graph=graph,
         ir_version=model.ir_version,
@@ -53,14 +57,14 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
         producer_name=model.producer_name or "",
         producer_version=model.producer_version or "",
         domain=model.domain or "",
-        model_version=_NO_MODEL_VERSION if model.model_version is None else model.model_version,
+        model_version=NO_MODEL_VERSION if model.model_version is None else model.model_version,
         doc_string=model.doc_string or "",
         graph_doc_string=model.graph.doc_string or "",
         metadata_props=[
             tables.StringStringEntry(key, value) for key, value in model.metadata_props.items()
         ],
     )
-    strings = ((op_id, _type_strings(op_id)) for op_id in op_ids(graph))
+    strings = ((op_id, type_strings(op_id)) for op_id in op_ids(graph))
     return tables.InferenceSession(result, kernel_type_str_resolver=resolver(strings))
 
 
@@ -82,20 +86,43 @@ def _opsets(model: ir.Model) -> list[tables.OperatorSetId]:
 def _graph(graph: ir.Graph) -> tables.Graph:
     initializers = list(graph.initializers.values())
     values = [*graph.inputs, *(v for v in initializers if not v.is_graph_input())]
+    constants = [_constant(value) for value in initializers]
     values.extend(value for node in graph for value in node.outputs if value.name)
     return tables.Graph(
-        initializers=[_constant(value) for value in initializers],
+        initializers=[c for c in constants if isinstance(c, tables.Tensor)],
         node_args=[_value_info(value) for value in values],
         nodes=[_node(node) for node in graph],
         inputs=[value.name or "" for value in graph.inputs],
         outputs=[value.name or "" for value in graph.outputs],
+        sparse_initializers=[
+            found for found in constants if isinstance(found, tables.SparseTensor)
+        ],
     )
 
 
-def _constant(value: ir.Value) -> tables.Tensor:
+def _constant(value: ir.Value) -> tables.Tensor | tables.SparseTensor:
     if value.const_value is None:
         raise InvalidGraph(f'the constant "{value.name}" has no data')
-    return _tensor(value.const_value, value.name or "")
+    dense = _tensor(value.const_value, value.name or "")
+    was_sparse = SPARSE in (value.const_value.metadata_props or {})
+    return (_sparse(dense) if was_sparse and not value.is_graph_input() else None) or dense
+
+
+def _sparse(dense: tables.Tensor) -> tables.SparseTensor | None:
+    """Returns a constant as what is not zero in it; None where that is not smaller."""
+    bits = ELEMENT_BITS.get(dense.data_type, 0)
+    if bits < 8 or not dense.raw_data:
+        return None
+    width = bits // 8
+    elements = np.frombuffer(dense.raw_data, np.uint8).reshape(-1, width)
+    places = np.flatnonzero(elements.any(axis=1))
+    if len(places) * (width + 8) >= len(dense.raw_data):
+        return None
+    values = dataclasses.replace(dense, dims=[len(places)], raw_data=elements[places].tobytes())
+    indices = tables.Tensor(
+        dims=[len(places)], data_type=TensorDataType.INT64, raw_data=places.astype("<i8").tobytes()
+    )
+    return tables.SparseTensor(values, indices, dense.dims)
 
 
 def _tensor(tensor: ir.TensorProtocol, name: str) -> tables.Tensor:
@@ -161,6 +188,13 @@ def _type(type_: ir.TypeProtocol, shape: ir.Shape | None, name: str) -> tables.T
     if isinstance(type_, ir.SequenceType):
         element = _type(type_.elem_type, shape, name)
         return tables.TypeInfo(type_.denotation or "", tables.SequenceType(element))
+    if isinstance(type_, MapType):
+        key = _data_type(type_.key, what)
+        return tables.TypeInfo("", tables.MapType(key, _type(type_.elem_type, None, name)))
+    if isinstance(type_, ir.OptionalType):
+        element = _type(type_.elem_type, shape, name)
+        element.denotation = OPTIONAL_DENOTATION
+        return element
     if not isinstance(type_, ir.TensorType):
         kind = type(type_).__name__
         raise errors.NotImplemented(f"{what}: the ORT format cannot hold a value of kind {kind}")
@@ -206,6 +240,8 @@ def _input_arg_counts(node: ir.Node) -> list[int]:
 
 def _attributes(node: ir.Node) -> Iterator[tables.Attribute]:
     for name, attribute in node.attributes.items():
+        if attribute.type == ir.AttributeType.TYPE_PROTO:
+            continue  # of Optional: the type of its result says the same
         result = tables.Attribute(name, attribute.doc_string or "")
         if attribute.type.name not in AttributeType.__members__ or attribute.is_ref():
             raise errors.NotImplemented(
@@ -242,23 +278,29 @@ def _set_value(result: tables.Attribute, attribute: ir.Attr) -> None:
             result.graphs = [_graph(item) for item in value]
 
 
-def _check_size(graph: tables.Graph) -> None:
-    total = sum(len(t.raw_data) for part in graphs(graph) for t in part.initializers)
-    if total > MAX_FILE_SIZE:
-        raise LimitExceeded(
-            f"the model's constants take {total:,} bytes, but an ORT format file ends at 2 GB: "
-            "make them smaller, for example by quantization"
-        )
+def type_strings(op_id: str) -> TypeStrings:
+    """Returns the type strings by which onnxruntime finds an operator's kernel.
 
+    Args:
+        op_id: such as ":Conv:11".
 
-def _type_strings(op_id: str) -> TypeStrings:
-    """The type strings by which onnxruntime finds a kernel, from the standard or the catalog."""
+    Returns:
+        As the standard declares the operator, else onnxruntime, else the catalog; empty where
+        nobody does.
+    """
     try:
         return type_strings_from_onnx_defs(op_id)
     except LookupError:
         domain, name, version = op_id.split(":")
-    signature = signature_of(domain, name, int(version))
     strings: dict[str, list[tuple[bool, int]]] = {}
+    declaration = onnxruntime.declaration(domain, name, int(version))
+    if declaration is not None:
+        for is_output, formals in ((False, declaration.inputs), (True, declaration.outputs)):
+            for index, formal in enumerate(formals):
+                key = formal.type if formal.type in declaration.types else formal.name
+                strings.setdefault(key, []).append((is_output, index))
+        return list(strings.items())
+    signature = signature_of(domain, name, int(version))
     if signature is not None:
         for is_output, parameters in ((False, signature.inputs), (True, signature.outputs)):
             for index, parameter in enumerate(parameters):

@@ -217,6 +217,8 @@ def _initializers(parts: list[Graph]) -> tuple[InitializerSummary, ...]:
 
 
 def _stored_bytes(tensor: Tensor) -> int:
+    if tensor.external_data_offset >= 0:
+        return tensor.byte_size()  # in the file of weights
     return len(tensor.raw_data) + sum(len(text) for text in tensor.string_data)
 
 

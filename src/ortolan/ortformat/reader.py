@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ortolan.ortformat.checks import CHECKS
+from ortolan.ortformat.external import attach
 from ortolan.ortformat.schema import (
     ENUMS,
     FILE_IDENTIFIER,
@@ -50,12 +51,16 @@ _Value: TypeAlias = Any
 _FieldReader: TypeAlias = Callable[["_Reader", int, int, int], _Value]
 
 
-def read(data: bytes | bytearray | memoryview | Any) -> InferenceSession:
+def read(
+    data: bytes | bytearray | memoryview | Any, external: bytes | memoryview | Any = None
+) -> InferenceSession:
     """Reads and verifies an ORT model.
 
     Args:
         data: the file's bytes: any object with the buffer protocol, such as an `mmap`. The
             tensors of the result point into it, so it must stay as it is while they live.
+        external: those of the file of weights beside it, an extension of ours; without them,
+            tensors in it have no `raw_data`.
 
     Returns:
         The session. Tensors' `raw_data` are read-only views of `data`.
@@ -70,6 +75,8 @@ def read(data: bytes | bytearray | memoryview | Any) -> InferenceSession:
     root = reader.root_position()
     reader.check_version(root)
     session: InferenceSession = reader.table(ROOT_TABLE, root, 1)
+    if external is not None:
+        attach(session, memoryview(external).toreadonly().cast("B"))
     return session
 
 

@@ -19,6 +19,8 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_FILE_SIZE",
     "MAX_TABLES",
+    "NO_MODEL_VERSION",
+    "OPTIONAL_DENOTATION",
     "READABLE_VERSIONS",
     "ROOT_TABLE",
     "SCALARS",
@@ -48,6 +50,13 @@ ROOT_TABLE = "InferenceSession"
 # beyond them would be of no use there.
 MAX_DEPTH = 64
 MAX_TABLES = 1_000_000
+
+# onnxruntime keeps this number for a model without a version of its own.
+NO_MODEL_VERSION = 2**63 - 1
+
+# The format has no optional types. Ours are the type of the element with this denotation, an
+# extension: other readers see a value that is always there.
+OPTIONAL_DENOTATION = "ai.ortolan.optional"
 
 # Flatbuffer offsets within a vector of tables are 32 bits, and the container's limit is signed.
 MAX_FILE_SIZE = 2**31 - 1

@@ -13,7 +13,7 @@ import itertools
 import os
 import secrets
 import struct
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -93,12 +93,15 @@ def write(session: InferenceSession, *, alignment: int = 64) -> bytes:
     return data
 
 
-def write_file(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
+def write_file(
+    path: str | os.PathLike[str],
+    data: bytes | bytearray | memoryview | Iterable[bytes | bytearray | memoryview],
+) -> None:
     """Writes a file so that `path` holds either its old content or all of the new one.
 
     Args:
         path: where to; the folder must exist.
-        data: the content.
+        data: the content, or parts of it in order.
 
     Raises:
         OSError: the file could not be written. Nothing is left behind, `path` is as it was.
@@ -107,7 +110,8 @@ def write_file(path: str | os.PathLike[str], data: bytes | bytearray | memoryvie
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with beside.open("xb") as file:
-            file.write(data)
+            for part in (data,) if isinstance(data, bytes | bytearray | memoryview) else data:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
@@ -251,7 +255,7 @@ def _check_class(name: str, value: _Value) -> None:
 
 
 def _is_aligned(tensor: Tensor) -> bool:
-    return len(tensor.raw_data) >= _ALIGNED_BYTES
+    return len(tensor.raw_data) >= _ALIGNED_BYTES and tensor.external_data_offset < 0
 
 
 def _graph_tensors(graph: Graph) -> Iterator[Tensor]:
@@ -384,7 +388,7 @@ def _blob(writer: _Writer, field: Field, owner: _Value, depth: int) -> int | Non
     placed = writer.weights.get(id(owner))
     if placed is not None:
         return placed
-    if not _is_kept(field, owner):
+    if not _is_kept(field, owner) or owner.external_data_offset >= 0:
         return None
     align = 8 if ELEMENT_BITS[owner.data_type] >= 64 else 4
     return writer.vector(bytes(owner.raw_data), 1, align)

@@ -29,7 +29,7 @@ from ortolan.importing.naming import subgraphs
 from ortolan.ortformat.from_ir import from_ir
 from ortolan.ortformat.writer import write
 
-__all__ = ["MAX_BYTES", "Evaluate", "fold_constants"]
+__all__ = ["MAX_BYTES", "Evaluate", "fold_constants", "run_portably", "with_one_nan"]
 
 MAX_BYTES = 1 << 20
 """A result up to this size is kept whatever the sizes of the constants that it comes from."""
@@ -61,7 +61,7 @@ def fold_constants(model: ir.Model, evaluate: Evaluate | None = None) -> bool:
     Returns:
         Whether the model was changed.
     """
-    run = evaluate or _run
+    run = evaluate or run_portably
     refused: set[ir.Node] = set()
     while nodes := _foldable(model.graph, refused):
         wrong = _fold(model, nodes, run)
@@ -95,7 +95,18 @@ def _fold(model: ir.Model, nodes: list[ir.Node], evaluate: Evaluate) -> set[ir.N
     return set()
 
 
-def _run(model: bytes) -> list[Array]:
+def run_portably(model: bytes) -> list[Array]:
+    """Runs a model without inputs by the kernels that compute the same on every machine.
+
+    Args:
+        model: an ORT format file.
+
+    Returns:
+        Its outputs.
+
+    Raises:
+        OrtolanError: it cannot be run.
+    """
     # Imported here: conversions without folding must not need the native library.
     from ortolan.session import InferenceSession, SessionOptions
 
@@ -240,10 +251,18 @@ def _replace(value: ir.Value, array: Array) -> None:
     graph = producer.graph if producer is not None else None
     if not isinstance(graph, ir.Graph) or value.dtype is None:
         raise ValueError(f"{value.name!r} is no result of a node in a graph")
-    tensor = ir.Tensor(np.ascontiguousarray(array), dtype=value.dtype, name=value.name)
+    array = with_one_nan(np.asarray(array, order="C"))
+    tensor = ir.Tensor(array, dtype=value.dtype, name=value.name)
     constant = ir.Value(
         name=value.name, type=ir.TensorType(value.dtype), shape=ir.Shape(array.shape),
         const_value=tensor,
     )  # fmt: skip
     value.replace_all_uses_with(constant, replace_graph_outputs=True)
     graph.initializers.add(constant)
+
+
+def with_one_nan(array: Array) -> Array:
+    """Makes all NaNs the same: which of them a computation gives depends on the processor."""
+    if array.dtype.kind != "f" or not np.isnan(array).any():
+        return array
+    return np.where(np.isnan(array), array.dtype.type(np.nan), array)

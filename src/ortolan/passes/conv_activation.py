@@ -12,10 +12,9 @@ rewritten when `y` has another user or is an output of the graph.
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
-from ortolan.passes.matching import constant, only_user, replace_node_with_input
+from ortolan.passes.matching import clip_bounds, only_user, replace_node_with_input
 
 __all__ = ["fuse_conv_activation"]
 
@@ -24,7 +23,6 @@ _DEFAULTS: dict[str, tuple[tuple[str, float], ...]] = {
     "LeakyRelu": (("alpha", 0.01),),
     "HardSigmoid": (("alpha", 0.2), ("beta", 0.5)),
 }
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def fuse_conv_activation(model: ir.Model) -> bool:
@@ -63,17 +61,4 @@ def _parameters(node: ir.Node) -> list[float] | None:
             node.attributes[name].as_float() if name in node.attributes else default
             for name, default in _DEFAULTS.get(node.op_type, ())
         ]
-    bounds = []
-    for index, (name, default) in enumerate((("min", -_LARGEST), ("max", _LARGEST)), start=1):
-        if name in node.attributes:
-            bounds.append(node.attributes[name].as_float())
-            continue
-        value = node.inputs[index] if index < len(node.inputs) else None
-        if value is None:
-            bounds.append(default)
-            continue
-        array = constant(value)
-        if array is None or array.size != 1:
-            return None
-        bounds.append(float(array.reshape(-1)[0]))
-    return bounds
+    return clip_bounds(node)

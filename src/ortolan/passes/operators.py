@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from ortolan import catalog, errors
-from ortolan.catalog.operator import Operator
+from ortolan.catalog.operator import Operator, Parameter, takes
 from ortolan.catalog.types import DataType
+from ortolan.importing.element_types import type_text
 
 __all__ = ["check_operators", "list_operators", "missing_operators"]
 
@@ -65,12 +66,28 @@ def _unsupported_types(node: ir.Node, operator: Operator) -> list[str]:
         for k, value in enumerate(values):
             if value is None or value.name == "" or value.type is None or not parameters:
                 continue
-            variable = parameters[min(k, len(parameters) - 1)].variable
-            types = operator.types.get(variable)
-            if types is None:
-                continue
-            if not isinstance(value.type, ir.TensorType):
-                wrong[f"{variable} = {type(value.type).__name__}"] = None
-            elif DataType.__members__.get(value.type.dtype.name) not in types:
-                wrong[f"{variable} = {value.type.dtype.name.lower()}"] = None
+            parameter = parameters[min(k, len(parameters) - 1)]
+            if not _has_kernel(value, parameter, operator):
+                wrong[f"{parameter.variable} = {_text(value.type)}"] = None
     return list(wrong)
+
+
+def _has_kernel(value: ir.Value, parameter: Parameter, operator: Operator) -> bool:
+    types = operator.types.get(parameter.variable)
+    if types is None:
+        return True
+    type_ = value.type
+    is_sequence = isinstance(type_, ir.SequenceType)
+    if isinstance(type_, ir.SequenceType):
+        type_ = type_.elem_type
+    if parameter.is_sequence != is_sequence or not isinstance(type_, ir.TensorType):
+        # The loader has a kernel of its own for the identity of containers.
+        return operator.name == "Identity"
+    element = DataType.__members__.get(type_.dtype.name)
+    return element is not None and takes(types, element)
+
+
+def _text(type_: ir.TypeProtocol) -> str:
+    if isinstance(type_, ir.TensorType):
+        return type_.dtype.name.lower()
+    return type_text(type_)

@@ -1,0 +1,275 @@
+"""What `.onnx` models were converted to, kept in a folder, so that each is converted once.
+
+An entry is an ORT format file with a line at its end that tells its checksum. Its name is a digest
+of all that decides its content: the model with its external data, level and options, the release
+of Ortolan. A note beside it says which files had that content, with their sizes and times, and
+those of the entry: while they are the same, nothing is read but the note. Entries are written
+beside their place and renamed, so any number of processes may share the folder. Whatever is wrong
+with it, the model opens: at worst it is converted each time.
+
+ORTOLAN_CACHE names the folder, or is "off"; ORTOLAN_CACHE_LIMIT is its limit in MB, 1024 if unset.
+Beyond it, entries that were used least recently are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import secrets
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ortolan
+from ortolan.errors import OrtolanError
+from ortolan.external_data import external_files
+
+__all__ = ["folder", "load"]
+
+_SUFFIX = ".ort"
+_NOTE = ".note"
+# A file that is younger may be changed again without a new time.
+_SETTLED_NS = 2_000_000_000
+_LIMIT_MB = 1024
+# The line at the end of an entry, and its length: the flatbuffer before it does not look at it.
+_TRAILER = b"\nortolan-cache %08x %016x\n"
+_TRAILER_SIZE = len(_TRAILER % (0, 0))
+# What another process was writing is left alone for so long, in seconds.
+_STALE = 3600.0
+_CHUNK = 1 << 20
+
+
+def load(
+    source: str | bytes,
+    settings: Sequence[str],
+    convert: Callable[[], bytes],
+    open_path: Callable[[str], None],
+) -> bytes | None:
+    """Opens what a model was converted to, or converts it and keeps the result.
+
+    Args:
+        source: path of an ONNX model, or its content.
+        settings: what else decides on the result: the level, options.
+        convert: does it.
+        open_path: opens an ORT format file; raises OrtolanError if there is something wrong.
+
+    Returns:
+        The converted model if it is still to be opened, None if `open_path` has opened it.
+    """
+    place = folder()
+    if place is None:
+        return convert()
+    note = None if isinstance(source, bytes) else place / _note_name(source, settings)
+    entry = _noted(note) if note is not None else None
+    files: list[Path] = []
+    if entry is None:
+        key = _key(source, settings, files)
+        if key is None:
+            return convert()
+        entry = place / f"{key}{_SUFFIX}"
+        if not _is_whole(entry):
+            return _convert(entry, convert, note, files)
+    try:
+        open_path(str(entry))
+    except OrtolanError:
+        # It went just now, or no release can open it; what is wrong with the model shows here.
+        return _convert(entry, convert, None, [])
+    with contextlib.suppress(OSError):
+        os.utime(entry, ns=(time.time_ns(), _facts(entry)[1]))
+    if note is not None and files:
+        _take_note(note, entry, files)
+    return None
+
+
+def _convert(
+    entry: Path, convert: Callable[[], bytes], note: Path | None, files: Sequence[Path]
+) -> bytes:
+    content = convert()
+    if _store(entry, content) and note is not None:
+        _take_note(note, entry, files)
+    return content
+
+
+def folder() -> Path | None:
+    """Returns the folder of the cache, which need not be there yet; None if it is off."""
+    named = os.environ.get("ORTOLAN_CACHE", "")
+    if named.lower() == "off":
+        return None
+    if named:
+        return Path(named)
+    try:
+        return _system_folder() / "ortolan"
+    except RuntimeError:  # there is no home
+        return None
+
+
+def _system_folder() -> Path:
+    """Where programs keep what they can make again."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored, says the convention.
+    return Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+
+
+def _digest(texts: Sequence[str]) -> hashlib._Hash:
+    digest = hashlib.sha256()  # processors have instructions for it
+    for text in (ortolan.__version__, _sources(), *texts):
+        digest.update(f"{len(text)}:{text}".encode())
+    return digest
+
+
+def _key(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str | None:
+    """The name of a model's entry; None where it has none, and conversion says why.
+
+    Adds the files that were read to `files`.
+    """
+    digest = _digest(settings)
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        digest.update(content)
+        near = None if isinstance(source, bytes) else Path(source).parent
+        others = external_files(content, near)
+        files.extend(others if isinstance(source, bytes) else [Path(source), *others])
+        for path in others:
+            digest.update(f"{path.stat().st_size}:{path.name}".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+    except (OSError, ValueError):
+        return None
+    return digest.hexdigest()
+
+
+@functools.cache
+def _sources() -> str:
+    """A digest of the converter where it is being worked on; empty for a release."""
+    package = Path(__file__).parent
+    if not (package.parent.parent / "pyproject.toml").is_file():
+        return ""
+    digest = hashlib.sha256()
+    for path, _, names in os.walk(package):
+        for name in sorted(names):
+            if name.endswith((".py", ".json", ".so", ".dll", ".dylib")):
+                facts = Path(path, name).stat()
+                digest.update(f"{path}/{name} {facts.st_size} {facts.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _note_name(source: str, settings: Sequence[str]) -> str:
+    place = source if source.startswith("/") else str(Path(source).absolute())
+    return _digest([place, *settings]).hexdigest() + _NOTE
+
+
+def _facts(path: Path | str) -> list[int]:
+    """What changes with a file's content."""
+    found = os.stat(path)  # noqa: PTH116 - making a Path takes longer than this
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _take_note(note: Path, entry: Path, files: Sequence[Path]) -> None:
+    """Remembers what files had the content that an entry is of."""
+    try:
+        paths = [entry, *map(Path.absolute, files)]
+        facts = [_facts(path) for path in paths]
+        # A file may change again within the grain of its time.
+        if time.time_ns() - max(changed for _, changed, _ in facts[1:]) > _SETTLED_NS:
+            rows = [[str(path), *numbers] for path, numbers in zip(paths, facts, strict=True)]
+            _write(note, [json.dumps(rows).encode()])
+    except (OSError, ValueError):
+        pass  # the folder's trouble was told when the entry was written
+
+
+def _noted(note: Path) -> Path | None:
+    """The entry of a note, if neither it nor any file of the model has changed since."""
+    try:
+        facts = [(path, numbers) for path, *numbers in json.loads(note.read_bytes())]
+        is_same = len(facts) > 1 and all(_facts(path) == numbers for path, numbers in facts)
+    except (OSError, ValueError, TypeError):
+        return None
+    # It names files in this folder only, whoever wrote it.
+    entry = Path(facts[0][0]) if is_same else None
+    return entry if entry is not None and entry.parent == note.parent else None
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether an entry is there as it was written."""
+    try:
+        with entry.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size - _TRAILER_SIZE
+            checksum, left = 0, size
+            while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+                checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
+            return size > 0 and file.read() == _TRAILER % (checksum, size)
+    except OSError:
+        return False
+
+
+def _store(entry: Path, content: bytes) -> bool:
+    """Writes an entry; a folder that cannot be written to is told and does no harm."""
+    limit = _limit()
+    if len(content) > limit:
+        return False
+    try:
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(entry, [content, _TRAILER % (zlib.crc32(content), len(content))])
+        _evict(entry.parent, limit)
+    except OSError as error:
+        _tell(f"{entry.parent}: converted models cannot be kept ({error.strerror or error})")
+        return False
+    return True
+
+
+def _write(path: Path, parts: Sequence[bytes]) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    beside = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            for part in parts:
+                file.write(part)
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def _limit() -> int:
+    try:
+        return max(0, int(os.environ.get("ORTOLAN_CACHE_LIMIT", _LIMIT_MB))) << 20
+    except ValueError:
+        return _LIMIT_MB << 20
+
+
+def _evict(place: Path, limit: int) -> None:
+    """Deletes what was used least recently until the rest is within the limit."""
+    entries: list[tuple[float, int, str]] = []
+    now = time.time()
+    with os.scandir(place) as found:
+        for item in found:
+            with contextlib.suppress(OSError):  # another process deletes as well
+                facts = item.stat()
+                if item.name.endswith((_SUFFIX, _NOTE)):
+                    entries.append((facts.st_atime, facts.st_size, item.path))
+                elif item.name.endswith(".tmp") and now - facts.st_mtime > _STALE:
+                    Path(item.path).unlink()
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= limit:
+            break
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+        total -= size
+
+
+def _tell(text: str) -> None:
+    import logging  # here, because it is seldom needed and takes time
+
+    logging.getLogger("ortolan").warning(text)

@@ -1,0 +1,369 @@
+"""The cache of converted models: what decides on an entry, and that no harm comes from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ortolan import cache
+from ortolan.external_data import external_files
+from ortolan.session import GraphOptimizationLevel, InferenceSession, SessionOptions
+
+MODEL = onnx.parser.parse_model(
+    """<ir_version: 8, opset_import: ["": 17]> g (float[N, 2] x) => (float[N, 2] y)
+    <float[2] w = {1.0, 2.0}> { a = Add(x, w) y = Relu(a) }"""
+)
+X = np.array([[1, -4]], np.float32)
+Y = np.array([[2, 0]], np.float32)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the cache, which is not there yet."""
+    monkeypatch.setenv("ORTOLAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(MODEL, path)
+    return path
+
+
+def entries(place: Path, pattern: str = "*[!e]") -> list[Path]:
+    """What is in the cache, but notes."""
+    return sorted(place.glob(pattern))
+
+
+def settle(path: Path) -> None:
+    """Makes a file so old that its time can be trusted."""
+    old = time.time() - 100
+    os.utime(path, (old, old))
+
+
+def opens(source: Path | bytes, level: str = "ORT_ENABLE_ALL") -> None:
+    """Opens a model and holds that it computes what it should."""
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel[level]
+    (y,) = InferenceSession(source, options).run(None, {"x": X})
+    np.testing.assert_array_equal(y, Y)
+
+
+def is_converted(source: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether opening a model converts it."""
+    calls = []
+    convert = InferenceSession._convert
+
+    def counted(session: InferenceSession, model: str | bytes) -> bytes:
+        calls.append(model)
+        return convert(session, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InferenceSession, "_convert", counted)
+        opens(source)
+    return bool(calls)
+
+
+def test_the_second_time_nothing_is_converted(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_converted(model, monkeypatch)
+    (entry,) = entries(place)
+    assert not is_converted(model, monkeypatch)
+    assert entries(place) == [entry]
+    # Content counts, not the path: the bytes are the same entry, and so is a copy.
+    copy = model.with_name("copy.onnx")
+    copy.write_bytes(model.read_bytes())
+    assert not is_converted(copy, monkeypatch)
+    opens(model.read_bytes())
+    assert entries(place) == [entry]
+
+
+def test_content_and_level_decide(model: Path, place: Path) -> None:
+    opens(model)
+    opens(model, "ORT_ENABLE_BASIC")
+    opens(model, "ORT_DISABLE_ALL")  # never kept: it is as fast without
+    assert len(entries(place)) == 2
+    other = onnx.ModelProto()
+    other.CopyFrom(MODEL)
+    other.doc_string = "another one"
+    onnx.save(other, model)
+    opens(model)
+    assert len(entries(place)) == 3
+
+
+def test_a_note_spares_reading_the_model(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read_key = cache._key
+
+    def counted(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str | None:
+        reads.append(source)
+        return read_key(source, settings, files)
+
+    monkeypatch.setattr(cache, "_key", counted)
+
+    def is_read() -> bool:
+        reads.clear()
+        opens(model)
+        return bool(reads)
+
+    # A model that was written just now may change again: no note is taken of it.
+    assert is_read() and is_read()
+    assert entries(place, "*.note") == []
+    settle(model)
+    assert is_read() and not is_read()
+    # Another time, size, or entry: the note says nothing any more, and is taken again.
+    model.write_bytes(model.read_bytes())
+    assert is_read()
+    settle(model)
+    assert is_read() and not is_read()
+    (entry,) = entries(place)
+    entry.write_bytes(entry.read_bytes()[:-1] + b"\0")
+    assert is_read() and is_read() is False
+    (note,) = entries(place, "*.note")
+    for text in (b"", b"[]", b"[1]", b'[["x"]]', note.read_bytes()[:-5], b"{}"):
+        note.write_bytes(text)
+        assert is_read() and not is_read()
+
+
+def test_a_note_of_somebody_else(model: Path, place: Path, tmp_path: Path) -> None:
+    """A note that names a file elsewhere is not followed."""
+    settle(model)
+    opens(model)
+    (note,) = entries(place, "*.note")
+    (entry,) = entries(place)
+    elsewhere = tmp_path / "elsewhere.ort"
+    elsewhere.write_bytes(entry.read_bytes())
+    facts = json.loads(note.read_bytes())
+    facts[0] = [str(elsewhere), *cache._facts(elsewhere)]
+    note.write_bytes(json.dumps(facts).encode())
+    assert cache._noted(note) is None
+
+
+def test_off(model: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORTOLAN_CACHE", "off")
+    assert cache.folder() is None
+    assert is_converted(model, monkeypatch) and is_converted(model, monkeypatch)
+    assert entries(place) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "wanted"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "{tmp}/xdg"}, "{tmp}/xdg/ortolan"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "{tmp}/.cache/ortolan"),
+        ("linux", {}, "{tmp}/.cache/ortolan"),
+        ("darwin", {}, "{tmp}/Library/Caches/ortolan"),
+        ("win32", {"LOCALAPPDATA": "{tmp}/local"}, "{tmp}/local/ortolan"),
+        ("linux", {"ORTOLAN_CACHE": "{tmp}/named"}, "{tmp}/named"),
+    ],
+)
+def test_folders_are_those_of_the_system(
+    platform: str,
+    variables: dict[str, str],
+    wanted: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ORTOLAN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", platform)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    assert cache.folder() == Path(wanted.format(tmp=tmp_path))
+
+
+def _flip(data: bytes) -> bytes:
+    return data[:200] + bytes([data[200] ^ 1]) + data[201:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda d: b"", lambda d: d[:100], _flip, lambda d: d + d, lambda d: b"ORTM" * 500],
+    ids=["empty", "cut", "flipped", "doubled", "other"],
+)
+def test_damaged_entries_are_made_again(
+    damage: object, model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens(model)
+    (entry,) = entries(place)
+    good = entry.read_bytes()
+    assert callable(damage)
+    entry.write_bytes(damage(good))
+    assert is_converted(model, monkeypatch)
+    assert entry.read_bytes() == good
+
+
+def test_an_entry_that_this_release_cannot_open(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole as it may be, what does not open is converted again."""
+    opens(model)
+    (entry,) = entries(place)
+    good = entry.read_bytes()
+    cache._store(entry, good[:4] + b"ORTM" + bytes(500))
+    assert cache._is_whole(entry)
+    assert is_converted(model, monkeypatch)
+    assert entry.read_bytes() == good
+
+
+def test_a_folder_that_cannot_be_written_to(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("ORTOLAN_CACHE", str(tmp_path / "file" / "below"))
+    opens(model)
+    assert "converted models cannot be kept" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What could be written of the entry goes again."""
+    real = Path.open
+
+    def full(path: Path, mode: str = "r") -> object:
+        if mode == "xb":
+            real(path, mode).close()
+            return real(Path("/dev/full"), "wb", buffering=0)
+        return real(path, mode)
+
+    monkeypatch.setattr(Path, "open", full)
+    opens(model)
+    assert "No space left" in caplog.text
+    assert entries(place) == []
+
+
+def test_the_least_recently_used_go_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.mkdir()
+    names = ["a", "b", "c"]
+    for age, name in enumerate(names):
+        path = place / f"{name}.ort"
+        path.write_bytes(bytes(400_000))
+        os.utime(path, (time.time() - age * 100,) * 2)
+    left_behind = place / "x.0123.tmp"
+    left_behind.write_bytes(b"")
+    os.utime(left_behind, (0, 0))
+    being_written = place / "y.0123.tmp"
+    being_written.write_bytes(b"")
+    monkeypatch.setenv("ORTOLAN_CACHE_LIMIT", "1")
+    cache._store(place / "new.ort", bytes(300_000))
+    # 1 MB holds the new one and the one that was used last.
+    assert [path.name for path in entries(place)] == ["a.ort", "new.ort", "y.0123.tmp"]
+    cache._store(place / "huge.ort", bytes(2 << 20))
+    assert not (place / "huge.ort").exists()
+
+
+def test_many_processes(model: Path, place: Path) -> None:
+    code = (
+        "import sys, numpy as np; from ortolan import InferenceSession\n"
+        "for _ in range(5):\n"
+        "    s = InferenceSession(sys.argv[1])\n"
+        "    assert s.run(None, {'x': np.array([[1, -4]], np.float32)})[0].tolist() == [[2, 0]]\n"
+    )
+    command = [sys.executable, "-c", code, str(model)]
+    running = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    (entry,) = entries(place)
+    assert cache._is_whole(entry)
+
+
+def test_opening_imports_no_converter(model: Path, place: Path, tmp_path: Path) -> None:
+    """Neither an .ort file nor a model that is in the cache."""
+    opens(model)
+    (entry,) = entries(place)
+    ort = tmp_path / "model.ort"
+    ort.write_bytes(entry.read_bytes())
+    code = (
+        "import sys, numpy as np; from ortolan import InferenceSession\n"
+        "s = InferenceSession(sys.argv[1])\n"
+        "assert s.run(None, {'x': np.array([[1, -4]], np.float32)})[0].tolist() == [[2, 0]]\n"
+        "names = {name.split('.')[0] for name in sys.modules}\n"
+        "print(sorted(names & {'onnx', 'onnx_ir', 'onnxscript', 'typer', 'rich', 'google'}))"
+    )
+    for path in (ort, model):
+        command = [sys.executable, "-c", code, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
+
+
+def external(name: str, location: str) -> onnx.TensorProto:
+    """A constant of two numbers in another file."""
+    tensor = numpy_helper.from_array(np.array([1, 2], np.float32), name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def test_external_data_decides_too(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = onnx.ModelProto()
+    source.CopyFrom(MODEL)
+    source.graph.initializer[0].CopyFrom(external("w", "w.bin"))
+    model.write_bytes(source.SerializeToString())
+    data = model.with_name("w.bin")
+    data.write_bytes(np.array([1, 2], np.float32).tobytes())
+    assert is_converted(model, monkeypatch)
+    assert not is_converted(model, monkeypatch)
+    data.write_bytes(np.array([1, 3], np.float32).tobytes())
+    assert is_converted(model, monkeypatch)
+    assert len(entries(place)) == 2
+
+
+def test_external_data_is_found_wherever_it_is(tmp_path: Path) -> None:
+    def holder(name: str) -> onnx.NodeProto:
+        return helper.make_node("Constant", [], [name], value=external(name, f"{name}.bin"))
+
+    body = helper.make_graph([holder("in_body")], "b", [], [])
+    function = helper.make_function(
+        "f", "F", [], ["in_function"], [holder("in_function")], [helper.make_opsetid("", 17)]
+    )
+    sparse = helper.make_sparse_tensor(
+        external("in_sparse", "in_sparse.bin"), external("i", "in_indices.bin"), [4]
+    )
+    graph = helper.make_graph(
+        [
+            holder("in_node"),
+            helper.make_node("If", ["c"], ["z"], then_branch=body, else_branch=body),
+            helper.make_node("Other", [], ["t"], tensors=[external("t", "in_list.bin")]),
+        ],
+        "g", [], [], [external("w", "in_graph.bin"), numpy_helper.from_array(X, "location")],
+    )  # fmt: skip
+    graph.sparse_initializer.append(sparse)
+    model = helper.make_model(graph, functions=[function], doc_string="location of nothing")
+    found = external_files(model.SerializeToString(), tmp_path)
+    assert sorted(path.stem for path in found) == [
+        "in_body", "in_function", "in_graph", "in_indices", "in_list", "in_node", "in_sparse",
+    ]  # fmt: skip
+    assert {path.parent for path in found} == {tmp_path}
+
+
+def test_external_data_elsewhere_is_not_looked_at(tmp_path: Path) -> None:
+    graph = helper.make_graph([], "g", [], [], [external("w", "../secret")])
+    content = helper.make_model(graph).SerializeToString()
+    with pytest.raises(ValueError, match="outside"):
+        external_files(content, tmp_path)
+    with pytest.raises(ValueError, match="without a folder"):
+        external_files(content, None)
+    for size in range(0, len(content), 3):
+        if b"location" in content[:size]:
+            with pytest.raises(ValueError):
+                external_files(content[:size], tmp_path / "other")

@@ -1,0 +1,208 @@
+"""Values that are no tensors of numbers: strings, sequences, maps, optionals, in and out.
+
+onnxruntime says what is right where it can run the graph.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import TensorProto, helper
+
+import ortolan
+
+HEAD = '<ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 3]>'
+
+
+def model_of(graph: str) -> bytes:
+    """An ONNX model of a graph in ONNX's text form."""
+    content: bytes = onnx.parser.parse_model(f"{HEAD} {graph}").SerializeToString()
+    return content
+
+
+def run(model: bytes, feeds: dict[str, Any]) -> list[Any]:
+    """The outputs of a model that was converted without optimization."""
+    converted = ortolan.convert(model, level="disable")
+    assert isinstance(converted, bytes)
+    return list(ortolan.InferenceSession(converted).run(None, feeds))
+
+
+def plain(value: Any) -> Any:
+    """Arrays as lists, also in containers."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def check_with_onnxruntime(model: bytes, feeds: dict[str, Any]) -> None:
+    """Both give the same."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    expected = onnxruntime.InferenceSession(model).run(None, feeds)
+    assert plain(run(model, feeds)) == plain(expected)
+
+
+@pytest.mark.parametrize(
+    "labels", ["classlabels_int64s = [3, 1, 2]", 'classlabels_strings = ["a", "ö", "c"]']
+)
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_zip_map(labels: str, rows: int) -> None:
+    kind = "string" if "strings" in labels else "int64"
+    graph = (
+        f"g (float[N,3] x) => (seq(map({kind}, float)) y) {{ y = ai.onnx.ml.ZipMap<{labels}>(x) }}"
+    )
+    x = np.random.default_rng(1).standard_normal((rows, 3)).astype(np.float32)
+    check_with_onnxruntime(model_of(graph), {"x": x})
+
+
+def map_model(operator: str, key: int, value: int, **attributes: Any) -> bytes:
+    """A model of one operator that takes a map."""
+    node = helper.make_node(operator, ["x"], ["y"], domain="ai.onnx.ml", **attributes)
+    map_type = helper.make_map_type_proto(key, helper.make_tensor_type_proto(value, []))
+    graph = helper.make_graph(
+        [node], "g", [helper.make_value_info("x", map_type)], [onnx.ValueInfoProto(name="y")]
+    )
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
+    content: bytes = helper.make_model(
+        graph, opset_imports=imports, ir_version=9
+    ).SerializeToString()
+    return content
+
+
+STRING, INT64, FLOAT = TensorProto.STRING, TensorProto.INT64, TensorProto.FLOAT
+
+
+@pytest.mark.parametrize(
+    ("model", "feed"),
+    [
+        (map_model("DictVectorizer", STRING, FLOAT, string_vocabulary=["a", "b", "c"]),
+         {"c": 3.0, "a": 1.5, "q": 9.0}),
+        (map_model("DictVectorizer", INT64, FLOAT, int64_vocabulary=[5, 6, 7]), {7: 3.0, 5: 1.0}),
+        (map_model("CastMap", INT64, FLOAT, cast_to="TO_FLOAT"), {7: 3.0, 5: 1.0}),
+        (map_model("CastMap", INT64, FLOAT, cast_to="TO_INT64"), {7: 3.0, 5: 1.0}),
+        (map_model("CastMap", INT64, FLOAT, cast_to="TO_FLOAT", map_form="SPARSE", max_map=9),
+         {7: 3.0, 5: 1.0}),
+    ],
+)  # fmt: skip
+def test_maps_in(model: bytes, feed: dict[Any, Any]) -> None:
+    check_with_onnxruntime(model, {"x": feed})
+
+
+def test_map_of_strings_to_numbers() -> None:
+    """Python interfaces of onnxruntime cannot feed these."""
+    model = map_model("DictVectorizer", STRING, INT64, string_vocabulary=["a", "b"])
+    assert plain(run(model, {"x": {"b": 4}})) == [[[0, 4]]]
+    model = map_model("CastMap", INT64, STRING, cast_to="TO_INT64")
+    assert plain(run(model, {"x": {7: "3", 5: "-1"}})) == [[[-1, 3]]]
+    with pytest.raises(ortolan.OrtolanError, match=r'"x1" is no integer'):
+        run(model, {"x": {7: "x1"}})
+
+
+def test_sequences_in_and_out() -> None:
+    graph = (
+        "g (seq(float[N]) x, float[N] z) => (seq(float[N]) y, float[M] c, int64 n) {"
+        " y = SequenceInsert(x, z) c = ConcatFromSequence<axis = 0>(y) n = SequenceLength(x) }"
+    )
+    x = [np.arange(3, dtype=np.float32), np.ones(1, np.float32)]
+    check_with_onnxruntime(model_of(graph), {"x": x, "z": np.zeros(2, np.float32)})
+
+
+def test_empty_sequence_in() -> None:
+    graph = (
+        "g (seq(int64[N]) x) => (int64 n, seq(int64[N]) y) {"
+        " n = SequenceLength(x) y = Identity(x) }"
+    )
+    assert plain(run(model_of(graph), {"x": []})) == [0, []]
+
+
+@pytest.mark.parametrize("given", [None, np.arange(2, dtype=np.float32)])
+def test_optionals_in(given: Any) -> None:
+    graph = (
+        "g (optional(float[N]) x) => (bool h, optional(float[N]) y) {"
+        " h = OptionalHasElement(x) y = Identity(x) }"
+    )
+    has, value = run(model_of(graph), {"x": given})
+    assert bool(has) == (given is not None)
+    assert plain(value) == plain(given)
+
+
+def test_empty_optional_has_no_element() -> None:
+    graph = "g (optional(float[N]) x) => (float[N] y) { y = OptionalGetElement(x) }"
+    with pytest.raises(ortolan.OrtolanError, match="the optional is empty"):
+        run(model_of(graph), {"x": None})
+
+
+def test_strings_in_and_out() -> None:
+    graph = (
+        "g (string[N] x) => (string[M] y, string[N] z) {"
+        " i = Constant<value_ints = [2, 0, 0]>() y = Gather(x, i) z = Identity(x) }"
+    )
+    x = np.array(["grün", "", "日本 \0 x"], object)
+    assert plain(run(model_of(graph), {"x": x})) == [["日本 \0 x", "grün", "grün"], x.tolist()]
+    # numpy's own text types, and plain lists
+    assert plain(run(model_of(graph), {"x": np.array(["a", "bb", "c"])}))[0] == ["c", "a", "a"]
+
+
+def test_string_constants() -> None:
+    graph = 'g (int64[N] i) => (string[N] y) <string[3] w = {"a", "", "ß"}> { y = Gather(w, i) }'
+    assert plain(run(model_of(graph), {"i": np.array([2, 1, 0])})) == [["ß", "", "a"]]
+
+
+def test_strings_survive_a_loop_that_plans_again() -> None:
+    """Shapes of the body change in every iteration, and the strings must outlive each plan."""
+    graph = (
+        "g (string[1] x, int64 n) => (string[M] y) {"
+        " c = Constant<value_int = 1>() t = Cast<to = 9>(c)"
+        " y = Loop(n, t, x) <body = body (int64 i, bool k, string[M] a) => (bool k2, string[P] b) {"
+        " k2 = Identity(k) s = Cast<to = 8>(i) o = Constant<value_ints = [1]>() r = Reshape(s, o)"
+        " b = Concat<axis = 0>(a, r) }> }"
+    )
+    got = run(model_of(graph), {"x": np.array(["x"], object), "n": np.int64(5)})
+    assert plain(got) == [["x", "0", "1", "2", "3", "4"]]
+
+
+SAME_STRINGS = "g (string[2] x) => (string[2] y) { y = Identity(x) }"
+LENGTH = "g (seq(float[N]) x) => (int64 n) { n = SequenceLength(x) }"
+
+
+@pytest.mark.parametrize(
+    ("graph", "feed", "message"),
+    [
+        (SAME_STRINGS, np.array([1, 2], object), "str"),
+        (SAME_STRINGS, np.array(["a"], object), "dimension"),
+        (LENGTH, np.zeros(2, np.float32), "a list is needed"),
+        (LENGTH, [np.zeros(1, np.int64)], "float"),
+        (LENGTH, {"a": 1}, "a list is needed"),
+    ],
+)
+def test_wrong_values_are_refused(graph: str, feed: Any, message: str) -> None:
+    with pytest.raises(ortolan.OrtolanError, match=message):
+        run(model_of(graph), {"x": feed})
+
+
+def test_wrong_graphs_are_refused() -> None:
+    graph = "g (float[N] x) => (int64 n) { n = SequenceLength(x) }"
+    with pytest.raises(ortolan.OrtolanError, match="must be a sequence"):
+        run(model_of(graph), {"x": np.zeros(1, np.float32)})
+
+
+def test_containers_are_given_back() -> None:
+    """Items of outputs may outlive the session, and nothing is kept."""
+    graph = "g (float[N] x) => (seq(float[N]) s) { s = SequenceConstruct(x, x) }"
+    converted = ortolan.convert(model_of(graph), level="disable")
+    session = ortolan.InferenceSession(converted)
+    x = np.arange(100_000, dtype=np.float32)
+    first = session.run(None, {"x": x})[0][1]
+    for _ in range(20):
+        session.run(None, {"x": x})
+    del session
+    gc.collect()
+    np.testing.assert_array_equal(first, x)
