@@ -16,6 +16,13 @@
 
 namespace ortolan {
 
+// A build for size: kernels have fewer special cases. Results are the same.
+#if defined(ORTOLAN_FOR_SIZE)
+constexpr bool kSmall = true;
+#else
+constexpr bool kSmall = false;
+#endif
+
 template <class T>
 constexpr T min(T a, T b) {
   return b < a ? b : a;

@@ -163,12 +163,17 @@ class Context {
   // Sets the error text, prefixed with operator and node, and hands the code back:
   // `return c.invalid("axis % is outside a tensor of % dimensions", axis, rank)`.
   template <class... Parts>
-  ORTOLAN_INLINE Status fail(Status code, const char* format, const Parts&... parts) const {
+  ORTOLAN_INLINE Status fail(Status code, Message format,
+                             [[maybe_unused]] const Parts&... parts) const {
+#if defined(ORTOLAN_MESSAGE_CODES)
+    return fail_number(code, format.number);
+#else
     const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
     return fail_parts(code, format, list, sizeof...(parts));
+#endif
   }
   template <class... Parts>
-  ORTOLAN_INLINE Status invalid(const char* format, const Parts&... parts) const {
+  ORTOLAN_INLINE Status invalid(Message format, const Parts&... parts) const {
     return fail(Status::kInvalidArgument, format, parts...);
   }
   Status out_of_memory() const;
@@ -185,7 +190,11 @@ class Context {
 
   using Body = void (*)(void* user, size_t begin, size_t end, size_t thread);
   void parallel_for(size_t units, size_t grain, Body body, void* user) const;
+#if defined(ORTOLAN_MESSAGE_CODES)
+  Status fail_number(Status code, uint32_t number) const;
+#else
   Status fail_parts(Status code, const char* format, const Part* parts, size_t count) const;
+#endif
   static Shape physical(const Slot& slot) {
     return slot.layout == Layout::kPlain ? slot.shape : channels_last(slot.shape);
   }

@@ -98,7 +98,7 @@ Status Loader::run() {
   ORTOLAN_TRY(unknown_operators());
   ORTOLAN_TRY(bind_graph(*builder_of(graph)));
   for (GraphBuilder* b : builders_) {
-    ORTOLAN_TRY(choose_layouts(*b));
+    if (kHasLayouts) ORTOLAN_TRY(choose_layouts(*b));
     ORTOLAN_TRY(finish(*b));
   }
   ORTOLAN_TRY(describe_types(*builder_of(graph)));

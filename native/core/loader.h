@@ -113,10 +113,9 @@ class Loader {
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;
   Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
   template <class... Parts>
-  ORTOLAN_INLINE Status node_error(const Node& node, Status code, const char* format,
+  ORTOLAN_INLINE Status node_error(const Node& node, Status code, Message format,
                                    const Parts&... parts) {
-    const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
-    return fail_node_parts(error_, node, code, format, list, sizeof...(parts));
+    return ::ortolan::fail_node(error_, node, code, format, parts...);
   }
 
   // promote.cc
