@@ -2,6 +2,7 @@
 #include "ortolan/ortolan.h"
 
 #include "core/run.h"
+#include "ortolan_features.h"
 
 using namespace ortolan;
 
@@ -413,6 +414,7 @@ OrtolanStatus ortolan_value_make(OrtolanKind kind, const OrtolanTensor* type,
                                  OrtolanValue* const* items, size_t count, OrtolanValue** result) {
   if (!result) return ORTOLAN_INVALID_ARGUMENT;
   *result = nullptr;
+  if (!kHasContainers) return ORTOLAN_NOT_IMPLEMENTED;
   bool is_container = kind == ORTOLAN_SEQUENCE || kind == ORTOLAN_MAP || kind == ORTOLAN_OPTIONAL;
   bool has_count = kind == ORTOLAN_MAP ? count == 2 : kind == ORTOLAN_SEQUENCE || count <= 1;
   if (!is_container || !has_count || (count && !items) || (!count && !type) ||

@@ -1,6 +1,7 @@
 #include "core/heap.h"
 
 #include "core/poison.h"
+#include "ortolan_features.h"
 
 namespace ortolan {
 
@@ -58,7 +59,7 @@ void* Heap::allocate(size_t bytes) {
 void Heap::release(void* block) {
   Header* h = header(block);
   if (--h->references) return;
-  if (h->is_container) {  // containers nest as deep as types do
+  if (kHasContainers && h->is_container) {  // containers nest as deep as types do
     auto* container = static_cast<Container*>(block);
     for (size_t i = 0; i < container->count; ++i)
       if (void* held = container->items()[i].block) release(held);

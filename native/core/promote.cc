@@ -4,12 +4,13 @@
 // half value itself: an operator with a kernel for it, a body, an output of the graph.
 #include "core/loader.h"
 #include "core/signature.h"
+#include "ortolan_features.h"
 
 namespace ortolan {
 
 namespace {
 constexpr uint32_t kHalves = type_bit(DataType::kFloat16) | type_bit(DataType::kBfloat16);
-bool is_half(DataType type) { return (type_bit(type) & kHalves) != 0; }
+bool is_half(DataType type) { return kHasHalves && (type_bit(type) & kHalves); }
 }  // namespace
 
 bool must_promote(DataType type, uint32_t mask) {
@@ -60,12 +61,13 @@ Status Loader::widen(GraphBuilder& b, uint32_t value, uint32_t* wide) {
 
 // Makes sure that a value itself is computed, and not only its wide form.
 Status Loader::narrow(GraphBuilder& b, uint32_t value) {
-  if (value >= b.wide.size() || !b.wide[value].is_pending) return Status::kOk;
+  if (!kHasHalves || value >= b.wide.size() || !b.wide[value].is_pending) return Status::kOk;
   b.wide[value].is_pending = false;
   return add_cast(b, b.wide[value].value, value);
 }
 
 Status Loader::narrow_operands(GraphBuilder& b, const Node& node) {
+  if (!kHasHalves) return Status::kOk;
   for (uint32_t value : node.inputs)
     if (value != kNoValue) ORTOLAN_TRY(narrow(b, value));
   for (Graph* body : node.bodies) {
@@ -79,6 +81,7 @@ Status Loader::narrow_operands(GraphBuilder& b, const Node& node) {
 // halves[k]: what variable k is in the file, where the kernel gets float32 instead. A kernel that
 // takes either gets the wide form while only that is there, unless the type is its business.
 Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes, DataType* halves) {
+  if (!kHasHalves) return Status::kOk;
   SignatureView signature(bytes);
   auto is_result = [&](uint8_t variable) {
     for (size_t i = 0; i < node.outputs.size; ++i)
@@ -111,6 +114,7 @@ Status Loader::promote_inputs(GraphBuilder& b, Node& node, const uint8_t* bytes,
 
 // The node computes the wide form of output i.
 Status Loader::promote_output(GraphBuilder& b, Node& node, size_t i, DataType half) {
+  if (!kHasHalves) return Status::kOk;
   uint32_t value = node.outputs[i];
   b.values[value].set_type({half, DataType::kUndefined, 0});
   return make_wide(b, value, true, &node.outputs[i]);

@@ -219,7 +219,8 @@ Status Run::check_inputs() {
     if (v.is_constant)
       return fail(error_, Status::kInvalidArgument,
                   "input \"%\" is a constant of this model and cannot be given", v.name);
-    ORTOLAN_TRY(v.layers ? check_container(v, given.value, slot) : check_tensor(v, given, slot));
+    ORTOLAN_TRY(kHasContainers && v.layers ? check_container(v, given.value, slot)
+                                           : check_tensor(v, given, slot));
     slot.state = Slot::kReady;
     slot.known = false;
   }
@@ -235,7 +236,7 @@ Status Run::check_tensor(const Value& v, const TensorArgument& given, Slot& slot
     return fail(error_, Status::kInvalidArgument,
                 "input \"%\" has element type %, but % is expected", v.name, type_name(given.type),
                 type_name(v.type));
-  bool is_text = given.type == DataType::kString;
+  bool is_text = kHasTexts && given.type == DataType::kString;
   size_t bytes;
   if (!checked_bytes(given.shape, element_size(given.type), &bytes) ||
       (!is_text && bytes > given.bytes))

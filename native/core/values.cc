@@ -1,5 +1,6 @@
 // Strings and containers: how they enter and leave a run, and what kernels do with them.
 #include "core/run.h"
+#include "ortolan_features.h"
 
 namespace ortolan {
 
@@ -62,7 +63,7 @@ OutputValue* OutputValue::make(const Allocator& allocator, ValueType type, const
 
 void OutputValue::release(OutputValue* value) {
   if (!value || __atomic_sub_fetch(&value->references, 1, __ATOMIC_ACQ_REL)) return;
-  for (size_t i = 0; i < value->item_count(); ++i) release(value->items()[i]);
+  for (size_t i = 0; kHasContainers && i < value->item_count(); ++i) release(value->items()[i]);
   Allocator allocator = value->allocator;
   allocator.put(value, value->total);
 }
@@ -92,7 +93,7 @@ Status Run::import_texts(const void* blob, size_t bytes, size_t count, String na
 Status Run::import_value(const OutputValue& value, String name, Item* item) {
   item->type = value.type;
   item->shape = value.shape;
-  if (value.type.layers) {
+  if (kHasContainers && value.type.layers) {
     size_t count = value.item_count();
     Container* container = heap_.make_container(count);
     if (!container) return out_of_memory();
@@ -106,7 +107,7 @@ Status Run::import_value(const OutputValue& value, String name, Item* item) {
   if (!item->block) return out_of_memory();
   const void* data = value.data();
   void* handles = nullptr;
-  if (value.type.element == DataType::kString) {
+  if (kHasTexts && value.type.element == DataType::kString) {
     ORTOLAN_TRY(import_texts(data, value.bytes, count, name, &handles));
     data = handles;
   }
@@ -122,9 +123,9 @@ Status Run::export_value(ValueType type, const Shape& shape, const void* data,
     *result = OutputValue::make(allocator, type, shape, bytes);
     return *result ? Status::kOk : out_of_memory();
   };
-  if (type.layers == 0) {
+  if (!kHasContainers || type.layers == 0) {
     size_t count = shape.count(), bytes = count * element_size(type.element);
-    bool is_text = type.element == DataType::kString;
+    bool is_text = kHasTexts && type.element == DataType::kString;
     if (is_text) bytes = blob_bytes(static_cast<const Text*>(data), count);
     if (is_text && bytes > UINT32_MAX) return too_large_text();
     ORTOLAN_TRY(make(bytes));

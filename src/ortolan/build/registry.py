@@ -19,7 +19,7 @@ from ortolan.catalog.operator import (
     type_mask,
     types_by_width,
 )
-from ortolan.catalog.types import DataType, TypeSet
+from ortolan.catalog.types import HALVES, DataType, TypeSet
 
 PORTABLE = "portable"
 """Pseudo instruction set of families that are compiled once, with the baseline's flags."""
@@ -290,14 +290,34 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
     return "\n".join(lines)
 
 
-def _features_source(kept: Sequence[Operator]) -> str:
+def _uses(kept: Sequence[Operator], select: Selector, types: TypeSet) -> bool:
+    """Whether some operator may meet values of these types."""
+    every = frozenset(DataType)
+    for operator in kept:
+        free = set(operator.types) - set(operator.keys)
+        if any(operator.types[variable] & types for variable in free):
+            return True
+        if select(operator, (types, every)) or select(operator, (every, types)):
+            return True
+    return False
+
+
+def _has_containers(operator: Operator) -> bool:
+    return any(p.is_sequence or p.variable == "Any" for p in operator.inputs + operator.outputs)
+
+
+def _features_source(kept: Sequence[Operator], select: Selector) -> str:
     """What the core need not have where no operator needs it."""
+    casts = [o for o in kept if o.name == "Cast"]
     features = {
         "kHasControl": any(o.control != "none" for o in kept),
         "kHasLoops": any(o.control in ("loop", "scan") for o in kept),
         "kHasLoop": any(o.control == "loop" for o in kept),
         "kHasScan": any(o.control == "scan" for o in kept),
         "kHasLayouts": any(o.layout == "spatial" for o in kept),
+        "kHasContainers": any(map(_has_containers, kept)),
+        "kHasTexts": _uses(kept, select, frozenset({DataType.STRING})),
+        "kHasHalves": _uses(casts, select, HALVES),
     }
     lines = ["// Made by ortolan.build.registry from the catalog. Do not edit.", "#pragma once"]
     lines += ["namespace ortolan {"]
@@ -338,5 +358,5 @@ def generate(
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions)
-    files["ortolan_features.h"] = _features_source(kept)
+    files["ortolan_features.h"] = _features_source(kept, select)
     return files
