@@ -92,6 +92,9 @@ bool map_file(const char*, Mapping*, int* reason) {
   *reason = 38;  // not implemented: the page hands over bytes
   return false;
 }
+bool map_file_inside(const char*, const char* path, Mapping* mapping, int* reason) {
+  return map_file(path, mapping, reason);
+}
 void unmap_file(const Mapping&) {}
 uint32_t flush_denormals() { return 0; }
 void restore_denormals(uint32_t) {}

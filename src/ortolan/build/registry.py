@@ -19,6 +19,7 @@ from ortolan.catalog.operator import (
     type_mask,
     types_by_width,
 )
+from ortolan.catalog.onnx_versions import newest_version, since_versions
 from ortolan.catalog.types import DataType, TypeSet
 
 PORTABLE = "portable"
@@ -297,8 +298,38 @@ def _thunks_source(isa: str, bodies: Mapping[str, str]) -> str:
     return "\n".join([*lines, "}", ""])
 
 
+def _formats_source(onnx: bool) -> str:
+    """What models the core reads besides those of ORT format."""
+    return (
+        "// Made by ortolan.build.registry. Do not edit.\n#pragma once\nnamespace ortolan {\n"
+        f"constexpr bool kReadsOnnx = {str(onnx).lower()};\n}}  // namespace ortolan\n"
+    )
+
+
+def _versions_source(tables: _Tables) -> str:
+    """The versions of each operator in the order of kOperators, a bit each."""
+    keys = sorted(tables.rows, key=lambda k: operator_hash(*k))
+    masks = [sum(1 << version for version in since_versions(*key)) for key in keys]
+    if any(mask >> 32 for mask in masks):
+        raise ValueError("a version of an operator has no place in 32 bits")
+    lines = [
+        "// Made by ortolan.build.registry from the catalog. Do not edit.",
+        '#include "onnx/versions.h"',
+        "namespace ortolan {",
+        "extern const uint32_t kSinceVersions[] = {" + ", ".join(map(hex, [*masks, 0])) + "};",
+        f"extern const uint8_t kNewestOpset = {newest_version('')};",
+        f"extern const uint8_t kNewestMlOpset = {newest_version('ai.onnx.ml')};",
+        "}  // namespace ortolan", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 def generate(
-    families: Iterable[Family], isas: Sequence[str], wanted: Selector | None = None
+    families: Iterable[Family],
+    isas: Sequence[str],
+    wanted: Selector | None = None,
+    *,
+    onnx: bool = False,
 ) -> dict[str, str]:
     """The generated sources by relative path.
 
@@ -306,6 +337,7 @@ def generate(
         families: the catalog, or a part of it.
         isas: instruction sets of the target from the baseline up, e.g. ("sse2", "avx2", "avx512").
         wanted: selection of instances for reduced builds; None takes all.
+        onnx: for a build with the reader of ONNX models.
 
     Raises:
         ValueError: two operators have the same hash, or an entry is malformed.
@@ -320,4 +352,7 @@ def generate(
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions)
+    files["ortolan_formats.h"] = _formats_source(onnx)
+    if onnx:
+        files["onnx_versions.cc"] = _versions_source(tables)
     return files

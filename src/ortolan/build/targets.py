@@ -34,6 +34,8 @@ class Target:
     output: str
     flags: tuple[str, ...] = ()
     link_flags: tuple[str, ...] = ()
+    onnx: bool = False
+    """Whether the library opens ONNX models as well (``native/onnx``)."""
 
 
 _ELF_LINK = (
@@ -51,17 +53,17 @@ _WASM_FLAGS = ("-mbulk-memory", "-msimd128")
 
 LINUX_X64 = Target(
     "linux-x64", "x86_64-linux-gnu.2.17", (_SSE2, _AVX2, _AVX512), ("linux.cc",),
-    "libortolan.so", link_flags=_ELF_LINK,
+    "libortolan.so", link_flags=_ELF_LINK, onnx=True,
 )  # fmt: skip
 LINUX_ARM64 = Target(
     "linux-arm64", "aarch64-linux-gnu.2.17", (InstructionSet("neon"),), ("linux.cc",),
-    "libortolan.so", link_flags=_ELF_LINK,
+    "libortolan.so", link_flags=_ELF_LINK, onnx=True,
 )  # fmt: skip
 # Any ARMv7-A with NEON: no fused multiply-add. The driver switches vector registers off unless
 # asked for them.
 LINUX_ARMV7 = Target(
     "linux-armv7", "arm-linux-gnueabihf", (InstructionSet("neon"),), ("linux.cc",),
-    "libortolan.so", link_flags=_ELF_LINK,
+    "libortolan.so", link_flags=_ELF_LINK, onnx=True,
     flags=(
         "-mcpu=cortex_a9", "-mfpu=neon", "-mfloat-abi=hard", "-mthumb",
         "-Xclang", "-target-feature", "-Xclang", "+vfp2",
@@ -73,7 +75,7 @@ LINUX_ARMV7 = Target(
 _BASE = InstructionSet("base", ("-ffp-contract=off", "-DORTOLAN_BASE=1"))
 LINUX_ARM64_HOST = Target(
     "linux-arm64-host", LINUX_ARM64.triple, (_BASE, InstructionSet("neon")), ("linux.cc",),
-    "libortolan.so", flags=("-DORTOLAN_HAS_BASE=1",), link_flags=_ELF_LINK,
+    "libortolan.so", flags=("-DORTOLAN_HAS_BASE=1",), link_flags=_ELF_LINK, onnx=True,
 )  # fmt: skip
 WEB = Target(
     "web", "wasm32-freestanding", (InstructionSet("wasm"),), ("wasm.cc",),
