@@ -78,7 +78,8 @@ def _damaged_message(model: onnx.ModelProto, draw: random.Random) -> bytes:
     graphs = list(_graphs(changed.graph))
     change = draw.choice((_rewire, _retype, _resize, _reattribute, _reorder, _misplace, _reimport))
     change(changed, draw.choice(graphs), draw)
-    return changed.SerializeToString()
+    content: bytes = changed.SerializeToString()
+    return content
 
 
 def _rewire(model: onnx.ModelProto, graph: onnx.GraphProto, draw: random.Random) -> None:

@@ -152,9 +152,7 @@ def test_the_file_of_versions_is_that_of_the_package() -> None:
     assert subprocess.run(command, check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("opset", "expected"), [(10, [0.5, 0.5]), (12, [0.5, 0.5]), (13, [1, 1])]
-)
+@pytest.mark.parametrize(("opset", "expected"), [(10, [0.5, 0.5]), (12, [0.5, 0.5]), (13, [1, 1])])
 def test_an_opset_means_the_version_in_force(opset: int, expected: list[float]) -> None:
     """Softmax of [1, 2, 1]: before 13 over all from axis 1 on, then over the last."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1])
@@ -265,9 +263,7 @@ def test_external_data_at_odd_places_are_copied(tmp_path: Path) -> None:
         ({"length": "x"}, "no number"),
     ],
 )
-def test_external_data_that_are_refused(
-    entries: dict[str, str], text: str, tmp_path: Path
-) -> None:
+def test_external_data_that_are_refused(entries: dict[str, str], text: str, tmp_path: Path) -> None:
     with pytest.raises(errors.OrtolanError, match=text):
         opened(with_external(tmp_path, **entries))
 

@@ -1,4 +1,4 @@
-"""Writes in which versions the standard changed its operators: src/ortolan/catalog/onnx_versions.json.
+"""Writes when the standard changed its operators: src/ortolan/catalog/onnx_versions.json.
 
 `python tools/onnx_versions.py [--check]`, with the onnx package whose versions are wanted; with
 `--check` nothing is written, and the exit code is 1 if the file differs.
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import onnx.defs
 
-TARGET = Path(__file__).resolve().parent.parent / "src" / "ortolan" / "catalog" / "onnx_versions.json"
+TARGET = (
+    Path(__file__).resolve().parent.parent / "src" / "ortolan" / "catalog" / "onnx_versions.json"
+)
 
 
 def text() -> str:
@@ -34,9 +36,7 @@ def text() -> str:
     for domain, names in operators.items():
         inner = ",\n".join(f"{json.dumps(name)}: {versions}" for name, versions in names.items())
         lines.append(f"{json.dumps(domain)}: {{\n{inner}\n}}")
-    return (
-        f'{{"newest": {json.dumps(newest)},\n"operators": {{\n' + ",\n".join(lines) + "}}\n"
-    )
+    return f'{{"newest": {json.dumps(newest)},\n"operators": {{\n' + ",\n".join(lines) + "}}\n"
 
 
 def main() -> int:

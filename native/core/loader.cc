@@ -1,4 +1,5 @@
-// What readers of formats build graphs with, and the order of the phases. Names become value numbers.
+// What readers of formats build graphs with, and the order of the phases. Names become value
+// numbers.
 #include "core/loader.h"
 
 #include "ortolan_formats.h"
@@ -233,8 +234,8 @@ Status Loader::find_body(Node& node, String name, Graph*** place) {
   *place = &node.bodies[second ? 1 : 0];
   if ((second || name == String("then_branch") || name == String("body")) && !**place)
     return Status::kOk;
-  return node_error(node, Status::kInvalidGraph,
-                    "graph attribute \"%\" is unknown or there twice", name);
+  return node_error(node, Status::kInvalidGraph, "graph attribute \"%\" is unknown or there twice",
+                    name);
 }
 
 namespace {

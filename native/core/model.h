@@ -38,10 +38,13 @@ struct Metadata {
 class Model {
  public:
   explicit Model(const Options& options)
-      : options(options), zone(options.allocator), graphs(options.allocator), mappings_(options.allocator) {}
+      : options(options),
+        zone(options.allocator),
+        graphs(options.allocator),
+        mappings_(options.allocator) {}
 
-  // Reads a file, of ORT format or of ONNX if the build has its reader, from bytes that outlive the model. A base that is not aligned to 4 is
-  // copied once.
+  // Reads a file, of ORT format or of ONNX if the build has its reader, from bytes that outlive the
+  // model. A base that is not aligned to 4 is copied once.
   Status load(const uint8_t* data, size_t size);
   // Maps the file.
   Status open(const char* path);

@@ -254,8 +254,7 @@ Status OrtReader::resolve_nodes(GraphBuilder& b, FbTable table) {
 Status OrtReader::resolve_outputs(GraphBuilder& b, FbTable table) {
   FbOffsets outputs = table.offsets(GraphTable::kOutputs);
   ORTOLAN_TRY(reserve_outputs(b, outputs.size()));
-  for (size_t i = 0; i < outputs.size(); ++i)
-    ORTOLAN_TRY(resolve_output(b, i, outputs.string(i)));
+  for (size_t i = 0; i < outputs.size(); ++i) ORTOLAN_TRY(resolve_output(b, i, outputs.string(i)));
   return Status::kOk;
 }
 

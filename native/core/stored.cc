@@ -1,5 +1,5 @@
-// Constants from the bytes, or the places and values, that a file has of them. Bytes may be in a file
-// of their own beside it.
+// Constants from the bytes, or the places and values, that a file has of them. Bytes may be in a
+// file of their own beside it.
 #include "core/loader.h"
 
 namespace ortolan {

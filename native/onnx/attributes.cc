@@ -15,10 +15,10 @@ struct KindField {
 // The kind that files before IR version 2 do not state: that of the field which is there.
 Kind kind_of(Message source) {
   constexpr KindField kFields[] = {
-      {Kind::kFloat, attribute::kFloat},    {Kind::kInt, attribute::kInt},
-      {Kind::kString, attribute::kString},  {Kind::kTensor, attribute::kTensor},
-      {Kind::kGraph, attribute::kGraph},    {Kind::kFloats, attribute::kFloats},
-      {Kind::kInts, attribute::kInts},      {Kind::kStrings, attribute::kStrings},
+      {Kind::kFloat, attribute::kFloat},   {Kind::kInt, attribute::kInt},
+      {Kind::kString, attribute::kString}, {Kind::kTensor, attribute::kTensor},
+      {Kind::kGraph, attribute::kGraph},   {Kind::kFloats, attribute::kFloats},
+      {Kind::kInts, attribute::kInts},     {Kind::kStrings, attribute::kStrings},
   };
   uint64_t stated = source.number(attribute::kType);
   if (stated) return static_cast<Kind>(min<uint64_t>(stated, 255));
@@ -45,8 +45,8 @@ Status OnnxReader::lift_constant(GraphBuilder& b, Message node) {
       value = each.message(), ++values;
   }
   if (values != 1)
-    return fail(error_, Status::kInvalidGraph, "[Constant] \"%\": it needs exactly one value, not %",
-                name, values);
+    return fail(error_, Status::kInvalidGraph,
+                "[Constant] \"%\": it needs exactly one value, not %", name, values);
   TensorView view;
   ORTOLAN_TRY(constant_of(value, name, &view));
   return set_constant(b, name, view);

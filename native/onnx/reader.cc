@@ -102,9 +102,9 @@ Status OnnxReader::read_imports(Message model) {
       return fail(error_, Status::kInvalidGraph,
                   "the model imports version % of \"%\": the first version is 1", import.version,
                   import.domain);
-    int64_t newest = import.domain.size == 0         ? kNewestOpset
-                     : import.domain == kMlDomain    ? kNewestMlOpset
-                                                     : INT32_MAX;
+    int64_t newest = import.domain.size == 0      ? kNewestOpset
+                     : import.domain == kMlDomain ? kNewestMlOpset
+                                                  : INT32_MAX;
     if (import.version > newest)
       return fail(error_, Status::kNotImplemented,
                   "the model imports version % of \"%\", but % is the newest one known: export it "
@@ -240,8 +240,7 @@ Status OnnxReader::declare_nodes(GraphBuilder& b, Message graph) {
     ORTOLAN_TRY(keep(canonical(source.text(node::kDomain)), &node.domain));
     node.since_version = since_version(node.domain, node.type);
     node.file_index = index;
-    if (node.type.size == 0)
-      return node_error(node, Status::kInvalidGraph, "it names no operator");
+    if (node.type.size == 0) return node_error(node, Status::kInvalidGraph, "it names no operator");
     node.outputs = model_.zone.array<uint32_t>(source.count(node::kOutput));
     size_t i = 0;
     for (Fields outputs = source.each(node::kOutput); outputs.next(); ++i) {
@@ -249,8 +248,8 @@ Status OnnxReader::declare_nodes(GraphBuilder& b, Message graph) {
       node.outputs[i] = kNoValue;
       String name = outputs.text();
       if (name.size && b.names.find(b.values, name) != kNoValue)
-        return node_error(node, Status::kInvalidGraph,
-                          "its output \"%\" is defined a second time", name);
+        return node_error(node, Status::kInvalidGraph, "its output \"%\" is defined a second time",
+                          name);
       if (name.size) ORTOLAN_TRY(define(b, name, &node.outputs[i]));
     }
     if (!b.nodes.push(node)) return out_of_memory();

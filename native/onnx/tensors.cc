@@ -71,17 +71,15 @@ Status OnnxReader::read_tensor(Message source, String what, TensorView* view) {
   const uint64_t type = source.number(tensor::kDataType);
   ORTOLAN_TRY(read_dims(source, tensor::kDims, what, &view->shape));
   if (type == 0 || type >= kDataTypes)
-    return fail(error_, Status::kInvalidFormat,
-                "tensor \"%\": its element type % is not supported", what,
-                static_cast<int64_t>(type));
+    return fail(error_, Status::kInvalidFormat, "tensor \"%\": its element type % is not supported",
+                what, static_cast<int64_t>(type));
   view->type = static_cast<DataType>(type);
   const uint64_t location = source.number(tensor::kDataLocation);
   if (location > 1)
     return fail(error_, Status::kInvalidFormat, "tensor \"%\": its data are in no known place",
                 what);
   if (location == 1) return read_external(source, what, view);
-  if (view->type == DataType::kString)
-    return read_texts(source, tensor::kStringData, what, view);
+  if (view->type == DataType::kString) return read_texts(source, tensor::kStringData, what, view);
   Bytes raw;
   for (Fields each = source.each(tensor::kRawData); each.next();) raw = each.field().bytes;
   if (raw.size) return take_bytes(what, view, raw.data, raw.size);
@@ -172,8 +170,8 @@ Status OnnxReader::read_external(Message source, String what, TensorView* view) 
     if (key == String("length")) length_text = value;
   }
   if (view->type == DataType::kString)
-    return fail(error_, Status::kInvalidFormat,
-                "tensor \"%\": strings cannot be external data", what);
+    return fail(error_, Status::kInvalidFormat, "tensor \"%\": strings cannot be external data",
+                what);
   uint64_t offset, length = 0;
   if (!parse(offset_text, &offset) || (length_text.size && !parse(length_text, &length)))
     return fail(error_, Status::kInvalidGraph,

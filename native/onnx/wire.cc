@@ -143,8 +143,7 @@ class Verifier {
 
  private:
   Status bad(String what, const uint8_t* at) {
-    return fail(error_, Status::kInvalidFormat,
-                "damaged ONNX model, or none: % at byte %", what,
+    return fail(error_, Status::kInvalidFormat, "damaged ONNX model, or none: % at byte %", what,
                 static_cast<int64_t>(at - file_.data));
   }
 

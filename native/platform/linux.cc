@@ -201,8 +201,7 @@ bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int
 #endif
   constexpr long kPathOnly = 010000000, kNoWait = 04000;
   const char* start = folder[0] ? folder : ".";
-  long at = call(kOpenat, kHere, reinterpret_cast<long>(start),
-                 kFolder | kPathOnly | kCloseOnExec);
+  long at = call(kOpenat, kHere, reinterpret_cast<long>(start), kFolder | kPathOnly | kCloseOnExec);
   while (at >= 0) {
     char part[256];
     size_t n = 0;

@@ -138,9 +138,7 @@ def build(
         BuildError: the compiler is missing or refused.
     """
     native = source_root()
-    files = generate(
-        FAMILIES, [i.name for i in target.instruction_sets], wanted, onnx=target.onnx
-    )
+    files = generate(FAMILIES, [i.name for i in target.instruction_sets], wanted, onnx=target.onnx)
     files["ort_schema.h"] = schema_header.generate()
     key = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
     generated = cache / "generated" / key

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ortolan.catalog.onnx_versions import newest_version, since_versions
 from ortolan.catalog.operator import (
     TYPE_RULES,
     Family,
@@ -19,7 +20,6 @@ from ortolan.catalog.operator import (
     type_mask,
     types_by_width,
 )
-from ortolan.catalog.onnx_versions import newest_version, since_versions
 from ortolan.catalog.types import DataType, TypeSet
 
 PORTABLE = "portable"
