@@ -13,7 +13,7 @@ struct KindField {
 };
 
 // The kind that files before IR version 2 do not state: that of the field which is there.
-Kind kind_of(Message source) {
+Kind kind_of(const Message& source) {
   constexpr KindField kFields[] = {
       {Kind::kFloat, attribute::kFloat},   {Kind::kInt, attribute::kInt},
       {Kind::kString, attribute::kString}, {Kind::kTensor, attribute::kTensor},
@@ -33,7 +33,7 @@ bool has_prefix(String text, String prefix) {
 
 }  // namespace
 
-Status OnnxReader::lift_constant(GraphBuilder& b, Message node) {
+Status OnnxReader::lift_constant(GraphBuilder& b, const Message& node) {
   Fields outputs = node.each(node::kOutput);
   if (!outputs.next() || outputs.text().size == 0) return Status::kOk;
   String name = outputs.text();
@@ -53,7 +53,7 @@ Status OnnxReader::lift_constant(GraphBuilder& b, Message node) {
 }
 
 // Numbers and strings may be in the attribute itself: a scalar, or a list as a vector.
-Status OnnxReader::constant_of(Message source, String what, TensorView* view) {
+Status OnnxReader::constant_of(const Message& source, String what, TensorView* view) {
   String key = source.text(attribute::kName);
   if (key == String("value") && source.has(attribute::kTensor))
     return read_tensor(source.message(attribute::kTensor), what, view);
@@ -101,7 +101,7 @@ Status OnnxReader::constant_of(Message source, String what, TensorView* view) {
   return read_texts(source, attribute::kStrings, what, view);
 }
 
-Status OnnxReader::read_floats(Message message, uint32_t field, Span<const float>* result) {
+Status OnnxReader::read_floats(const Message& message, uint32_t field, Span<const float>* result) {
   size_t bytes = 0;
   for (Fields each = message.each(field); each.next();)
     bytes += each.field().wire == Wire::kBytes ? each.field().bytes.size : sizeof(float);
@@ -120,7 +120,7 @@ Status OnnxReader::read_floats(Message message, uint32_t field, Span<const float
   return Status::kOk;
 }
 
-Status OnnxReader::read_ints(Message message, uint32_t field, Span<const int64_t>* result) {
+Status OnnxReader::read_ints(const Message& message, uint32_t field, Span<const int64_t>* result) {
   size_t n = 0;
   uint64_t value;
   for (Numbers numbers(message, field); numbers.next(&value);) ++n;
@@ -133,7 +133,7 @@ Status OnnxReader::read_ints(Message message, uint32_t field, Span<const int64_t
   return Status::kOk;
 }
 
-Status OnnxReader::read_attribute(GraphBuilder& b, Message source, Node& node, Attribute& a) {
+Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Node& node, Attribute& a) {
   a.name = source.text(attribute::kName);
   if (source.text(attribute::kRefAttrName).size)
     return node_error(node, Status::kInvalidGraph,

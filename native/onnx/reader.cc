@@ -18,12 +18,12 @@ constexpr String kMlDomain = "ai.onnx.ml";
 
 String canonical(String domain) { return domain == String("ai.onnx") ? String() : domain; }
 
-bool is_constant(Message node) {
+bool is_constant(const Message& node) {
   return node.text(node::kOpType) == String("Constant") &&
          canonical(node.text(node::kDomain)).size == 0;
 }
 
-DataType element_type(Message message, uint32_t field) {
+DataType element_type(const Message& message, uint32_t field) {
   uint64_t number = message.number(field);
   return number < kDataTypes ? static_cast<DataType>(number) : DataType::kUndefined;
 }
@@ -49,7 +49,7 @@ bool is_no_name(String text) {
 OnnxReader::OnnxReader(Model& model)
     : Loader(model), imports_(model.options.allocator), files_(model.options.allocator) {}
 
-Status OnnxReader::run(Message model) {
+Status OnnxReader::run(const Message& model) {
   size_t graphs = model.count(model::kGraph);
   if (graphs != 1)
     return fail(error_, Status::kInvalidFormat, "the ONNX model has % graphs, not one", graphs);
@@ -73,7 +73,7 @@ Status OnnxReader::keep(String text, String* kept) {
   return Status::kOk;
 }
 
-Status OnnxReader::read_metadata(Message model) {
+Status OnnxReader::read_metadata(const Message& model) {
   Metadata& m = model_.metadata;
   Message graph = model.message(model::kGraph);
   ORTOLAN_TRY(keep(model.text(model::kProducerName), &m.producer_name));
@@ -94,7 +94,7 @@ Status OnnxReader::read_metadata(Message model) {
   return Status::kOk;
 }
 
-Status OnnxReader::read_imports(Message model) {
+Status OnnxReader::read_imports(const Message& model) {
   for (Fields imports = model.each(model::kOpsetImport); imports.next();) {
     Import import = {canonical(imports.message().text(opset::kDomain)),
                      static_cast<int64_t>(imports.message().number(opset::kVersion))};
@@ -142,7 +142,7 @@ int32_t OnnxReader::since_version(String domain, String type) const {
   return version ? static_cast<int32_t>(version) : 1;
 }
 
-Status OnnxReader::read_graph(Message graph, GraphBuilder* parent, Graph** result) {
+Status OnnxReader::read_graph(const Message& graph, GraphBuilder* parent, Graph** result) {
   GraphBuilder* b;
   ORTOLAN_TRY(open_graph(parent, &b));
   ORTOLAN_TRY(declare(*b, graph));
@@ -153,7 +153,7 @@ Status OnnxReader::read_graph(Message graph, GraphBuilder* parent, Graph** resul
   return Status::kOk;
 }
 
-Status OnnxReader::declare(GraphBuilder& b, Message graph) {
+Status OnnxReader::declare(GraphBuilder& b, const Message& graph) {
   size_t nodes = 0, names = graph.count(graph::kInput) + graph.count(graph::kInitializer) +
                             graph.count(graph::kSparseInitializer);
   for (Fields each = graph.each(graph::kNode); each.next(); ++nodes)
@@ -168,7 +168,7 @@ Status OnnxReader::declare(GraphBuilder& b, Message graph) {
 }
 
 // Of several constants with one name the last is valid for every user, also for those before it.
-Status OnnxReader::declare_constants(GraphBuilder& b, Message graph) {
+Status OnnxReader::declare_constants(GraphBuilder& b, const Message& graph) {
   TensorView view;
   for (Fields each = graph.each(graph::kInitializer); each.next();) {
     String name = each.message().text(tensor::kName);
@@ -202,7 +202,7 @@ Status OnnxReader::set_constant(GraphBuilder& b, String name, const TensorView& 
 
 // A constant that is listed as an input is a default from IR version 4 on. Before, and in a body,
 // whose inputs are counted without it, it is no input.
-Status OnnxReader::declare_inputs(GraphBuilder& b, Message graph) {
+Status OnnxReader::declare_inputs(GraphBuilder& b, const Message& graph) {
   const bool has_defaults = !b.parent && !initializers_are_constant_;
   List<uint32_t> found(model_.options.allocator);
   for (Fields each = graph.each(graph::kInput); each.next();) {
@@ -229,7 +229,7 @@ Status OnnxReader::declare_inputs(GraphBuilder& b, Message graph) {
   return Status::kOk;
 }
 
-Status OnnxReader::declare_nodes(GraphBuilder& b, Message graph) {
+Status OnnxReader::declare_nodes(GraphBuilder& b, const Message& graph) {
   uint32_t index = 0;
   for (Fields each = graph.each(graph::kNode); each.next(); ++index) {
     Message source = each.message();
@@ -259,7 +259,7 @@ Status OnnxReader::declare_nodes(GraphBuilder& b, Message graph) {
 
 // Types and shapes that the model states; what was read first, stays. Only those of inputs are
 // relied on; the rest are hints.
-Status OnnxReader::declare_types(GraphBuilder& b, Message graph, uint32_t which) {
+Status OnnxReader::declare_types(GraphBuilder& b, const Message& graph, uint32_t which) {
   for (Fields each = graph.each(which); each.next();) {
     uint32_t value = b.names.find(b.values, each.message().text(value_info::kName));
     if (value == kNoValue || b.values[value].type != DataType::kUndefined) continue;
@@ -298,7 +298,7 @@ Status OnnxReader::read_type(Message type, Value& v) {
   return Status::kOk;
 }
 
-Status OnnxReader::read_shape(Message shape, Value& v) {
+Status OnnxReader::read_shape(const Message& shape, Value& v) {
   const size_t rank = shape.count(shape::kDim);
   if (rank > kMaxRank) return Status::kOk;
   Span<String> names = model_.zone.array<String>(rank);
@@ -318,7 +318,7 @@ Status OnnxReader::read_shape(Message shape, Value& v) {
   return Status::kOk;
 }
 
-Status OnnxReader::resolve_nodes(GraphBuilder& b, Message graph) {
+Status OnnxReader::resolve_nodes(GraphBuilder& b, const Message& graph) {
   size_t k = 0;
   for (Fields each = graph.each(graph::kNode); each.next();) {
     Message source = each.message();
@@ -340,7 +340,7 @@ Status OnnxReader::resolve_nodes(GraphBuilder& b, Message graph) {
   return Status::kOk;
 }
 
-Status OnnxReader::resolve_outputs(GraphBuilder& b, Message graph) {
+Status OnnxReader::resolve_outputs(GraphBuilder& b, const Message& graph) {
   ORTOLAN_TRY(reserve_outputs(b, graph.count(graph::kOutput)));
   size_t i = 0;
   for (Fields each = graph.each(graph::kOutput); each.next(); ++i) {

@@ -58,7 +58,7 @@ size_t folder_size(String path) {
 
 }  // namespace
 
-Status OnnxReader::read_dims(Message message, uint32_t field, String what, Shape* shape) {
+Status OnnxReader::read_dims(const Message& message, uint32_t field, String what, Shape* shape) {
   size_t rank = 0;
   uint64_t size;
   *shape = Shape();
@@ -67,7 +67,7 @@ Status OnnxReader::read_dims(Message message, uint32_t field, String what, Shape
   return rank > kMaxRank ? too_many_dimensions(what, rank) : Status::kOk;
 }
 
-Status OnnxReader::read_tensor(Message source, String what, TensorView* view) {
+Status OnnxReader::read_tensor(const Message& source, String what, TensorView* view) {
   const uint64_t type = source.number(tensor::kDataType);
   ORTOLAN_TRY(read_dims(source, tensor::kDims, what, &view->shape));
   if (type == 0 || type >= kDataTypes)
@@ -90,7 +90,7 @@ Status OnnxReader::read_tensor(Message source, String what, TensorView* view) {
 }
 
 // Packed numbers are bytes as they are wanted.
-Status OnnxReader::read_fixed(Message source, uint32_t field, size_t width, String what,
+Status OnnxReader::read_fixed(const Message& source, uint32_t field, size_t width, String what,
                               TensorView* view) {
   size_t bytes = 0, parts = 0;
   Bytes last;
@@ -114,7 +114,7 @@ Status OnnxReader::read_fixed(Message source, uint32_t field, size_t width, Stri
 }
 
 // A number for each element, or for as many elements as fill a byte.
-Status OnnxReader::read_numbers(Message source, uint32_t field, String what, TensorView* view) {
+Status OnnxReader::read_numbers(const Message& source, uint32_t field, String what, TensorView* view) {
   size_t count = 0;
   uint64_t value;
   for (Numbers numbers(source, field); numbers.next(&value);) ++count;
@@ -127,7 +127,7 @@ Status OnnxReader::read_numbers(Message source, uint32_t field, String what, Ten
 }
 
 // Strings with their lengths in front, as kernels want them.
-Status OnnxReader::read_texts(Message source, uint32_t field, String what, TensorView* view) {
+Status OnnxReader::read_texts(const Message& source, uint32_t field, String what, TensorView* view) {
   size_t count = 0, bytes = 0, wanted;
   for (Fields each = source.each(field); each.next(); ++count) bytes += each.text().size;
   if (!checked_bytes(view->shape, 1, &wanted) || wanted != count)
@@ -153,7 +153,7 @@ Status OnnxReader::read_texts(Message source, uint32_t field, String what, Tenso
   return Status::kOk;
 }
 
-Status OnnxReader::read_sparse(Message source, String what, TensorView* view) {
+Status OnnxReader::read_sparse(const Message& source, String what, TensorView* view) {
   TensorView values, indices;
   ORTOLAN_TRY(read_tensor(source.message(sparse::kValues), what, &values));
   ORTOLAN_TRY(read_tensor(source.message(sparse::kIndices), what, &indices));
@@ -161,7 +161,7 @@ Status OnnxReader::read_sparse(Message source, String what, TensorView* view) {
   return densify(what, values, indices, view);
 }
 
-Status OnnxReader::read_external(Message source, String what, TensorView* view) {
+Status OnnxReader::read_external(const Message& source, String what, TensorView* view) {
   String location, offset_text = "0", length_text;
   for (Fields each = source.each(tensor::kExternalData); each.next();) {
     String key = each.message().text(entry::kKey), value = each.message().text(entry::kValue);

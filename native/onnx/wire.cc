@@ -263,6 +263,15 @@ bool next_field(const uint8_t** at, const uint8_t* end, Field* field) {
   return true;
 }
 
+Fields::Fields(const Bytes& message, uint32_t number)
+    : at_(message.data), end_(message.data + message.size), number_(number) {}
+
+bool Fields::next() {
+  while (next_field(&at_, end_, &field_))
+    if (field_.number == number_) return true;
+  return false;
+}
+
 size_t Message::count(uint32_t number) const {
   size_t n = 0;
   for (Fields fields = each(number); fields.next();) ++n;

@@ -113,13 +113,8 @@ class Message;
 // The fields of a message with one number, in order.
 class Fields {
  public:
-  Fields(Bytes message, uint32_t number)
-      : at_(message.data), end_(message.data + message.size), number_(number) {}
-  bool next() {
-    while (next_field(&at_, end_, &field_))
-      if (field_.number == number_) return true;
-    return false;
-  }
+  Fields(const Bytes& message, uint32_t number);
+  bool next();
   const Field& field() const { return field_; }
   inline Message message() const;
   String text() const {
@@ -135,12 +130,12 @@ class Fields {
 class Message {
  public:
   Message() = default;
-  explicit Message(Bytes bytes) : bytes_(bytes), is_there_(true) {}
-  explicit operator bool() const { return is_there_; }
+  explicit Message(const Bytes& bytes) : bytes_(bytes) {}
+  explicit operator bool() const { return bytes_.data != nullptr; }
 
   Fields each(uint32_t number) const { return {bytes_, number}; }
   size_t count(uint32_t number) const;
-  bool has(uint32_t number) const { return each(number).next(); }
+  bool has(uint32_t number) const { return count(number) != 0; }
   // Of a field that comes once; the last, if it comes again.
   uint64_t number(uint32_t number, uint64_t fallback = 0) const;
   float real(uint32_t number) const;
@@ -149,7 +144,6 @@ class Message {
 
  private:
   Bytes bytes_;
-  bool is_there_ = false;
 };
 
 inline Message Fields::message() const { return Message(field_.bytes); }
@@ -157,7 +151,7 @@ inline Message Fields::message() const { return Message(field_.bytes); }
 // Numbers of a repeated field, packed or not: varints, or the bits of what is fixed.
 class Numbers {
  public:
-  Numbers(Message message, uint32_t number) : fields_(message.each(number)) {}
+  Numbers(const Message& message, uint32_t number) : fields_(message.each(number)) {}
   bool next(uint64_t* value);
 
  private:
