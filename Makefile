@@ -6,7 +6,7 @@ VENV_PYTHON = .venv/bin/python
 SET_UP = $(PYTHON) tools/setup_env.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format build wheel size bench clean distclean
+.PHONY: help demo test quick lint format build wheel docs size bench clean distclean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 11
@@ -34,8 +34,14 @@ format: ## Formats Python and C++ in place
 build: ## Compiles the runtime for this machine into src/ortolan/lib, if a source changed
 	@$(SET_UP) demo
 
-wheel: build ## Packs a wheel for this platform into dist
-	$(VENV_PYTHON) -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+wheel: build ## Packs one wheel for all platforms into dist
+	ORTOLAN_WHEEL_TARGETS=all $(VENV_PYTHON) -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+docs: ## Builds the documentation into build/site
+	@$(SET_UP) demo
+	@$(VENV_PYTHON) -m pip install --quiet "mkdocs-material>=9.5" "mkdocstrings[python]>=0.26"
+	@NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --quiet
+	@echo build/site/index.html
 
 size: ## Builds every target and prints the bytes of its parts beside their budgets
 	@$(SET_UP) test

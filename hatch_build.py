@@ -1,10 +1,11 @@
 """Build hook: compiles the runtime and puts it into the wheel.
 
-A wheel gets `ortolan/lib/<target>/` (a library for each machine that it is for), `ortolan/native/` (the C++
-sources, so that `ortolan build` works from an installed package) and `ortolan/examples/digits/` (what
-the demo runs). It is for this machine alone, unless ORTOLAN_WHEEL_TARGETS names others: `all`, or names
-of targets with commas between them; all are cross-compiled here. An editable install gets
-the library in `src/ortolan/lib/`; the checkout has the rest.
+A wheel gets `ortolan/lib/<target>/` (a library for each machine that it is for), `ortolan/native/`
+(the C++ sources, so that `ortolan build` works from an installed package) and
+`ortolan/examples/digits/` (what the demo runs). It is for this machine alone, unless
+ORTOLAN_WHEEL_TARGETS names others: `all`, or names of targets with commas between them; all are
+cross-compiled here. An editable install gets the library in `src/ortolan/lib/`; the checkout has
+the rest.
 """
 
 from __future__ import annotations

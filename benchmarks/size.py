@@ -18,13 +18,13 @@ from pathlib import Path
 import brotli
 
 import ortolan
-from ortolan.build.compile import build
+from ortolan.build.compile import SPEED, BuildOptions, build
 from ortolan.build.host import cache_folder
 from ortolan.build.targets import LINUX_ARM64, LINUX_X64, WEB, WEB_RELAXED, Target
 from ortolan.catalog.operator import Operator
 from ortolan.catalog.types import TypeSet
 from ortolan.ortformat.reader import read
-from ortolan.required_ops import required_operators, selects
+from ortolan.required_ops import from_uses, required_operators, selector
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "budgets.json"
@@ -55,17 +55,18 @@ def for_model(path: Path) -> object:
     """Selects what one model needs, from its `.ort` at level all."""
     content = ortolan.convert(path)
     assert isinstance(content, bytes)
-    required = required_operators(read(content))
-
-    def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
-        return selects(required, operator, types)
-
-    return wanted
+    return selector(from_uses(required_operators(read(content))))
 
 
-def make(target: Target, label: str, wanted: object = None) -> bytes:
+def make(target: Target, label: str, wanted: object = None, options: BuildOptions = SPEED) -> bytes:
     """Builds a target and returns the library's bytes."""
-    path = build(target, OUTPUT / label, cache_folder(), wanted=wanted)  # type: ignore[arg-type]
+    path = build(
+        target,
+        OUTPUT / label,
+        cache_folder(),
+        wanted=wanted,
+        options=options,  # type: ignore[arg-type]
+    )
     return path.read_bytes()
 
 
@@ -108,10 +109,26 @@ def measure() -> dict[str, int]:
     for target in (WEB, WEB_RELAXED):
         for kind, size in packed(make(target, target.name)).items():
             figures[f"{target.name} {kind}"] = size
+    for name, wanted in reduced().items():
+        for messages in ("text", "codes"):
+            options = BuildOptions("size", messages, whole_program=True)
+            label = f"{name}, {messages}"
+            for kind, size in packed(make(WEB, label.replace(" ", "-"), wanted, options)).items():
+                figures[f"ortolan build web {label} {kind}"] = size
     for name, wanted in wasm_selections().items():
         for kind, size in packed(make(WEB, "web-" + name.replace(" ", "-"), wanted)).items():
             figures[f"web {name} {kind}"] = size
     return figures
+
+
+def reduced() -> dict[str, object]:
+    """What `ortolan build` makes for the web: nothing, and one model each."""
+    found: dict[str, object] = {"no operators": nothing}
+    found["digits"] = for_model(ROOT / "examples" / "digits" / "digits.onnx")
+    path = SHARED / "silero-vad-v5-op16.onnx"
+    if path.is_file():
+        found[path.stem] = for_model(path)
+    return found
 
 
 def wasm_selections() -> dict[str, object]:

@@ -93,7 +93,8 @@ def draw(value: onnx.ValueInfoProto, shape: Sequence[int], seed: int) -> lib.Arr
     random = np.random.default_rng(seed)
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if dtype == np.dtype(object):
-        return np.array([f"word {k % 3}" for k in range(int(np.prod(shape)))]).reshape(shape)
+        words = [f"word {k % 3}" for k in range(int(np.prod(shape)))]
+        return np.array(words, object).reshape(shape)
     if dtype.kind in "iub":
         return np.asarray(random.integers(0, 3, shape)).astype(dtype)
     return np.asarray(random.standard_normal(shape)).astype(dtype)

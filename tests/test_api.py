@@ -23,6 +23,7 @@ import pytest
 
 import ortolan
 from ortolan import errors
+from ortolan.runtime import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = '<ir_version: 8, opset_import: ["" : 17], producer_name: "house", model_version: 3>'
@@ -404,6 +405,28 @@ def test_a_users_file_passes_mypy(tmp_path: Path) -> None:
         0,
         "Success: no issues found in 1 source file",
     )
+
+
+def test_a_seed_makes_sessions_repeat() -> None:
+    text = HEAD + "g () => (float[4] a, float[4] b) { [one] a = %s [two] b = %s }".replace(
+        "%s", "RandomNormal <shape = [4]> ()"
+    )
+    content = ortolan.convert(model(text))
+
+    def draws() -> list[list[float]]:
+        session = ortolan.InferenceSession(content)
+        return [array.tolist() for _ in range(2) for array in session.run(None, {})]
+
+    assert draws() != draws()
+    ortolan.set_seed(5)
+    try:
+        first = draws()
+        assert draws() == first
+        assert len({tuple(numbers) for numbers in first}) == 4
+        ortolan.set_seed(6)
+        assert draws() != first
+    finally:
+        environment._State.seed = None
 
 
 @BOTH

@@ -236,7 +236,7 @@ def test_registry_has_no_pointers_and_no_names() -> None:
 
 def test_reduced_registry_compiles_only_what_is_wanted() -> None:
     files = registry.generate(FAMILIES, ["a"], lambda operator, types: operator.name == "Relu")
-    assert set(files) == {"a/elementwise.inc", "registry.cc", "ortolan_formats.h"}
+    assert set(files) == {"a/elementwise.inc", "registry.cc", "ortolan_features.h"}
     assert "Add" not in files["a/elementwise.inc"]
 
 

@@ -150,6 +150,7 @@ def test_inspect_tells_what_is_in_a_model(
     ]  # fmt: skip
     assert summary["inputs"] == [{"name": "x", "type": "tensor(float)", "shape": ["N", 3]}]
     assert (summary["initializer_bytes"], summary["metadata"]) == (24, [["author", "us"]])
+    assert summary["runs_on"] == {name: ["ortolan", "onnxruntime"] for name in ("MatMul", "Relu")}
     assert call(monkeypatch, "inspect", file) == 0
     output = capsys.readouterr().out
     for text in ("MatMul", "tensor(float)", "[N, 3]", "house", "author", "ORT format 6"):
@@ -278,6 +279,27 @@ def test_bench_measures(
     output = capsys.readouterr().out
     assert "90th percentile" in output
     assert "share" in output
+
+
+@pytest.mark.parametrize(
+    ("operator", "runs_on"),
+    [("Mish", ["ortolan"]), ("house.Frobnicate", []), ("Relu", ["ortolan", "onnxruntime"])],
+)
+def test_inspect_tells_who_runs_an_operator(
+    operator: str,
+    runs_on: list[str],
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = MODEL.replace("Relu", operator).replace("17]", "18]")
+    onnx.save(onnx.parser.parse_model(text), model)
+    assert call(monkeypatch, "inspect", model, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["runs_on"]
+    assert found.pop("MatMul") == ["ortolan", "onnxruntime"]
+    assert list(found.values()) == [runs_on]
+    assert call(monkeypatch, "inspect", model) == 0
+    assert ("neither" in capsys.readouterr().out) is not bool(runs_on)
 
 
 def test_inspect_writes_a_page(

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import ortolan
 from ortolan import demo
+from ortolan.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits"
@@ -209,6 +211,11 @@ def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert blocks
     shutil.copy(MODEL, tmp_path)
     monkeypatch.chdir(tmp_path)
+    # The commands that the code builds on; the others are run by their own tests.
+    commands = re.findall(r"^ortolan (convert \S+)", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert commands
+    for command in commands:
+        assert CliRunner().invoke(app, command.split()).exit_code == 0, command
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)

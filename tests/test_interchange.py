@@ -92,3 +92,18 @@ def test_the_oldest_file() -> None:
     )
     (theirs,) = again.run(None, {again.get_inputs()[0].name: sample["input"]})
     np.testing.assert_allclose(theirs, sample["expected"], rtol=1e-4, atol=1e-3)
+
+
+def test_operators_that_only_the_importer_knows(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A file for the layout of onnxruntime's kernels is converted when it is opened, silently."""
+    if lib.MISSING:
+        pytest.skip(lib.MISSING)
+    check = interchange.check_of("qtdnn-int8")
+    path = tmp_path / "model.ort"
+    interchange.write(check.source, path, "Fixed", "all")
+    assert "com.microsoft" in {node.domain for node in read(path.read_bytes()).model.graph.nodes}
+    for source in (path, path.read_bytes()):
+        assert not lib.run_check(check, ortolan.InferenceSession(source)).problem
+    assert capfd.readouterr().err == ""

@@ -86,7 +86,12 @@ def test_corpus(name: str) -> None:
 @pytest.mark.parametrize("case", FIRST_CASES, ids=lambda case: case.id)
 def test_operator(case: cases_lib.Case) -> None:
     model = cases_lib.make_model(case).proto
-    result = back_and_forth(ortolan.convert(model, level="disable", allow_unknown_operators=True))
+    content = ortolan.convert(model, level="disable", allow_unknown_operators=True)
+    if case.domain == "com.microsoft":
+        # What the importer makes of some of them has versions older than the import.
+        again = to_onnx(read(content))
+        content = ortolan.convert(again, level="disable", allow_unknown_operators=True)
+    result = back_and_forth(content)
     assert is_clean(result) or not is_clean(model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
@@ -286,3 +287,31 @@ def test_demo_draws_a_picture(tmp_path: Path) -> None:
     assert {(0, 0, 0), (255, 255, 255), (24, 128, 56)} <= colours
     with pytest.raises(errors.NoSuchFile, match="none"):
         demo.run(Console(file=io.StringIO()), tmp_path / "none" / "demo.png")
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "ortolan"])
+def test_backend(package: str, model: Path) -> None:
+    backend = importlib.import_module(f"{package}.backend")
+    assert backend.supports_device("CPU")
+    assert not backend.supports_device("TPU")
+    assert backend.is_compatible(str(model))
+    for source in (str(model), onnx.load(model)):
+        rep = backend.prepare(source, "CPU")
+        y, _ = rep.run([X, U])
+        np.testing.assert_array_equal(y, np.maximum(X @ W, 0))
+    one = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[3] x) => (float[3] y) { y = Neg(x) }'
+    )
+    (y,) = backend.run(one, np.ones(3, np.float32), "CPU")
+    np.testing.assert_array_equal(y, [-1, -1, -1])
+
+
+def test_backend_refuses_what_it_cannot(model: Path) -> None:
+    backend = importlib.import_module("ortolan.backend")
+    with pytest.raises(errors.NotImplemented, match="CUDA"):
+        backend.prepare(str(model), "CUDA")
+    with pytest.raises(errors.InvalidArgument, match="2 inputs, not 1"):
+        backend.prepare(str(model)).run([X])
+    with pytest.raises(errors.InvalidArgument, match="speed"):
+        backend.prepare(str(model), speed=3)
+    assert not backend.is_compatible(3)

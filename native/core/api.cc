@@ -36,6 +36,10 @@ bool apply(Options& options, String key, String value) {
   if (key == String("ortolan.instruction_set")) return set(options.instruction_set, 255);
   if (key == String("ortolan.max_tensor_bytes")) return set(options.max_tensor_bytes, SIZE_MAX / 2);
   if (key == String("ortolan.max_nodes")) return set(options.max_nodes, UINT64_MAX);
+  if (key == String("ortolan.seed")) {
+    options.is_seeded = is_number;
+    return set(options.seed, UINT64_MAX);
+  }
   if (key == String("ortolan.max_iterations")) return set(options.max_iterations, UINT64_MAX);
   return true;
 }

@@ -16,6 +16,13 @@
 
 namespace ortolan {
 
+// A build for size: kernels have fewer special cases. Results are the same.
+#if defined(ORTOLAN_FOR_SIZE)
+constexpr bool kSmall = true;
+#else
+constexpr bool kSmall = false;
+#endif
+
 template <class T>
 constexpr T min(T a, T b) {
   return b < a ? b : a;
@@ -56,7 +63,7 @@ struct String {
   template <size_t N>
   constexpr String(const char (&literal)[N]) : data(literal), size(N - 1) {}
 
-  constexpr bool operator==(String other) const {
+  ORTOLAN_INLINE constexpr bool operator==(String other) const {
     if (size != other.size) return false;
     for (size_t i = 0; i < size; ++i)
       if (data[i] != other.data[i]) return false;

@@ -100,14 +100,29 @@ String type_name(DataType type) {
   return kNames[static_cast<uint8_t>(type)];
 }
 
-Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
-                       const Part* parts, size_t count) {
+namespace {
+void append_place(ErrorText& error, const Node& node) {
   const Part place[] = {node.type, node.name};
   error.clear();
   error.append("[%] node \"%\": ", place, 2);
+}
+}  // namespace
+
+#if defined(ORTOLAN_MESSAGE_CODES)
+Status fail_node_number(ErrorText& error, const Node& node, Status code, uint32_t number) {
+  append_place(error, node);
+  error.append(Part("message "));
+  error.append(Part(number));
+  return code;
+}
+#else
+Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
+                       const Part* parts, size_t count) {
+  append_place(error, node);
   error.append(format, parts, count);
   return code;
 }
+#endif
 
 const Attribute* find_attribute(const Node& node, String name) {
   for (const Attribute& attribute : node.attributes)
@@ -231,7 +246,7 @@ Status Loader::bind_node(GraphBuilder& b, Node& node) {
   }
   const Operator* op = find_operator(node.domain, node.type);
   const Row& any = kRows[op->first_row];
-  if (kKernels[any.kernel].control != Control::kNone) {
+  if (kHasControl && kKernels[any.kernel].control != Control::kNone) {
     node.kernel = &kKernels[any.kernel];
     ORTOLAN_TRY(narrow_operands(b, node));
     return bind_control(b, node);

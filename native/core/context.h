@@ -101,7 +101,7 @@ class Context {
   const S& state() const {
     return *static_cast<const S*>(node_->state);
   }
-  void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
+  ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
   // Null when the input is absent or no constant.
   const Slot* constant_input(size_t i) const;
 
@@ -156,15 +156,24 @@ class Context {
   }
   size_t threads() const { return threads_; }
 
+  // Run only: a number of this node's own that follows from the seed of the session; false when it
+  // has none.
+  bool session_seed(uint64_t* seed) const;
+
   // Sets the error text, prefixed with operator and node, and hands the code back:
   // `return c.invalid("axis % is outside a tensor of % dimensions", axis, rank)`.
   template <class... Parts>
-  ORTOLAN_INLINE Status fail(Status code, const char* format, const Parts&... parts) const {
+  ORTOLAN_INLINE Status fail(Status code, Message format,
+                             [[maybe_unused]] const Parts&... parts) const {
+#if defined(ORTOLAN_MESSAGE_CODES)
+    return fail_number(code, format.number);
+#else
     const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
     return fail_parts(code, format, list, sizeof...(parts));
+#endif
   }
   template <class... Parts>
-  ORTOLAN_INLINE Status invalid(const char* format, const Parts&... parts) const {
+  ORTOLAN_INLINE Status invalid(Message format, const Parts&... parts) const {
     return fail(Status::kInvalidArgument, format, parts...);
   }
   Status out_of_memory() const;
@@ -181,7 +190,11 @@ class Context {
 
   using Body = void (*)(void* user, size_t begin, size_t end, size_t thread);
   void parallel_for(size_t units, size_t grain, Body body, void* user) const;
+#if defined(ORTOLAN_MESSAGE_CODES)
+  Status fail_number(Status code, uint32_t number) const;
+#else
   Status fail_parts(Status code, const char* format, const Part* parts, size_t count) const;
+#endif
   static Shape physical(const Slot& slot) {
     return slot.layout == Layout::kPlain ? slot.shape : channels_last(slot.shape);
   }

@@ -97,14 +97,14 @@ Status Run::start_control(Frame& frame, Node& node) {
       return enter(inner);
     }
     case Control::kLoop:
-      return start_loop(frame, node);
+      return kHasLoop ? start_loop(frame, node) : Status::kFail;
     default:
-      return start_scan(frame, node);
+      return kHasScan ? start_scan(frame, node) : Status::kFail;
   }
 }
 
 Status Run::finish(Frame& frame) {
-  if (frame.node->kernel->control != Control::kIf) return end_iteration(frame);
+  if (kHasLoops && frame.node->kernel->control != Control::kIf) return end_iteration(frame);
   for (size_t i = 0; i < frame.node->outputs.size; ++i) {
     uint32_t out = frame.node->outputs[i];
     if (out != kNoValue)

@@ -89,8 +89,22 @@ struct Graph {
 };
 
 // fail_parts with the operator and the node in front: [Conv] node "conv1": ...
+#if defined(ORTOLAN_MESSAGE_CODES)
+Status fail_node_number(ErrorText& error, const Node& node, Status code, uint32_t number);
+#else
 Status fail_node_parts(ErrorText& error, const Node& node, Status code, const char* format,
                        const Part* parts, size_t count);
+#endif
+template <class... Parts>
+ORTOLAN_INLINE Status fail_node(ErrorText& error, const Node& node, Status code, Message format,
+                                [[maybe_unused]] const Parts&... parts) {
+#if defined(ORTOLAN_MESSAGE_CODES)
+  return fail_node_number(error, node, code, format.number);
+#else
+  const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
+  return fail_node_parts(error, node, code, format, list, sizeof...(parts));
+#endif
+}
 
 String type_name(DataType type);
 

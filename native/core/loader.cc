@@ -2,8 +2,6 @@
 // numbers.
 #include "core/loader.h"
 
-#include "ortolan_formats.h"
-
 namespace ortolan {
 
 namespace {
@@ -88,7 +86,7 @@ Status Loader::complete() {
   ORTOLAN_TRY(unknown_operators());
   ORTOLAN_TRY(bind_graph(main));
   for (GraphBuilder* b : builders_) {
-    ORTOLAN_TRY(choose_layouts(*b));
+    if (kHasLayouts) ORTOLAN_TRY(choose_layouts(*b));
     ORTOLAN_TRY(finish(*b));
   }
   ORTOLAN_TRY(describe_types(main));

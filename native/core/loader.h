@@ -93,10 +93,9 @@ class Loader {
   // bind.cc
   Status order(GraphBuilder& b);
   template <class... Parts>
-  ORTOLAN_INLINE Status node_error(const Node& node, Status code, const char* format,
+  ORTOLAN_INLINE Status node_error(const Node& node, Status code, Message format,
                                    const Parts&... parts) {
-    const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
-    return fail_node_parts(error_, node, code, format, list, sizeof...(parts));
+    return ::ortolan::fail_node(error_, node, code, format, parts...);
   }
 
   Model& model_;

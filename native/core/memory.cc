@@ -67,6 +67,13 @@ struct [[gnu::packed, gnu::may_alias]] Pair {
   uint64_t low, high;
 };
 
+// Word by word: a 32-bit compiler turns larger assignments into calls of memcpy, which this is.
+ORTOLAN_INLINE void copy_pair(char* to, const char* from) {
+  Word low = *reinterpret_cast<const Word*>(from), high = *reinterpret_cast<const Word*>(from + 8);
+  *reinterpret_cast<Word*>(to) = low;
+  *reinterpret_cast<Word*>(to + 8) = high;
+}
+
 // Both ends, which overlap in the middle.
 template <class T>
 ORTOLAN_INLINE void move_ends(char* to, const char* from, size_t bytes) {
@@ -108,9 +115,10 @@ extern "C" {
 #endif
   const char* end = s + bytes - 16;
   char* last = d + bytes - 16;
-  Pair tail = *reinterpret_cast<const Pair*>(end);
-  for (; s < end; s += 16, d += 16) *reinterpret_cast<Pair*>(d) = *reinterpret_cast<const Pair*>(s);
-  *reinterpret_cast<Pair*>(last) = tail;
+  Pair tail;
+  copy_pair(reinterpret_cast<char*>(&tail), end);
+  for (; s < end; s += 16, d += 16) copy_pair(d, s);
+  copy_pair(last, reinterpret_cast<const char*>(&tail));
   return to;
 }
 

@@ -22,6 +22,8 @@ struct Options {
   size_t max_tensor_bytes = SIZE_MAX / 2;
   uint64_t max_nodes = 1000000;
   uint64_t max_iterations = UINT64_MAX;  // of one Loop
+  bool is_seeded = false;                // random operators without a seed of their own use `seed`
+  uint64_t seed = 0;
 };
 
 // What a model says of itself. All texts are followed by a zero, or null.

@@ -135,11 +135,10 @@ Status check_layout(ErrorText& error, const Node& node, const Slot* slots) {
     const Slot& in = slots[node.inputs[i]];
     bool fits = in.layout == Layout::kChannelsLast ? in.shape.rank == out.shape.rank
                                                    : layout_neutral(in.shape, out.shape.rank);
-    const Part parts[] = {i, in.shape.span()};
     if (!fits)
-      return fail_node_parts(error, node, Status::kInvalidGraph,
-                             "input % has shape %, which is not the rank that the file states",
-                             parts, 2);
+      return fail_node(error, node, Status::kInvalidGraph,
+                       "input % has shape %, which is not the rank that the file states", i,
+                       in.shape.span());
   }
   return Status::kOk;
 }

@@ -5,6 +5,7 @@
 
 #include "core/status.h"
 #include "core/types.h"
+#include "ortolan_features.h"
 
 namespace ortolan {
 

@@ -390,7 +390,7 @@ Status Run::loop() {
     if (__atomic_load_n(&cancelled_, __ATOMIC_RELAXED))
       return fail(error_, Status::kCancelled, "the run was cancelled");
     if (frame.step == frame.steps.size) {
-      if (&frame == frames_[0]) return Status::kOk;
+      if (!kHasControl || &frame == frames_[0]) return Status::kOk;
       ORTOLAN_TRY(finish(frame));
       continue;
     }
@@ -437,7 +437,7 @@ Status Run::timed_step(Frame& frame, const Step& now) {
 
 Status Run::step_dynamic(Frame& frame, const Step& step) {
   Node& node = frame.graph->nodes[step.node];
-  if (node.kernel->control != Control::kNone) return start_control(frame, node);
+  if (kHasControl && node.kernel->control != Control::kNone) return start_control(frame, node);
   context_.scratch_shared_ = context_.scratch_per_thread_ = 0;
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
@@ -509,7 +509,7 @@ void Run::leave(Frame& frame) {
 void Run::clean() {
   for (Frame* frame = top_; frame;) {
     leave(*frame);
-    end_loop_state(*frame);
+    if (kHasLoops) end_loop_state(*frame);
     Frame* caller = frame->caller;
     frame->caller = nullptr;
     frame = caller;
@@ -546,6 +546,15 @@ const Slot* Context::constant_input(size_t i) const {
   if (!has_input(i)) return nullptr;
   const Slot& slot = input(i);
   return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
+}
+
+bool Context::session_seed(uint64_t* seed) const {
+  const Options& options = run_->model_.options;
+  uint64_t hash = options.seed ^ node_->file_index;
+  for (size_t i = 0; i < node_->name.size; ++i)
+    hash = (hash ^ static_cast<uint8_t>(node_->name.data[i])) * 0x100000001b3u;
+  *seed = hash;
+  return options.is_seeded;
 }
 
 Status Context::out_of_memory() const { return fail(Status::kOutOfMemory, "memory is out"); }
@@ -605,8 +614,14 @@ void Context::parallel_for(size_t units, size_t grain, Body body, void* user) co
   pool_->run(units, threads, body, user);
 }
 
+#if defined(ORTOLAN_MESSAGE_CODES)
+Status Context::fail_number(Status code, uint32_t number) const {
+  return fail_node_number(*error_, *node_, code, number);
+}
+#else
 Status Context::fail_parts(Status code, const char* format, const Part* parts, size_t count) const {
   return fail_node_parts(*error_, *node_, code, format, parts, count);
 }
+#endif
 
 }  // namespace ortolan

@@ -200,10 +200,9 @@ class Run {
   Status transfer(Frame& frame, uint32_t value, Slot& to);
 
   template <class... Parts>
-  ORTOLAN_INLINE Status fail_node(const Node& node, Status code, const char* format,
+  ORTOLAN_INLINE Status fail_node(const Node& node, Status code, Message format,
                                   const Parts&... parts) {
-    const Part list[sizeof...(parts) + 1] = {Part(parts)..., Part(0)};
-    return fail_node_parts(error_, node, code, format, list, sizeof...(parts));
+    return ::ortolan::fail_node(error_, node, code, format, parts...);
   }
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
 

@@ -11,7 +11,7 @@ struct Shape {
   uint32_t rank = 0;
   int64_t dims[kMaxRank] = {};
 
-  constexpr Shape() = default;
+  ORTOLAN_INLINE constexpr Shape() {}
   ORTOLAN_INLINE static Shape of(Span<const int64_t> values) {
     Shape shape;
     shape.rank = static_cast<uint32_t>(min<size_t>(values.size, kMaxRank));

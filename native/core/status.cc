@@ -38,11 +38,20 @@ void ErrorText::append(const char* format, const Part* parts, size_t count) {
   while (next < count) append(parts[next++]);
 }
 
+#if defined(ORTOLAN_MESSAGE_CODES)
+Status fail_number(ErrorText& error, Status code, uint32_t number) {
+  error.clear();
+  error.append(Part("message "));
+  error.append(Part(number));
+  return code;
+}
+#else
 Status fail_parts(ErrorText& error, Status code, const char* format, const Part* parts,
                   size_t count) {
   error.clear();
   error.append(format, parts, count);
   return code;
 }
+#endif
 
 }  // namespace ortolan

@@ -38,7 +38,7 @@ class ThreadPool {
   // The job's number, its parts, and the next part that nobody has: whoever takes one by an
   // exchange knows that the job cannot end before, so the fields below are the job's own. A worker
   // that wakes late finds nothing to take; the caller does not wait for it.
-  uint64_t claim_ = 0;
+  alignas(8) uint64_t claim_ = 0;
   Body body_ = nullptr;
   void* user_ = nullptr;
   size_t units_ = 0;

@@ -166,7 +166,7 @@ class DepthwiseLine {
       narrow(begin, end);
     else if (dense && kernel == 3)
       stride == 1 ? columns<4, 1, 3>(begin, end) : columns<4, 2, 3>(begin, end);
-    else if (dense && kernel == 5)
+    else if (!kSmall && dense && kernel == 5)
       stride == 1 ? columns<4, 1, 5>(begin, end) : columns<4, 2, 5>(begin, end);
     else
       any_kernel(begin, end);

@@ -22,6 +22,11 @@ enum class Activation : uint8_t {
   kGelu,  // exact, by erf
 };
 
+template <Activation A>
+struct ActivationTag {
+  static constexpr Activation kValue = A;
+};
+
 // For C[M][N]: C = activation(sum + bias + residual).
 struct Epilogue {
   const float* bias = nullptr;      // [N] or null
@@ -72,31 +77,64 @@ ORTOLAN_INLINE void map_rows(float* c, size_t ldc, size_t rows, size_t columns, 
     }
 }
 
+// The activations that a tile does not apply itself.
+ORTOLAN_INLINE F activate(const Epilogue& e, F x) {
+  const F zero = splat<F>(0), half = splat<F>(0.5f), one = splat<F>(1);
+  const F alpha = splat<F>(e.alpha), beta = splat<F>(e.beta);
+  switch (e.activation) {
+    case Activation::kNone:
+    case Activation::kRelu:
+    case Activation::kClip:
+      return x;
+    case Activation::kLeakyRelu:
+      return x < zero ? x * alpha : x;
+    case Activation::kSigmoid:
+      return math::sigmoid(x);
+    case Activation::kTanh:
+      return math::tanh(x);
+    case Activation::kHardSigmoid:
+      return clamp_sums(fma(x, alpha, beta), zero, one);
+    case Activation::kHardSwish:
+      return x * clamp_sums(fma(x, splat<F>(1 / 6.f), half), zero, one);
+    case Activation::kSilu:
+      return x * math::sigmoid(x);
+    case Activation::kGelu:
+      return half * x * (one + math::erf(x * splat<F>(0.70710678f)));
+  }
+  return x;
+}
+
 // The activation of `e` over c[rows][columns]; nothing for those that a tile applies itself.
 ORTOLAN_NOINLINE inline void activation_pass(const Epilogue& e, float* c, size_t ldc, size_t rows,
                                              size_t columns) {
-  const F zero = splat<F>(0), half = splat<F>(0.5f), one = splat<F>(1);
-  const F alpha = splat<F>(e.alpha), beta = splat<F>(e.beta);
-  auto map = [&](auto op) { map_rows(c, ldc, rows, columns, op); };
+  if (e.activation <= Activation::kClip) return;
+  if constexpr (kSmall) return map_rows(c, ldc, rows, columns, [&](F x) { return activate(e, x); });
+  auto map = [&](auto kind) {  // a loop for each, without a branch inside
+    map_rows(c, ldc, rows, columns, [&](F x) {
+      Epilogue known = e;
+      known.activation = decltype(kind)::kValue;
+      return activate(known, x);
+    });
+  };
   switch (e.activation) {
     case Activation::kNone:
     case Activation::kRelu:
     case Activation::kClip:
       return;
     case Activation::kLeakyRelu:
-      return map([&](F x) { return x < zero ? x * alpha : x; });
+      return map(ActivationTag<Activation::kLeakyRelu>());
     case Activation::kSigmoid:
-      return map([](F x) { return math::sigmoid(x); });
+      return map(ActivationTag<Activation::kSigmoid>());
     case Activation::kTanh:
-      return map([](F x) { return math::tanh(x); });
+      return map(ActivationTag<Activation::kTanh>());
     case Activation::kHardSigmoid:
-      return map([&](F x) { return clamp_sums(fma(x, alpha, beta), zero, one); });
+      return map(ActivationTag<Activation::kHardSigmoid>());
     case Activation::kHardSwish:
-      return map([&](F x) { return x * clamp_sums(fma(x, splat<F>(1 / 6.f), half), zero, one); });
+      return map(ActivationTag<Activation::kHardSwish>());
     case Activation::kSilu:
-      return map([](F x) { return x * math::sigmoid(x); });
+      return map(ActivationTag<Activation::kSilu>());
     case Activation::kGelu:
-      return map([&](F x) { return half * x * (one + math::erf(x * splat<F>(0.70710678f))); });
+      return map(ActivationTag<Activation::kGelu>());
   }
 }
 

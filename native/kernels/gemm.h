@@ -23,6 +23,8 @@ constexpr int kTileRows[] = {0, 12, 6};
 constexpr int kTileRows[] = {0, 8, 8, 8};
 #elif defined(__wasm_relaxed_simd__)
 constexpr int kTileRows[] = {0, 8, 5};
+#elif defined(__wasm__) && defined(ORTOLAN_FOR_SIZE)
+constexpr int kTileRows[] = {0, 4, 4};
 #elif defined(__wasm__)
 constexpr int kTileRows[] = {0, 8, 4, 3, 2};
 #elif defined(__i386__)

@@ -1,6 +1,6 @@
 // Random numbers. Number i of a stream is a hash of the stream and i, so that results depend on
 // nothing else. With a seed, every run of a node gives the same numbers; without, every run has a
-// stream of its own.
+// stream of its own, which repeats from session to session if the session has a seed.
 #include "core/math.h"
 #include "core/platform.h"
 #include "kernels/any_number.h"
@@ -48,6 +48,8 @@ Stream open_stream(const Context& c) {
   if (seed) return {mixed(static_cast<uint64_t>(__builtin_bit_cast(uint32_t, seed->f)))};
   RandomState& state = const_cast<RandomState&>(c.state<RandomState>());
   const uint64_t run = __atomic_fetch_add(&state.runs, 1, __ATOMIC_RELAXED);
+  uint64_t of_session;
+  if (c.session_seed(&of_session)) return {mixed(mixed(of_session) + run)};
   const uint64_t place = reinterpret_cast<uintptr_t>(&state);
   return {mixed(mixed(platform::nanoseconds() + run) ^ place)};
 }

@@ -12,8 +12,11 @@ class Regex {
   // What is wrong with the pattern, empty if nothing is. `memory` keeps the program.
   String compile(Context& c, String pattern) {
     pattern_ = pattern;
-    // Patterns repeat parts of themselves, but not endlessly.
-    code_.data = static_cast<Instruction*>(c.model_memory(kMaxCode * sizeof(Instruction)));
+    // Counts repeat parts of a pattern, but not endlessly; nothing else makes many of a letter.
+    bool has_counts = false;
+    for (size_t i = 0; i < pattern.size; ++i) has_counts = has_counts || pattern.data[i] == '{';
+    capacity_ = has_counts ? kMaxCode : min<size_t>(32 + 24 * pattern.size, kMaxCode);
+    code_.data = static_cast<Instruction*>(c.model_memory(capacity_ * sizeof(Instruction)));
     code_.size = 0;
     if (!code_.data) return "memory is out";
     parse_choice(0);
@@ -25,12 +28,18 @@ class Regex {
   // Of scratch for `matches`.
   size_t scratch_bytes() const { return code_.size * 5 * sizeof(uint32_t); }
 
-  bool matches(String text, void* scratch) const {
+  bool matches(String text, void* scratch) const { return longest(text, 0, scratch) == text.size; }
+
+  // The end of the longest match that begins at `at`; SIZE_MAX if there is none.
+  size_t longest(String text, size_t at, void* scratch) const {
     Threads now(scratch, code_.size), next(now.end, code_.size);
     uint32_t* stack = next.end;
-    size_t at = 0;
+    size_t found = SIZE_MAX;
     add(now, stack, 0, text, at);
-    while (at < text.size && now.count) {
+    for (;;) {
+      for (uint32_t i = 0; i < now.count; ++i)
+        if (code_[now.list[i]].op == Op::kMatch) found = at;
+      if (at == text.size || !now.count) return found;
       size_t after = at;
       const uint32_t point = next_point(text, &after);
       next.count = 0;
@@ -42,9 +51,6 @@ class Regex {
       swap(now, next);
       at = after;
     }
-    for (uint32_t i = 0; at == text.size && i < now.count; ++i)
-      if (code_[now.list[i]].op == Op::kMatch) return true;
-    return false;
   }
 
  private:
@@ -148,7 +154,7 @@ class Regex {
   }
   uint32_t here() const { return static_cast<uint32_t>(code_.size); }
   void emit(Instruction step) {
-    if (code_.size == kMaxCode) return fail("it is too long");
+    if (code_.size == capacity_) return fail("it is too long");
     code_.data[code_.size++] = step;
   }
   bool more() const { return wrong_.size == 0 && at_ < pattern_.size; }
@@ -532,7 +538,7 @@ class Regex {
 
   String pattern_, wrong_;
   Span<Instruction> code_;
-  size_t at_ = 0;
+  size_t at_ = 0, capacity_ = 0;
   uint32_t open_ = 0, quoted_ = 0;  // the class, and the last letter of a quotation
   bool folds_ = false, dots_ = false, lines_ = false;
 };

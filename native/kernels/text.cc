@@ -1,4 +1,4 @@
-// Operators on strings: joining, splitting, letter case, patterns, counts of n-grams.
+// Operators on strings: joining, splitting, letter case, patterns, tokens, counts of n-grams.
 #include "kernels/ngrams.h"
 #include "kernels/regex.h"
 #include "kernels/strided.h"
@@ -204,6 +204,120 @@ struct TfIdfVectorizer {
       }
     });
     return Status::kOk;
+  }
+};
+
+// com.microsoft's: the parts of each text between separators, or those that match an expression.
+struct Tokenizer {
+  struct State {
+    Span<Regex> separators;
+    Regex expression;
+    bool has_expression = false, is_by_letter = false, has_marks = false;
+    size_t least = 1, scratch = 0;
+  };
+
+  static Status prepare(Context& c) {
+    State* state = c.make_state<State>();
+    if (!state) return c.out_of_memory();
+    const int64_t least = c.attribute_int("mincharnum", 0);
+    if (least < 1) return c.invalid("mincharnum is %", least);
+    state->least = static_cast<size_t>(least);
+    state->has_marks = c.attribute_int("mark", 0) != 0;
+    const String expression = c.attribute_string("tokenexp", "");
+    const Attribute* list = c.attribute("separators");
+    const Span<const String> texts = list ? list->strings : Span<const String>();
+    if ((expression.size != 0) == (texts.size != 0))
+      return c.invalid("it needs either separators or tokenexp");
+    state->has_expression = expression.size != 0;
+    state->is_by_letter = texts.size == 1 && texts[0].size == 0;
+    if (state->is_by_letter) return Status::kOk;
+    auto* made = static_cast<Regex*>(c.model_memory(max<size_t>(texts.size, 1) * sizeof(Regex)));
+    if (!made) return c.out_of_memory();
+    for (size_t i = 0; i < texts.size; ++i) {
+      made[i] = Regex();
+      ORTOLAN_TRY(compile(c, made[i], texts[i], state));
+    }
+    state->separators = {made, texts.size};
+    return state->has_expression ? compile(c, state->expression, expression, state) : Status::kOk;
+  }
+  static Status infer(Context& c) {
+    c.request_scratch(c.state<State>().scratch);
+    return Status::kOk;
+  }
+  static Status run(Context& c) {
+    const State& state = c.state<State>();
+    const Shape shape = c.input_shape(0);
+    if (shape.rank != 1 && shape.rank != 2)
+      return c.invalid("X must have the shape [C] or [N, C], not %", shape.span());
+    const Text* x = c.input_data<Text>(0);
+    const size_t count = shape.count();
+    size_t most = 0;
+    for (size_t i = 0; i < count; ++i)
+      most = max(most, each(c, state, x[i].string(), [](size_t, String) {}));
+    if (state.has_marks && count) most += 2;
+    Shape result = shape;
+    // As in onnxruntime: no texts, no axis for their tokens.
+    if (count) result.append(static_cast<int64_t>(most));
+    ORTOLAN_TRY(c.allocate_output(0, result));
+    if (most == 0) return Status::kOk;
+    const Text padding = c.make_text(c.attribute_string("pad_value", ""));
+    const Text begin = c.make_text("\2"), end = c.make_text("\3");
+    if (!begin.address || !end.address) return c.out_of_memory();
+    Text* y = c.output_data<Text>(0);
+    Status status = Status::kOk;
+    for (size_t i = 0; i < count; ++i, y += most) {
+      size_t at = 0;
+      if (state.has_marks) y[at++] = begin;
+      each(c, state, x[i].string(), [&](size_t, String token) {
+        y[at] = c.make_text(token);
+        if (!y[at++].address) status = c.out_of_memory();
+      });
+      if (state.has_marks) y[at++] = end;
+      while (at < most) y[at++] = padding;
+    }
+    return status;
+  }
+
+ private:
+  static Status compile(Context& c, Regex& regex, String pattern, State* state) {
+    const String wrong = regex.compile(c, pattern);
+    if (wrong.size) return c.invalid("the pattern \"%\" cannot be used: %", pattern, wrong);
+    state->scratch = max(state->scratch, regex.scratch_bytes());
+    return Status::kOk;
+  }
+  static size_t letters(String text) {
+    size_t n = 0;
+    for (size_t i = 0; i < text.size; ++n) next_point(text, &i);
+    return n;
+  }
+  // Calls take(k, token) for each token; answers how many there are.
+  template <class Take>
+  static size_t each(Context& c, const State& state, String text, const Take& take) {
+    size_t tokens = 0, begin = 0;
+    const auto put = [&](size_t from, size_t to) {
+      const String token(text.data + from, to - from);
+      if (token.size && letters(token) >= state.least) take(tokens++, token);
+    };
+    for (size_t at = 0; at < text.size;) {
+      size_t after = at;
+      next_point(text, &after);
+      if (state.is_by_letter) {
+        put(at, after);
+      } else if (state.has_expression) {
+        const size_t end = state.expression.longest(text, at, c.scratch());
+        if (end != SIZE_MAX && end > at) put(at, end), after = end;
+      } else {
+        size_t end = at;
+        for (const Regex& separator : state.separators) {
+          const size_t found = separator.longest(text, at, c.scratch());
+          if (found != SIZE_MAX) end = max(end, found);
+        }
+        if (end > at) put(begin, at), begin = after = end;
+      }
+      at = after;
+    }
+    if (!state.is_by_letter && !state.has_expression) put(begin, text.size);
+    return tokens;
   }
 };
 

@@ -133,7 +133,8 @@ Status OnnxReader::read_ints(const Message& message, uint32_t field, Span<const 
   return Status::kOk;
 }
 
-Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Node& node, Attribute& a) {
+Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Node& node,
+                                  Attribute& a) {
   a.name = source.text(attribute::kName);
   if (source.text(attribute::kRefAttrName).size)
     return node_error(node, Status::kInvalidGraph,

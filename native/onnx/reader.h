@@ -51,7 +51,8 @@ class OnnxReader : public Loader {
   Status read_tensor(const Message& tensor, String what, TensorView* view);
   Status read_sparse(const Message& sparse, String what, TensorView* view);
   Status read_dims(const Message& message, uint32_t field, String what, Shape* shape);
-  Status read_fixed(const Message& tensor, uint32_t field, size_t width, String what, TensorView* view);
+  Status read_fixed(const Message& tensor, uint32_t field, size_t width, String what,
+                    TensorView* view);
   Status read_numbers(const Message& tensor, uint32_t field, String what, TensorView* view);
   Status read_texts(const Message& message, uint32_t field, String what, TensorView* view);
   Status read_external(const Message& tensor, String what, TensorView* view);

@@ -114,7 +114,8 @@ Status OnnxReader::read_fixed(const Message& source, uint32_t field, size_t widt
 }
 
 // A number for each element, or for as many elements as fill a byte.
-Status OnnxReader::read_numbers(const Message& source, uint32_t field, String what, TensorView* view) {
+Status OnnxReader::read_numbers(const Message& source, uint32_t field, String what,
+                                TensorView* view) {
   size_t count = 0;
   uint64_t value;
   for (Numbers numbers(source, field); numbers.next(&value);) ++count;
@@ -127,7 +128,8 @@ Status OnnxReader::read_numbers(const Message& source, uint32_t field, String wh
 }
 
 // Strings with their lengths in front, as kernels want them.
-Status OnnxReader::read_texts(const Message& source, uint32_t field, String what, TensorView* view) {
+Status OnnxReader::read_texts(const Message& source, uint32_t field, String what,
+                              TensorView* view) {
   size_t count = 0, bytes = 0, wanted;
   for (Fields each = source.each(field); each.next(); ++count) bytes += each.text().size;
   if (!checked_bytes(view->shape, 1, &wanted) || wanted != count)

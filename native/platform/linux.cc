@@ -1,17 +1,21 @@
-// Linux and Android: raw system calls, and weak symbols of the process for memory and threads, so
-// that the library itself needs nothing.
-#include "core/platform.h"
+// Linux and Android: raw system calls, and symbols of the process for memory and threads. On Linux
+// these are weak, so that the library itself needs nothing; Android's linker looks only into
+// libraries that are named, and there the library needs libc.so.
+#include "platform/processor.h"
+
+#if defined(__ANDROID__)
+#define ORTOLAN_SYSTEM
+#else
+#define ORTOLAN_SYSTEM [[gnu::weak]]
+#endif
 
 extern "C" {
-[[gnu::weak]] int posix_memalign(void** memory, size_t alignment, size_t bytes);
-[[gnu::weak]] void free(void* memory);
-[[gnu::weak]] int pthread_create(unsigned long* thread, const void* attributes,
-                                 void* (*entry)(void*), void* argument);
-[[gnu::weak]] int pthread_detach(unsigned long thread);
-[[gnu::weak]] int pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)());
-#if defined(__aarch64__) || defined(__arm__)
-[[gnu::weak]] unsigned long getauxval(unsigned long type);
-#endif
+ORTOLAN_SYSTEM int posix_memalign(void** memory, size_t alignment, size_t bytes);
+ORTOLAN_SYSTEM void free(void* memory);
+ORTOLAN_SYSTEM int pthread_create(unsigned long* thread, const void* attributes,
+                                  void* (*entry)(void*), void* argument);
+ORTOLAN_SYSTEM int pthread_detach(unsigned long thread);
+ORTOLAN_SYSTEM int pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)());
 }
 
 namespace ortolan::platform {
@@ -90,14 +94,44 @@ long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 
                    : "r12", "memory");
   return r0;
 }
+#elif defined(__i386__)
+enum Call : long {
+  kClose = 6,
+  kLseek = 19,
+  kMunmap = 91,
+  kMmap = 192,  // mmap2: the offset counts pages
+  kFutex = 240,
+  kAffinity = 242,
+  kClock = 265,
+  kOpenat = 295,
+};
+// The sixth argument is 0 wherever it counts here; it would need the frame pointer.
+long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  (void)f;
+  long result;
+  __asm__ volatile("push %%ebp\n\txor %%ebp, %%ebp\n\tint $0x80\n\tpop %%ebp"
+                   : "=a"(result)
+                   : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+                   : "memory");
+  return result;
+}
 #else
 #error "system calls of this processor are missing"
 #endif
 
+#if defined(__ANDROID__)
+constexpr bool has_memory() { return true; }
+constexpr bool has_threads() { return true; }
+constexpr bool has_fork() { return true; }
+#else
+bool has_memory() { return posix_memalign; }
+bool has_threads() { return pthread_create && pthread_detach; }
+bool has_fork() { return pthread_atfork; }
+#endif
+
 void* allocate(void*, size_t bytes) {
   void* memory = nullptr;
-  if (!posix_memalign || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0)
-    return nullptr;
+  if (!has_memory() || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0) return nullptr;
   return memory;
 }
 
@@ -118,7 +152,7 @@ uint32_t processors() {
 }
 
 bool start_thread(void (*entry)(void*), void* argument) {
-  if (!pthread_create) return false;
+  if (!has_threads()) return false;
   struct Start {
     void (*entry)(void*);
     void* argument;
@@ -137,12 +171,12 @@ bool start_thread(void (*entry)(void*), void* argument) {
     release(nullptr, start, sizeof(Start));
     return false;
   }
-  if (pthread_detach) pthread_detach(thread);
+  pthread_detach(thread);
   return true;
 }
 
 void on_fork(void (*handler)()) {
-  if (pthread_atfork) pthread_atfork(nullptr, nullptr, handler);
+  if (has_fork()) pthread_atfork(nullptr, nullptr, handler);
 }
 
 void wait(const uint32_t* address, uint32_t value) {
@@ -227,72 +261,5 @@ void unmap_file(const Mapping& mapping) {
   if (mapping.data)
     call(kMunmap, reinterpret_cast<long>(mapping.data), static_cast<long>(mapping.size));
 }
-
-#if defined(__x86_64__)
-namespace {
-void cpuid(uint32_t leaf, uint32_t (&r)[4]) {
-  __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
-}
-bool bit(uint32_t word, int i) { return word >> i & 1; }
-}  // namespace
-
-uint8_t instruction_set_level() {
-  uint32_t r[4];
-  cpuid(0, r);
-  if (r[0] < 7) return 0;
-  cpuid(1, r);
-  bool fma = bit(r[2], 12), saves = bit(r[2], 27), avx = bit(r[2], 28);
-  if (!fma || !saves || !avx) return 0;
-  uint32_t low, high;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  cpuid(7, r);
-  // x86_64_v3 also has BMI1, BMI2; v4: AVX-512 F, BW, CD, DQ, VL, and its registers saved.
-  if ((low & 6) != 6 || !bit(r[1], 5) || !bit(r[1], 3) || !bit(r[1], 8)) return 0;
-  bool wide = (low & 0xe6) == 0xe6 && bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 28) &&
-              bit(r[1], 30) && bit(r[1], 31);
-  return wide ? 2 : 1;
-}
-
-const char* instruction_set_name(uint8_t level) {
-  return level >= 2 ? "avx512" : level == 1 ? "avx2" : "sse2";
-}
-
-uint32_t flush_denormals() {
-  uint32_t state, flushed;
-  __asm__ volatile("stmxcsr %0" : "=m"(state));
-  flushed = state | 0x8040;  // flush-to-zero, denormals-are-zero
-  __asm__ volatile("ldmxcsr %0" : : "m"(flushed));
-  return state;
-}
-void restore_denormals(uint32_t state) { __asm__ volatile("ldmxcsr %0" : : "m"(state)); }
-#elif defined(__aarch64__)
-#ifdef ORTOLAN_HAS_BASE  // a lower set, without fused multiply-add, to fold constants with
-uint8_t instruction_set_level() { return 1; }
-const char* instruction_set_name(uint8_t level) { return level ? "neon" : "base"; }
-#else
-uint8_t instruction_set_level() { return 0; }
-const char* instruction_set_name(uint8_t) { return "neon"; }
-#endif
-uint32_t flush_denormals() {
-  uint64_t state;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(state));
-  __asm__ volatile("msr fpcr, %0" : : "r"(state | 1u << 24));
-  return static_cast<uint32_t>(state);
-}
-void restore_denormals(uint32_t state) {
-  __asm__ volatile("msr fpcr, %0" : : "r"(static_cast<uint64_t>(state)));
-}
-#elif defined(__arm__)
-uint8_t instruction_set_level() { return 0; }
-const char* instruction_set_name(uint8_t) { return "neon"; }
-// For scalars: vector instructions of this architecture always flush.
-uint32_t flush_denormals() {
-  uint32_t state;
-  __asm__ volatile("vmrs %0, fpscr" : "=r"(state));
-  __asm__ volatile("vmsr fpscr, %0" : : "r"(state | 1u << 24));
-  return state;
-}
-void restore_denormals(uint32_t state) { __asm__ volatile("vmsr fpscr, %0" : : "r"(state)); }
-#endif
 
 }  // namespace ortolan::platform

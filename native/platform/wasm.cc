@@ -1,8 +1,42 @@
-// WebAssembly without an operating system: a first-fit allocator over the linear memory, one
-// thread.
+// WebAssembly: a first-fit allocator over the linear memory. Without an operating system the page
+// hands over bytes; threads, where the build has them, are workers that the page starts. Under WASI
+// files are read through its calls.
 #include "core/platform.h"
 
-extern "C" unsigned char __heap_base;
+extern "C" {
+extern unsigned char __heap_base;
+
+// Called for products that may exceed 64 bits, whose type has no name in C++.
+__extension__ typedef __int128 Wide;
+[[gnu::weak, gnu::visibility("hidden")]] Wide __multi3(uint64_t a, uint64_t a_high, uint64_t b,
+                                                       uint64_t b_high) {
+  constexpr uint64_t kLow = 0xffffffffu;
+  uint64_t low = (a & kLow) * (b & kLow), left = (a >> 32) * (b & kLow);
+  uint64_t right = (a & kLow) * (b >> 32), middle = (low >> 32) + (left & kLow) + (right & kLow);
+  union {
+    uint64_t words[2];
+    Wide wide;
+  } result;
+  result.words[0] = (low & kLow) | middle << 32;
+  result.words[1] = (a >> 32) * (b >> 32) + (left >> 32) + (right >> 32) + (middle >> 32) +
+                    a_high * b + a * b_high;
+  return result.wide;
+}
+
+#if defined(__wasm_atomics__)
+#define ORTOLAN_IMPORT(name) [[clang::import_module("ortolan"), clang::import_name(name)]]
+ORTOLAN_IMPORT("processors") uint32_t ortolan_import_processors();
+// Asks for a worker that calls ortolan_thread(entry, argument) with a stack of its own.
+ORTOLAN_IMPORT("start_thread")
+int32_t ortolan_import_start_thread(void (*entry)(void*), void* argument);
+// Atomics.wait where the thread may; returns at once on the main thread of a page.
+ORTOLAN_IMPORT("wait") void ortolan_import_wait(const uint32_t* address, uint32_t value);
+[[gnu::visibility("default"), gnu::used]] void ortolan_thread(void (*entry)(void*),
+                                                              void* argument) {
+  entry(argument);
+}
+#endif
+}
 
 namespace ortolan::platform {
 
@@ -18,6 +52,19 @@ struct Block {
 Block* free_blocks = nullptr;
 uintptr_t top = 0;  // end of the memory handed out so far
 
+#if defined(__wasm_atomics__)
+// The main thread of a page may not wait, so whoever finds the lock taken spins.
+uint32_t taken = 0;
+void lock() {
+  while (__atomic_exchange_n(&taken, 1, __ATOMIC_ACQUIRE)) {
+  }
+}
+void unlock() { __atomic_store_n(&taken, 0, __ATOMIC_RELEASE); }
+#else
+void lock() {}
+void unlock() {}
+#endif
+
 void* grow(size_t bytes) {
   if (top == 0) top = round_up(reinterpret_cast<uintptr_t>(&__heap_base), kAlignment);
   size_t have = __builtin_wasm_memory_size(0) * kPage;
@@ -31,9 +78,7 @@ void* grow(size_t bytes) {
   return memory;
 }
 
-void* allocate(void*, size_t bytes) {
-  if (bytes > SIZE_MAX - kAlignment) return nullptr;
-  size_t size = max(round_up(bytes, kAlignment), kAlignment);
+void* take(size_t size) {
   for (Block** link = &free_blocks; *link; link = &(*link)->next) {
     Block* block = *link;
     if (block->size < size) continue;
@@ -49,9 +94,15 @@ void* allocate(void*, size_t bytes) {
   return grow(size);
 }
 
-void release(void*, void* memory, size_t bytes) {
-  Block* block = static_cast<Block*>(memory);
-  block->size = max(round_up(bytes, kAlignment), kAlignment);
+void* allocate(void*, size_t bytes) {
+  if (bytes > SIZE_MAX - kAlignment) return nullptr;
+  lock();
+  void* memory = take(max(round_up(bytes, kAlignment), kAlignment));
+  unlock();
+  return memory;
+}
+
+void give_back(Block* block) {
   Block** link = &free_blocks;
   while (*link && *link < block) link = &(*link)->next;
   block->next = *link;
@@ -71,6 +122,14 @@ void release(void*, void* memory, size_t bytes) {
   }
 }
 
+void release(void*, void* memory, size_t bytes) {
+  Block* block = static_cast<Block*>(memory);
+  lock();
+  block->size = max(round_up(bytes, kAlignment), kAlignment);
+  give_back(block);
+  unlock();
+}
+
 }  // namespace
 
 Allocator default_allocator() { return {nullptr, allocate, release}; }
@@ -82,11 +141,26 @@ const char* instruction_set_name(uint8_t) {
   return "wasm";
 #endif
 }
+#if defined(__wasm_atomics__)
+uint32_t processors() { return ortolan_import_processors(); }
+bool start_thread(void (*entry)(void*), void* argument) {
+  return ortolan_import_start_thread(entry, argument) != 0;
+}
+void wait(const uint32_t* address, uint32_t value) { ortolan_import_wait(address, value); }
+void wake_all(const uint32_t* address) {
+  __builtin_wasm_memory_atomic_notify(const_cast<int*>(reinterpret_cast<const int*>(address)), ~0u);
+}
+#else
 uint32_t processors() { return 1; }
 bool start_thread(void (*)(void*), void*) { return false; }
-void on_fork(void (*)()) {}
 void wait(const uint32_t*, uint32_t) {}
 void wake_all(const uint32_t*) {}
+#endif
+void on_fork(void (*)()) {}
+uint32_t flush_denormals() { return 0; }
+void restore_denormals(uint32_t) {}
+
+#if !defined(ORTOLAN_WASI)
 uint64_t nanoseconds() { return 0; }
 bool map_file(const char*, Mapping*, int* reason) {
   *reason = 38;  // not implemented: the page hands over bytes
@@ -96,7 +170,6 @@ bool map_file_inside(const char*, const char* path, Mapping* mapping, int* reaso
   return map_file(path, mapping, reason);
 }
 void unmap_file(const Mapping&) {}
-uint32_t flush_denormals() { return 0; }
-void restore_denormals(uint32_t) {}
+#endif
 
 }  // namespace ortolan::platform

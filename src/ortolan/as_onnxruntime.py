@@ -39,6 +39,7 @@ class _Stand(ModuleType):
             self.__dict__["__all__"] = [n for n in target.__all__ if not n.startswith("__")]
         if name == _NAME:
             self.__dict__["__version__"] = VERSION
+        self.__dict__["__file__"] = getattr(target, "__file__", None)
         if hasattr(target, "__path__"):
             self.__dict__["__path__"] = []
 

@@ -22,6 +22,12 @@ COMMANDS = (
     "run",
     "bench",
     "demo",
+    "config",
+    "build",
+    "check",
+    "ops",
+    "package",
+    "explain",
 )
 
 app = typer.Typer(

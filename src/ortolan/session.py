@@ -103,6 +103,7 @@ class InferenceSession:
         self._keep: Any = None  # borrowed by the model
         self._source: str | bytes = _source(path_or_bytes)
         self._is_onnx = False
+        self._can_lower = False  # a refusal is not the last word
         self._graph_name: str | None = None
         self._load(self._source)
         self._idle: deque[Call] = deque()
@@ -141,10 +142,32 @@ class InferenceSession:
             from ortolan.runtime.preparing import replace_in_ort
 
             content = replace_in_ort(content or _read(source), self._options._initializers)
-        if content:
-            self._open_bytes(content)
-        else:
-            self._open_path(str(source))
+        self._can_lower = is_ort
+        try:
+            if content:
+                self._open_bytes(content)
+            else:
+                self._open_path(str(source))
+        except errors.NotImplemented as missing:
+            if not is_ort:
+                raise
+            self._can_lower = False
+            self._open_bytes(self._lowered(content or source, missing))
+
+    def _lowered(self, source: str | bytes, missing: errors.NotImplemented) -> bytes:
+        """A file without the operators that the importer makes of others.
+
+        Raises:
+            ortolan.errors.NotImplemented: `missing`, if the importer cannot help.
+        """
+        from ortolan.conversion import convert
+
+        self._say(1, "the file has operators that the runtime has not: converting it")
+        try:
+            return convert(source, level="disable")
+        except errors.OrtolanError as error:
+            self._say(1, f"it cannot be converted: {error}")
+            raise missing from error
 
     def _open_onnx(self, source: str | bytes) -> bytes:
         """Opens a model or what it was converted to before, or returns what it is converted to."""
@@ -210,7 +233,8 @@ class InferenceSession:
         self._model = handle.value or 0
         if code:
             text = self._library.ortolan_model_error(self._model)
-            self._say(failure, text.decode("utf-8", "replace"))
+            is_last = not (self._can_lower and code == errors.NotImplemented.code)
+            self._say(failure if is_last else 1, text.decode("utf-8", "replace"))
             _native.check(code, text)
 
     def _say(self, severity: int, text: str) -> None:

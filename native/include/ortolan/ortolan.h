@@ -60,6 +60,7 @@ typedef struct OrtolanHooks {
  *   session.intra_op_num_threads  number of threads, 0 = one per processor
  *   session.set_denormal_as_zero  "1": denormals count as zero during runs
  *   ortolan.instruction_set       highest level to use; "base" or 0 = the library's baseline
+ *   ortolan.seed                  of random operators that have none: runs of a model repeat
  *   ortolan.max_tensor_bytes, ortolan.max_nodes, ortolan.max_iterations   limits
  * Unknown keys are ignored, as onnxruntime does. */
 typedef struct OrtolanOption {

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ortolan.build import schema_header
+from ortolan.build.link import BuildError, compiler, import_library, link, run
 from ortolan.build.registry import PORTABLE, Selector, generate
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog import FAMILIES
+
+__all__ = ["SHARED", "SPEED", "BuildError", "BuildOptions", "build", "compiler", "source_root"]
 
 SHARED = ("infer", "narrow", "texts")
 """Files of ``native/kernels`` that several families use."""
 
 _INCLUDE = re.compile(rb'^\s*#include\s+"([^"]+)"', re.MULTILINE)
+_SMALL = ("-Os", "-Xclang", "-Oz")
 
 
-class BuildError(RuntimeError):
-    """The compiler or linker refused; the message holds what it said."""
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How a library is compiled.
+
+    Attributes:
+        optimize: "speed", or "size": kernels too are compiled to be small.
+        messages: "text", or "codes": errors carry a number instead of their text.
+        whole_program: optimize over all objects while linking. Smaller by a fifth, but every
+            link compiles everything again; static libraries and macOS are left as they are.
+        strip: leave out the names of functions.
+    """
+
+    optimize: str = "speed"
+    messages: str = "text"
+    whole_program: bool = False
+    strip: bool = True
+
+
+SPEED = BuildOptions()
 
 
 def source_root() -> Path:
@@ -36,30 +57,6 @@ def source_root() -> Path:
         if (folder / "core" / "base.h").is_file():
             return folder
     raise BuildError("the C++ sources (native/) are missing from this installation")
-
-
-def compiler() -> list[str]:
-    """The command of clang as the ``ziglang`` package brings it.
-
-    Raises:
-        BuildError: ziglang is not installed.
-    """
-    try:
-        import ziglang
-    except ImportError as error:
-        raise BuildError("the compiler is missing: pip install 'ortolan[build]'") from error
-    folder = Path(ziglang.__file__).parent
-    zig = folder / ("zig.exe" if os.name == "nt" else "zig")
-    return [str(zig), "c++"]
-
-
-def _run(command: list[str], cache: Path) -> None:
-    environment = dict(os.environ)
-    environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(cache / "zig"))
-    environment.setdefault("ZIG_LOCAL_CACHE_DIR", str(cache / "zig"))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError(f"{' '.join(command)}\n{done.stderr.strip()}")
 
 
 class _Digests:
@@ -115,29 +112,50 @@ def build(
     *,
     wanted: Selector | None = None,
     extra_flags: tuple[str, ...] = (),
+    options: BuildOptions = SPEED,
     core_flags: tuple[str, ...] = (),
     progress: Callable[[str], None] = lambda text: None,
     linked: Callable[[Path], object] = lambda path: None,
+    listed: Callable[[Path], object] = lambda path: None,
 ) -> Path:
     """Builds the library of a target.
 
     Args:
         target: what to build for.
-        output: folder for the result.
+        output: folder for the result; nothing is written to it before all is done.
         cache: folder for generated sources and objects; safe to share between builds.
         wanted: instances to include; None for the whole catalog.
         extra_flags: more compiler flags.
+        options: how to compile.
         core_flags: more of them for native/core alone, such as -DORTOLAN_POISON (core/poison.h).
         progress: called with a line per object that is compiled.
         linked: called with the path of each object that goes into the library.
+        listed: called with the linker's listing, where there is one.
 
     Returns:
         The path of the library.
 
     Raises:
-        BuildError: the compiler is missing or refused.
+        BuildError: the compiler is missing or refused, or a file could not be written.
     """
-    native = source_root()
+    try:
+        objects = _objects(target, cache, wanted, extra_flags, tuple(core_flags), options, progress)
+        for path in objects:
+            linked(path)
+        made = _link(target, objects, cache, options)
+        if _listing(made).is_file():
+            listed(_listing(made))
+        output.mkdir(parents=True, exist_ok=True)
+        library = output / target.output
+        _replace(library, made.read_bytes())
+    except OSError as error:
+        place = error.filename or output
+        raise BuildError(f"{place}: cannot be written ({error.strerror or error})") from error
+    return library
+
+
+def _generated(target: Target, cache: Path, wanted: Selector | None) -> Path:
+    """Writes the generated sources; answers their folder."""
     files = generate(FAMILIES, [i.name for i in target.instruction_sets], wanted, onnx=target.onnx)
     files["ort_schema.h"] = schema_header.generate()
     key = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
@@ -147,45 +165,98 @@ def build(
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_text() != text:
             _replace(path, text.encode())
+    return generated
+
+
+def _objects(
+    target: Target, cache: Path, wanted: Selector | None, extra_flags: tuple[str, ...],
+    core_flags: tuple[str, ...], options: BuildOptions, progress: Callable[[str], None],
+) -> list[Path]:  # fmt: skip
+    native = source_root()
+    generated = _generated(target, cache, wanted)
     digests = _Digests([native, native / "include", generated])
     sets = {i.name: i.flags for i in target.instruction_sets}
     baseline = target.instruction_sets[0].flags
-    base = [*compiler(), "-target", target.triple, *COMMON_FLAGS, *target.flags, *extra_flags]
+    flags = [*COMMON_FLAGS, *target.flags, *extra_flags]
     if wanted is not None:  # helpers of operators that are left out
-        base += ["-Wno-unused-function", "-Wno-unneeded-internal-declaration"]
+        flags += ["-Wno-unused-function", "-Wno-unneeded-internal-declaration"]
+    if options.optimize == "size":
+        flags.append("-DORTOLAN_FOR_SIZE")
+    if options.messages == "codes":
+        flags.append("-DORTOLAN_MESSAGE_CODES")
+    if options.whole_program and target.linker in ("elf", "wasm", "coff"):
+        flags.append("-flto")
+    base = [*compiler(), "-target", target.triple, *flags]
 
     def compile_one(unit: tuple[Path, str, Path | None]) -> Path:
         source, isa, folder = unit
         command = [*base, *(sets.get(isa, baseline)), f"-I{native}", f"-I{native / 'include'}"]
-        command += [f"-I{generated}"]
-        # The core has no hot loop: it is compiled for size.
-        command += [f"-DORTOLAN_ISA={isa}"] if isa else ["-Os", "-Xclang", "-Oz", *core_flags]
+        command += [f"-I{generated}", *_optimization(target, isa, options)]
+        command += [f"-DORTOLAN_ISA={isa}"] if isa else []
+        command += [] if isa else core_flags
         command += [f"-I{folder}"] if folder else []
-        flags = [c for c in command[1:] if not c.startswith("-I")]
-        digest = hashlib.sha256(digests.of(source, folder) + repr(flags).encode()).hexdigest()
+        given = [c for c in command[1:] if not c.startswith("-I")]
+        digest = hashlib.sha256(digests.of(source, folder) + repr(given).encode()).hexdigest()
         object_file = cache / "objects" / f"{source.stem}-{isa or 'core'}-{digest[:24]}.o"
         if not object_file.is_file():
             object_file.parent.mkdir(parents=True, exist_ok=True)
             temporary = object_file.with_suffix(f".{os.getpid()}.tmp.o")
-            _run([*command, "-c", str(source), "-o", str(temporary)], cache)
-            temporary.replace(object_file)
-            progress(f"{source.stem} {isa}")
+            try:
+                run([*command, "-c", str(source), "-o", str(temporary)], cache)
+                temporary.replace(object_file)
+            finally:
+                temporary.unlink(missing_ok=True)
+            progress(f"{source.stem} {isa}".strip())
         return object_file
 
+    units = _units(target, native, generated)
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        objects = list(pool.map(compile_one, _units(target, native, generated)))
-    for path in objects:
-        linked(path)
-    output.mkdir(parents=True, exist_ok=True)
-    library = output / target.output
+        waiting = [pool.submit(compile_one, unit) for unit in units]
+        try:
+            return [future.result() for future in waiting]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _optimization(target: Target, isa: str, options: BuildOptions) -> tuple[str, ...]:
+    """The core has no hot loop; what is compiled once has few, and weighs most for the web."""
+    if not isa or options.optimize == "size":
+        return _SMALL
+    return ("-Os",) if isa == PORTABLE and target.linker == "wasm" else ("-O2",)
+
+
+def _link(target: Target, objects: list[Path], cache: Path, options: BuildOptions) -> Path:
+    """The library in the cache; linked unless the same objects were before."""
+    native = source_root()
+    names = repr((target, options, [o.name for o in objects]))
+    key = hashlib.sha256(names.encode()).hexdigest()[:24]
+    library = cache / "libraries" / key / target.output
+    if library.is_file():
+        return library
+    stubs = [
+        import_library(target, native / "platform" / source, name, cache / "imports", cache)
+        for source, name in target.libraries
+    ]
+    library.parent.mkdir(parents=True, exist_ok=True)
     temporary = library.with_suffix(f".{os.getpid()}.tmp")
-    link = [*compiler(), "-target", target.triple, *target.link_flags]
-    _run([*link, "-o", str(temporary), *map(str, objects)], cache)
-    temporary.replace(library)
+    listing = _listing(library) if target.linker in ("elf", "wasm") else None
+    try:
+        link(target, objects, temporary, cache, stubs, strip=options.strip, listing=listing)
+        temporary.replace(library)
+    finally:
+        temporary.unlink(missing_ok=True)
     return library
+
+
+def _listing(library: Path) -> Path:
+    return library.with_suffix(".map")
 
 
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def operator_hash(domain: str, name: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instance:
+class Instance:
     """One compiled ``run``: its template arguments and the types that it serves."""
 
     arguments: tuple[str, ...]
@@ -61,22 +61,22 @@ class _Instance:
     types_b: TypeSet
 
 
-def _instances(operator: Operator) -> list[_Instance]:
+def instances(operator: Operator) -> list[Instance]:
     """The ways in which ``run`` is compiled for an operator."""
     key = operator.types.get(operator.keys[0], frozenset()) if operator.keys else frozenset()
     second: TypeSet = operator.types[operator.keys[1]] if len(operator.keys) > 1 else frozenset()
     if operator.instances == "once" or not operator.keys:
-        return [_Instance((), key, second)]
+        return [Instance((), key, second)]
     if operator.instances == "type":
         plain = frozenset(t for t in key if t.has_arithmetic or t == DataType.STRING)
-        found = [_Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(plain)]
-        return found + ([_Instance((), key - plain, second)] if key - plain else [])
+        found = [Instance((t.cpp_name,), frozenset({t}), second) for t in sorted(plain)]
+        return found + ([Instance((), key - plain, second)] if key - plain else [])
     widths = types_by_width(key)
     if operator.instances == "width":
-        return [_Instance((_WORDS[w],), types, second) for w, types in widths.items()]
+        return [Instance((_WORDS[w],), types, second) for w, types in widths.items()]
     if operator.instances == "pair_width":
         return [
-            _Instance((_WORDS[w], t.cpp_name), types, frozenset({t}))
+            Instance((_WORDS[w], t.cpp_name), types, frozenset({t}))
             for w, types in widths.items()
             for t in sorted(second)
         ]
@@ -85,22 +85,22 @@ def _instances(operator: Operator) -> list[_Instance]:
     raise ValueError(f"{operator.name}: unknown instances {operator.instances!r}")
 
 
-def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[_Instance]:
+def _pairs(operator: Operator, key: TypeSet, second: TypeSet) -> list[Instance]:
     if operator.keys[0] == operator.keys[1]:  # both operands have the one type
-        return [_Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
+        return [Instance((t.cpp_name, t.cpp_name), frozenset({t}), frozenset({t})) for t in key]
     plain, plain_second = (frozenset(t for t in s if t.has_arithmetic) for s in (key, second))
     pairs = [
-        _Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
+        Instance((a.cpp_name, b.cpp_name), frozenset({a}), frozenset({b}))
         for a in sorted(plain)
         for b in sorted(plain_second)
     ]
     texts = frozenset({DataType.STRING})
     narrow, narrow_second = key - plain - texts, second - plain_second - texts
     rest = [
-        _Instance((), narrow, second - texts),
-        _Instance((), plain, narrow_second),
-        _Instance((_TEXT,), key & texts, second),
-        _Instance((_TEXT,), key - texts, second & texts),
+        Instance((), narrow, second - texts),
+        Instance((), plain, narrow_second),
+        Instance((_TEXT,), key & texts, second),
+        Instance((_TEXT,), key - texts, second & texts),
     ]
     return pairs + [instance for instance in rest if instance.types_a and instance.types_b]
 
@@ -131,7 +131,7 @@ def _infer(functions: _Functions, isa: str, family: Family, operator: Operator) 
 
 
 def _prepare(
-    functions: _Functions, isa: str, family: Family, operator: Operator, instance: _Instance
+    functions: _Functions, isa: str, family: Family, operator: Operator, instance: Instance
 ) -> int:
     if operator.prepare == "none":
         return 0
@@ -144,7 +144,7 @@ def _prepare(
 
 
 def _run(
-    functions: _Functions, isa: str, family: Family, operator: Operator, instance: _Instance
+    functions: _Functions, isa: str, family: Family, operator: Operator, instance: Instance
 ) -> int:
     suffix = "".join("_" + a for a in instance.arguments)
     arguments = f"<{', '.join(instance.arguments)}>" if instance.arguments else ""
@@ -226,7 +226,7 @@ def _add_operator(
 ) -> None:  # fmt: skip
     levels = list(enumerate(isas)) if family.simd else [(0, PORTABLE)]
     for level, isa in reversed(levels):
-        for instance in _instances(operator):
+        for instance in instances(operator):
             if not wanted(operator, (instance.types_a, instance.types_b)):
                 continue
             numbers = (0, 0, 0)
@@ -291,19 +291,27 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
     return "\n".join(lines)
 
 
+def _features_source(kept: Sequence[Operator], onnx: bool) -> str:
+    """What the core need not have where no operator needs it."""
+    features = {
+        "kHasControl": any(o.control != "none" for o in kept),
+        "kHasLoops": any(o.control in ("loop", "scan") for o in kept),
+        "kHasLoop": any(o.control == "loop" for o in kept),
+        "kHasScan": any(o.control == "scan" for o in kept),
+        "kReadsOnnx": onnx,
+        "kHasLayouts": any(o.layout == "spatial" for o in kept),
+    }
+    lines = ["// Made by ortolan.build.registry from the catalog. Do not edit.", "#pragma once"]
+    lines += ["namespace ortolan {"]
+    lines += [f"constexpr bool {k} = {str(v).lower()};" for k, v in features.items()]
+    return "\n".join([*lines, "}  // namespace ortolan", ""])
+
+
 def _thunks_source(isa: str, bodies: Mapping[str, str]) -> str:
     lines = ["// Made by ortolan.build.registry from the catalog. Do not edit."]
     lines += [f"namespace ortolan::{isa} {{"]
     lines += [f"Status {name}(Context& c) {{ {body} }}" for name, body in sorted(bodies.items())]
     return "\n".join([*lines, "}", ""])
-
-
-def _formats_source(onnx: bool) -> str:
-    """What models the core reads besides those of ORT format."""
-    return (
-        "// Made by ortolan.build.registry. Do not edit.\n#pragma once\nnamespace ortolan {\n"
-        f"constexpr bool kReadsOnnx = {str(onnx).lower()};\n}}  // namespace ortolan\n"
-    )
 
 
 def _versions_source(tables: _Tables) -> str:
@@ -344,15 +352,18 @@ def generate(
     """
     tables, functions = _Tables(), _Functions()
     select = wanted or (lambda operator, types: True)
+    kept: list[Operator] = []
     for family in families:
         for operator in family.operators:
             _add_operator(tables, functions, family, operator, isas, select)
+            if any(select(operator, (i.types_a, i.types_b)) for i in instances(operator)):
+                kept.append(operator)
     files = {
         f"{isa}/{family}.inc": _thunks_source(isa, bodies)
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions)
-    files["ortolan_formats.h"] = _formats_source(onnx)
+    files["ortolan_features.h"] = _features_source(kept, onnx)
     if onnx:
         files["onnx_versions.cc"] = _versions_source(tables)
     return files

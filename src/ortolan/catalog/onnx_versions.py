@@ -1,6 +1,6 @@
 """In which versions of its domain the standard changed each operator: for builds, without onnx.
 
-The facts are data, `onnx_versions.json`, which `tools/onnx_versions.py` makes from the onnx package.
+The facts are data, `onnx_versions.json`: `tools/onnx_versions.py` makes it from the onnx package.
 """
 
 from __future__ import annotations

@@ -30,6 +30,12 @@ FAMILY = Family(
             types={"T1": STRING, "T2": BOOL}, instances="once", keys="T1", prepare="plain",
         ),
         op(
+            "Tokenizer", "1-", "X:T", "Y:T",
+            "mark!:int mincharnum!:int pad_value!:string separators:strings tokenexp:string",
+            domain="com.microsoft", types={"T": STRING}, instances="once", prepare="plain",
+            flags=("data_dependent",),
+        ),
+        op(
             "TfIdfVectorizer", "9-", "X:T", "Y:T1",
             "max_gram_length!:int max_skip_count!:int min_gram_length!:int mode!:string"
             " ngram_counts!:ints ngram_indexes!:ints pool_int64s:ints pool_strings:strings"

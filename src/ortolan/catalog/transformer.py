@@ -47,7 +47,8 @@ FAMILY = Family(
             "GatherBlockQuantized", "1", "data:T1 indices:Tind scales:T2 zero_points?:T1",
             "output:T2",
             "bits:int=4 block_size:int=128 gather_axis:int=0 quantize_axis:int=1",
-            domain=_MICROSOFT, types={"T1": type_set("uint8", "uint4", "int4"), "T2": FLOAT, "Tind": INDEX},
+            domain=_MICROSOFT,
+            types={"T1": type_set("uint8", "uint4", "int4"), "T2": FLOAT, "Tind": INDEX},
             keys="T1 Tind", instances="once", prepare="plain",
         ),
         op(

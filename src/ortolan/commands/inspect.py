@@ -15,7 +15,7 @@ from rich.table import Table
 from ortolan.errors import InvalidArgument, NoSuchFile
 
 if TYPE_CHECKING:
-    from ortolan.ortformat.inspect import OrtSummary, ValueSummary
+    from ortolan.ortformat.inspect import OperatorSummary, OrtSummary, ValueSummary
 
 __all__ = ["command"]
 
@@ -50,7 +50,8 @@ def command(
     if as_html is not None:
         _write_page(as_html, file, summary)
     if as_json:
-        print(json.dumps(dataclasses.asdict(summary), indent=2))
+        runs_on = {_name(o): runners(o) for o in summary.operators}
+        print(json.dumps({**dataclasses.asdict(summary), "runs_on": runs_on}, indent=2))
     else:
         _show(Console(), file, summary)
 
@@ -92,9 +93,10 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
     operators.add_column("operator", overflow="fold")
     operators.add_column("since", justify="right")
     operators.add_column("nodes", justify="right")
+    operators.add_column("runs on")
     for item in summary.operators:
-        name = f"{item.domain}:{item.name}" if item.domain else item.name
-        operators.add_row(escape(name), str(item.since_version), str(item.count))
+        where = {2: "", 1: f"{''.join(runners(item))} only"}.get(len(runners(item)), "neither")
+        operators.add_row(escape(_name(item)), str(item.since_version), str(item.count), where)
     console.print(operators)
     weights = Table(title=f"Largest weights (up to {_LARGEST})", title_justify="left")
     for column in ("name", "type", "shape"):
@@ -106,6 +108,22 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
             escape(weight.name), weight.element_type, escape(shape), f"{weight.bytes:,}"
         )
     console.print(weights)
+
+
+def _name(operator: OperatorSummary) -> str:
+    return f"{operator.domain}:{operator.name}" if operator.domain else operator.name
+
+
+def runners(operator: OperatorSummary) -> list[str]:
+    """Who has kernels for an operator: "ortolan", "onnxruntime", both or nobody."""
+    from ortolan import catalog
+    from ortolan.passes.onnxruntime_kernels import knows
+
+    key = (operator.domain, operator.name, operator.since_version)
+    return [
+        *(["ortolan"] if catalog.find(*key) is not None else []),
+        *(["onnxruntime"] if knows(*key) else []),
+    ]
 
 
 def _value_table(title: str, values: tuple[ValueSummary, ...]) -> Table:

@@ -39,6 +39,7 @@ _char = ctypes.c_char
 _TENSOR = struct.Struct(f"@IiIPN{_native.MAX_RANK}q")
 assert _TENSOR.size == _native.TENSOR_SIZE
 _DIMS = 5
+_MOST_KINDS = 64
 
 
 class Signature:
@@ -225,6 +226,8 @@ class Call:
             outputs=_addressof(self._outputs), values=_addressof(self._values),
         )  # fmt: skip
         self._address = _addressof(self._block)
+        # Types of memory by size: making one takes longer than finding it.
+        self._kinds: dict[int, Any] = {}
         # Containers that the next call gets, by number of the input.
         self._given: list[tuple[int, int]] = []
         self._names: list[str] | None = None
@@ -258,6 +261,11 @@ class Call:
         self._chosen = chosen
         for k, which in enumerate(chosen):
             self._wanted[k] = which
+        signature = self.signature
+        self._chosen_kinds = [
+            (signature.output_numbers[i], signature.output_dtypes[i]) for i in chosen
+        ]
+        self._filled = self._results[: len(chosen) * _TENSOR.size]
         self._block.output_count = len(chosen)
         self._names = None if names is None else list(names)
 
@@ -373,15 +381,12 @@ class Call:
     def _take(self) -> list[Any]:
         """The outputs as arrays over the runtime's memory."""
         results: list[Any] = []
-        dtypes, numbers = self.signature.output_dtypes, self.signature.output_numbers
-        values, view = self._values, self._results
-        at = 0
-        for k, which in enumerate(self._chosen):
-            value = values[k]
-            fields = _TENSOR.unpack_from(view, at)
-            at += _TENSOR.size
-            dtype = dtypes[which]
-            if fields[1] != numbers[which] or dtype is None:
+        kinds = self._kinds
+        for kind, value, fields in zip(
+            self._chosen_kinds, self._values, _TENSOR.iter_unpack(self._filled), strict=False
+        ):
+            number, dtype = kind
+            if fields[1] != number or dtype is None:
                 results.append(None if value is None else _show_other(value))
                 continue
             shape = fields[_DIMS : _DIMS + fields[2]]
@@ -390,7 +395,12 @@ class Call:
             if size == 0:
                 results.append(np.empty(shape, dtype))
                 continue
-            buffer: Any = (_char * size).from_address(fields[3])
+            block = kinds.get(size)
+            if block is None:
+                if len(kinds) > _MOST_KINDS:
+                    kinds.clear()
+                block = kinds[size] = _char * size
+            buffer: Any = block.from_address(fields[3])
             buffer.owner = memory
             results.append(_ndarray(shape, dtype, buffer))
         if self._repeats is not None:

@@ -1,0 +1,130 @@
+// macOS and iOS, over libSystem alone. Waiting uses mutexes and conditions chosen by address: the
+// system's own wait on an address is private, or too new.
+#include "platform/joined.h"
+#include "platform/processor.h"
+
+extern "C" {
+int posix_memalign(void** memory, size_t alignment, size_t bytes);
+void free(void* memory);
+struct OrtolanThread;
+int pthread_create(OrtolanThread** thread, const void* attributes, void* (*entry)(void*),
+                   void* argument);
+int pthread_detach(OrtolanThread* thread);
+int pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)());
+int pthread_mutex_lock(void* mutex);
+int pthread_mutex_unlock(void* mutex);
+int pthread_cond_wait(void* condition, void* mutex);
+int pthread_cond_broadcast(void* condition);
+long sysconf(int name);
+uint64_t clock_gettime_nsec_np(int clock);
+int open(const char* path, int flags, ...);
+int64_t lseek(int file, int64_t offset, int whence);
+void* mmap(void* address, size_t bytes, int protection, int flags, int file, int64_t offset);
+int munmap(void* address, size_t bytes);
+int close(int file);
+int* __error();
+}
+
+namespace ortolan::platform {
+
+namespace {
+
+// Room and first word of pthread_mutex_t and pthread_cond_t as the system's headers initialise
+// them; both are part of the ABI.
+struct Gate {
+  long mutex_mark = 0x32AAABA7;
+  char mutex[56] = {};
+  long condition_mark = 0x3CB0B1BB;
+  char condition[40] = {};
+};
+constinit Gate gates[16];
+
+Gate& gate_of(const uint32_t* address) {
+  return gates[reinterpret_cast<uintptr_t>(address) / 64 % 16];
+}
+
+void* allocate(void*, size_t bytes) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, kAlignment, bytes ? bytes : 1) == 0 ? memory : nullptr;
+}
+void release(void*, void* memory, size_t) { free(memory); }
+
+struct Start {
+  void (*entry)(void*);
+  void* argument;
+};
+
+}  // namespace
+
+Allocator default_allocator() { return {nullptr, allocate, release}; }
+
+uint32_t processors() {
+  constexpr int kOnline = 58;
+  long n = sysconf(kOnline);
+  return n > 0 ? static_cast<uint32_t>(n) : 1;
+}
+
+bool start_thread(void (*entry)(void*), void* argument) {
+  Start* start = static_cast<Start*>(allocate(nullptr, sizeof(Start)));
+  if (!start) return false;
+  *start = {entry, argument};
+  OrtolanThread* thread = nullptr;
+  auto trampoline = [](void* memory) -> void* {
+    Start copy = *static_cast<Start*>(memory);
+    free(memory);
+    copy.entry(copy.argument);
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, trampoline, start) != 0) {
+    free(start);
+    return false;
+  }
+  pthread_detach(thread);
+  return true;
+}
+
+void on_fork(void (*handler)()) { pthread_atfork(nullptr, nullptr, handler); }
+
+void wait(const uint32_t* address, uint32_t value) {
+  Gate& gate = gate_of(address);
+  pthread_mutex_lock(&gate.mutex_mark);
+  while (__atomic_load_n(address, __ATOMIC_ACQUIRE) == value)
+    pthread_cond_wait(&gate.condition_mark, &gate.mutex_mark);
+  pthread_mutex_unlock(&gate.mutex_mark);
+}
+
+void wake_all(const uint32_t* address) {
+  Gate& gate = gate_of(address);
+  pthread_mutex_lock(&gate.mutex_mark);
+  pthread_cond_broadcast(&gate.condition_mark);
+  pthread_mutex_unlock(&gate.mutex_mark);
+}
+
+uint64_t nanoseconds() {
+  constexpr int kUptime = 8;
+  return clock_gettime_nsec_np(kUptime);
+}
+
+bool map_file(const char* path, Mapping* mapping, int* reason) {
+  constexpr int kCloseOnExec = 0x1000000, kRead = 1, kPrivate = 2, kEnd = 2;
+  int file = open(path, kCloseOnExec);
+  int64_t size = file < 0 ? -1 : lseek(file, 0, kEnd);
+  void* memory = nullptr;
+  if (size > 0) memory = mmap(nullptr, static_cast<size_t>(size), kRead, kPrivate, file, 0);
+  bool failed = size < 0 || memory == reinterpret_cast<void*>(-1);
+  if (failed) *reason = *__error();
+  if (file >= 0) close(file);
+  if (failed) return false;
+  *mapping = {static_cast<const uint8_t*>(memory), static_cast<size_t>(size)};
+  return true;
+}
+
+bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
+  return map_joined(folder, path, mapping, reason);
+}
+
+void unmap_file(const Mapping& mapping) {
+  if (mapping.data) munmap(const_cast<uint8_t*>(mapping.data), mapping.size);
+}
+
+}  // namespace ortolan::platform

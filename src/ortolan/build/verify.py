@@ -1,0 +1,311 @@
+"""Runs models on a library that was just built and compares with the full runtime.
+
+A built library is run in a process of its own: Linux and Android libraries by a small program that
+loads them itself (``native/tools/probe.cc``), directly or under qemu; WebAssembly by Node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ortolan.build import link
+from ortolan.build.compile import source_root
+from ortolan.build.link import BuildError
+from ortolan.build.targets import COMMON_FLAGS, Target
+from ortolan.catalog.types import DataType
+from ortolan.errors import OrtolanError
+from ortolan.ortformat import read
+from ortolan.session import InferenceSession
+
+__all__ = ["Check", "Reference", "reference", "runner_of", "verify"]
+
+Array = npt.NDArray[np.generic]
+_RECORD = struct.Struct("<4I8qQ")
+_HEAD = struct.Struct("<2i")
+_SECONDS = 300
+# Models refuse some sizes; the first that the full runtime takes is used.
+_UNKNOWN_SIZES = (64, 1, 512, 1536)
+LIMIT = 1e-3
+"""Largest difference allowed between instruction sets, relative to an output's magnitude."""
+
+_PROBES = {
+    "x86_64": ("x86_64-linux-none", ()),
+    "aarch64": ("aarch64-linux-none", ()),
+    "arm": ("arm-linux-androideabi", ("-mcpu=cortex_a9", "-marm")),
+    "i386": ("x86-linux-none", ("-mcpu=i686+sse2",)),
+}
+_DTYPES: Mapping[str, DataType] = {
+    "float32": DataType.FLOAT, "float64": DataType.DOUBLE, "int8": DataType.INT8,
+    "uint8": DataType.UINT8, "int16": DataType.INT16, "uint16": DataType.UINT16,
+    "int32": DataType.INT32, "uint32": DataType.UINT32, "int64": DataType.INT64,
+    "uint64": DataType.UINT64, "bool": DataType.BOOL, "float16": DataType.FLOAT16,
+}  # fmt: skip
+_NUMPY = {data_type: np.dtype(name) for name, data_type in _DTYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What the full runtime makes of a model.
+
+    Attributes:
+        name: of the model.
+        content: the `.ort` file.
+        feeds: arrays by the number of the input.
+        outputs: in order; empty if the full runtime refused as well.
+        code: the error code if it did.
+    """
+
+    name: str
+    content: bytes
+    feeds: Mapping[int, Array]
+    outputs: tuple[Array, ...]
+    code: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The comparison of one model.
+
+    Attributes:
+        model: its name.
+        error: the largest difference, relative to the magnitude of the output.
+        identical: whether all outputs are the same bit for bit.
+        refused: the error code where the full runtime and the library both refused the random
+            inputs: then loading was tried and nothing more.
+    """
+
+    model: str
+    error: float
+    identical: bool
+    refused: int = 0
+
+
+def reference(name: str, content: bytes) -> Reference:
+    """Feeds a model with random numbers, always the same, and runs it in the full runtime.
+
+    Raises:
+        OrtolanError: the full runtime cannot load the model.
+    """
+    session = InferenceSession(content)
+    graph = read(content).model
+    assert graph is not None and graph.graph is not None
+    order = {name: index for index, name in enumerate(graph.graph.inputs)}
+    found = Reference(name, content, {}, ())
+    for size in _UNKNOWN_SIZES:
+        named = _random_feeds(session, size)
+        feeds = {order[key]: array for key, array in named.items()}
+        try:
+            outputs = session.run(None, named)
+        except OrtolanError as error:
+            found = Reference(name, content, feeds, (), int(error.code))
+        else:
+            return Reference(name, content, feeds, tuple(np.asarray(o) for o in outputs))
+    return found
+
+
+def _random_feeds(session: InferenceSession, unknown: int) -> dict[str, Array]:
+    """Feeds by name; dimensions of no known size get 1 where they come first, else `unknown`."""
+    generator = np.random.default_rng(1)
+    named: dict[str, Array] = {}
+    for value in session.get_inputs():
+        shape = [
+            size if isinstance(size, int) and size > 0 else unknown if axis else 1
+            for axis, size in enumerate(value.shape or ())
+        ]
+        kind = value.type.removeprefix("tensor(").removesuffix(")")
+        dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+        if dtype.kind == "f":
+            array: Array = generator.normal(size=shape).astype(dtype)
+        else:
+            array = generator.integers(0, 2, size=shape).astype(dtype)
+        named[value.name] = np.ascontiguousarray(array)
+    return named
+
+
+def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
+    """How this machine can run a library: a word for the manifest and the start of the command.
+
+    None: it cannot.
+    """
+    if target.runner.startswith("node"):
+        node = os.environ.get("ORTOLAN_NODE") or shutil.which("node")
+        probe = Path(__file__).with_name("probe.mjs")
+        return ("node", [node, str(probe)]) if node and probe.is_file() else None
+    if target.runner not in _PROBES:
+        return None
+    program = str(_probe(target.runner, cache))
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
+    if os.name == "posix" and platform.system() == "Linux":
+        if machine == target.runner or (machine, target.runner) == ("x86_64", "i386"):
+            return "native", [program]
+        emulator = shutil.which(f"qemu-{target.runner}")
+        if emulator:
+            return "qemu", [emulator, program]
+    return None
+
+
+def _probe(processor: str, cache: Path) -> Path:
+    """Compiles the program that loads a library of a processor."""
+    native = source_root()
+    triple, flags = _PROBES[processor]
+    program = cache / "probes" / f"{processor}-{_digest(native)}"
+    if program.is_file():
+        return program
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+        objects = []
+        for source in ("tools/probe.cc", "core/memory.cc"):
+            made = Path(folder) / (Path(source).stem + ".o")
+            command = [link.zig(), "c++", "-target", triple, *COMMON_FLAGS, *flags, "-O2"]
+            command += [f"-I{native}", f"-I{native / 'include'}"]
+            link.run([*command, "-c", str(native / source), "-o", str(made)], cache)
+            objects.append(str(made))
+        libraries = []
+        if processor in ("arm", "i386"):
+            target = Target("probe-" + processor, triple, (), (), "", "elf", flags[:1])
+            libraries.append(
+                link.import_library(
+                    target, Path("compiler_rt.zig"), "compiler_rt.a", cache / "imports", cache
+                )
+            )
+        result = Path(folder) / "probe"
+        command = [link.zig(), "ld.lld", "-static", "-e", "_start", "-s", "-o", str(result)]
+        link.run([*command, *objects, *map(str, libraries)], cache)
+        result.chmod(0o755)
+        result.replace(program)
+    return program
+
+
+def _digest(native: Path) -> str:
+    import hashlib
+
+    files = ("tools/probe.cc", "platform/linux.cc", "platform/processor.h", "core/memory.cc")
+    return hashlib.sha256(b"".join((native / f).read_bytes() for f in files)).hexdigest()[:16]
+
+
+def verify(
+    library: Path, target: Target, references: Sequence[Reference], cache: Path
+) -> tuple[str, list[Check]]:
+    """Runs models on a library.
+
+    Args:
+        library: the file.
+        target: what it was built for.
+        references: what must come out.
+        cache: for the program that runs it.
+
+    Returns:
+        How it was run ("native", "node", "qemu" or "no"), and the comparisons.
+
+    Raises:
+        BuildError: a result differs by more than LIMIT, or the library failed.
+    """
+    found = runner_of(target, cache)
+    if found is None or not references:
+        return "no", []
+    word, command = found
+    checks = []
+    for each in references:
+        with tempfile.TemporaryDirectory() as folder:
+            got = _run(command, library, each, Path(folder))
+        if got is None:
+            return "no", []
+        checks.append(_compare(each, got, target))
+    return word, checks
+
+
+def _run(
+    command: Sequence[str], library: Path, given: Reference, folder: Path
+) -> tuple[int, str, list[Array]] | None:
+    """Code, message and outputs of a run; None when the runner cannot load such libraries."""
+    model, feeds, results = (folder / name for name in ("model.ort", "feeds", "results"))
+    model.write_bytes(given.content)
+    feeds.write_bytes(_packed(given.feeds))
+    parts = [*command, str(library), str(model), str(feeds), str(results)]
+    try:
+        done = subprocess.run(parts, capture_output=True, timeout=_SECONDS, check=False)
+    except OSError:
+        return None
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{library.name}: {given.name} did not end in {_SECONDS} s") from error
+    if done.returncode == 3 and "node" in Path(command[0]).name:
+        return None
+    if done.returncode != 0 or not results.is_file():
+        said = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        raise BuildError(
+            f"{library.name}: {given.name} ended with code {done.returncode} while it was tried"
+            f" ({Path(command[0]).name}): {said}"
+        )
+    return _unpacked(results.read_bytes())
+
+
+def _packed(feeds: Mapping[int, Array]) -> bytes:
+    parts = [struct.pack("<2I", len(feeds), 0)]
+    for index, array in feeds.items():
+        dims = [*array.shape, *[0] * (8 - array.ndim)]
+        data = array.tobytes()
+        parts.append(
+            _RECORD.pack(index, _DTYPES[array.dtype.name], array.ndim, 0, *dims, len(data))
+        )
+        parts.append(data + b"\0" * (-len(data) % 8))
+    return b"".join(parts)
+
+
+def _unpacked(content: bytes) -> tuple[int, str, list[Array]]:
+    code, count = _HEAD.unpack_from(content)
+    at = _HEAD.size
+    if code:
+        return code, content[at : at + count].decode("utf-8", "replace"), []
+    outputs: list[Array] = []
+    for _ in range(count):
+        _, data_type, rank, _, *dims, size = _RECORD.unpack_from(content, at)
+        at += _RECORD.size
+        flat = np.frombuffer(content[at : at + size], _NUMPY[DataType(data_type)])
+        outputs.append(flat.reshape(dims[:rank]))
+        at += size + -size % 8
+    return 0, "", outputs
+
+
+def _compare(given: Reference, got: tuple[int, str, list[Array]], target: Target) -> Check:
+    code, text, outputs = got
+    place = f"{target.name}: {given.name}"
+    if code != given.code:
+        raise BuildError(f"{place}: error {code} where the full runtime has {given.code}: {text}")
+    worst, identical = 0.0, True
+    for k, (ours, expected) in enumerate(zip(outputs, given.outputs, strict=True)):
+        if ours.shape != expected.shape or ours.dtype != expected.dtype:
+            raise BuildError(
+                f"{place}: output {k} is {ours.dtype}{list(ours.shape)}, not"
+                f" {expected.dtype}{list(expected.shape)}"
+            )
+        identical &= ours.tobytes() == expected.tobytes()
+        worst = max(worst, _error(ours, expected))
+    if not worst <= LIMIT:
+        raise BuildError(f"{place}: an output differs by {worst:.2e} of its magnitude")
+    return Check(given.name, worst, identical, code)
+
+
+def _error(ours: Array, expected: Array) -> float:
+    if ours.size == 0:
+        return 0.0
+    if ours.dtype.kind != "f":
+        return 0.0 if np.array_equal(ours, expected) else 1.0
+    a, b = ours.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-30)
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale

@@ -1,0 +1,83 @@
+"""`ortolan check`: does a model run on a package or with a config?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="an .onnx or .ort file")],
+    package: Annotated[
+        str, typer.Option(help="full, mobile, a folder that ortolan build wrote, or a config")
+    ] = "full",
+    as_json: Annotated[bool, typer.Option("--json", help="print the answer as JSON")] = False,
+) -> None:
+    """Tell whether a model runs, and if not (exit code 1) what is missing and how to mend it."""
+    from ortolan.build.product import read_uses
+    from ortolan.build.support import lacks, package_config
+    from ortolan.required_ops import from_uses
+
+    uses, unknown, nodes = read_uses(model)
+    missing = lacks(package_config(package), uses)
+    mend = from_uses(missing).text() if missing else ""
+    runs = not missing and not unknown
+    if as_json:
+        answer = {
+            "model": model.name,
+            "package": package,
+            "runs": runs,
+            "missing": [
+                {
+                    "domain": use.domain or "ai.onnx",
+                    "operator": use.name,
+                    "version": use.version,
+                    "types": [t.onnx_name for t in use.types],
+                }
+                for use in missing
+            ],
+            "unknown": unknown,
+            "config": mend.splitlines(),
+            "providers": {"CPU": {"nodes": nodes, "share": 1.0}} if runs else {},
+        }
+        print(json.dumps(answer, indent=2))
+    else:
+        _show(model, package, [_text(u) for u in missing], unknown, mend, nodes)
+    if not runs:
+        raise typer.Exit(1)
+
+
+def _text(use: object) -> str:
+    from ortolan.required_ops import RequiredOperator
+
+    assert isinstance(use, RequiredOperator)
+    types = ", ".join(t.onnx_name for t in use.types)
+    return f"{use.domain or 'ai.onnx'}:{use.name}, version {use.version}" + (
+        f", for {types}" if types else ""
+    )
+
+
+def _show(
+    model: Path, package: str, missing: list[str], unknown: list[str], mend: str, nodes: int
+) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    if not missing and not unknown:
+        console.print(
+            f"{escape(model.name)} runs on {escape(package)}: all {nodes} nodes on the CPU"
+        )
+        return
+    console.print(f"{escape(model.name)} does not run on {escape(package)}")
+    for name in unknown:
+        console.print(f"  Ortolan has no {escape(name)}")
+    for name in missing:
+        console.print(f"  the package lacks {escape(name)}")
+    if mend:
+        console.print("Lines for the config of a build that has them:")
+        print(mend, end="")

@@ -1,0 +1,26 @@
+"""Which operators, versions and types models need, and the selection of kernels from it.
+
+`models` finds what a model needs; `config` is what a reduced build keeps, in onnxruntime's file
+format; `reading` and `selection` go from the file to it and from it to kernels.
+"""
+
+from __future__ import annotations
+
+from ortolan.required_ops.config import Config, ConfigError, TypeUse
+from ortolan.required_ops.models import RequiredOperator, required_operators
+from ortolan.required_ops.reading import parse_config, read_config
+from ortolan.required_ops.selection import from_uses, minimise, missing, selector
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "RequiredOperator",
+    "TypeUse",
+    "from_uses",
+    "minimise",
+    "missing",
+    "parse_config",
+    "read_config",
+    "required_operators",
+    "selector",
+]

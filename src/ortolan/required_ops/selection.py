@@ -1,0 +1,276 @@
+"""From what models need to a config, and from a config to the kernels of a build."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+
+import onnx
+
+from ortolan import catalog
+from ortolan.catalog.operator import Operator, covers
+from ortolan.catalog.types import DataType, TypeSet, type_set
+from ortolan.required_ops.config import Config, TypeUse
+from ortolan.required_ops.models import RequiredOperator, casts_of_promotion, promoted
+
+__all__ = ["Missing", "Selector", "from_uses", "minimise", "missing", "selector", "since_version"]
+
+Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
+
+_SHAPES = type_set("int32", "int64", "bool")
+# Models compute shapes with these, whatever the types of their data.
+_SHAPE_OPERATORS = frozenset(
+    """Add Concat Div Equal Greater Less Mul Neg Sub Cast Where ConstantOfShape Range Min Max
+    ReduceProd TopK""".split()
+)
+_SHAPE_FAMILIES = frozenset({"movement", "shape_ops", "control"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """An operator of a config that the catalog lacks, and where the config names it."""
+
+    domain: str
+    name: str
+    opset: int
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.place}{self.domain or 'ai.onnx'}:{self.name}, opset {self.opset}"
+
+
+@cache
+def since_version(domain: str, name: str, opset: int) -> int:
+    """The version of an operator that an opset means; the opset itself where ONNX has none."""
+    try:
+        return int(onnx.defs.get_schema(name, opset, domain).since_version)
+    except onnx.defs.SchemaError:
+        return opset
+
+
+def entries(config: Config) -> Iterator[tuple[tuple[str, str], int, Operator | None]]:
+    """Each operator and opset of a config, with the entry of the catalog that serves it."""
+    for (domain, name), opsets in sorted(config.operators.items()):
+        for opset in sorted(opsets):
+            version = since_version(domain, name, opset)
+            yield (domain, name), opset, catalog.find(domain, name, version)
+
+
+def missing(config: Config) -> list[Missing]:
+    """What a config asks for and the catalog does not have."""
+    return [
+        Missing(key[0], key[1], opset, config.place(key))
+        for key, opset, operator in entries(config)
+        if operator is None
+    ]
+
+
+def from_uses(uses: Iterable[RequiredOperator]) -> Config:
+    """The smallest config that has every use.
+
+    Args:
+        uses: of one model or of several.
+    """
+    operators: dict[tuple[str, str], set[int]] = {}
+    types: dict[tuple[str, str], TypeUse] = {}
+    for use in sorted(uses, key=lambda u: (u.domain, u.name, u.version, u.types)):
+        operator = catalog.find(use.domain, use.name, use.version)
+        if operator is None or use.domain == "ai.ortolan":
+            continue  # our own conversions follow from what is converted
+        key = (use.domain, use.name)
+        operators.setdefault(key, set()).add(use.version)
+        new = _type_use(operator, use)
+        if new is not None:
+            old = types.get(key)
+            types[key] = new if old is None else _added(old, new)
+    return Config({k: frozenset(v) for k, v in operators.items()}, types)
+
+
+def _type_use(operator: Operator, use: RequiredOperator) -> TypeUse | None:
+    if not operator.keys:
+        return None
+    inputs: dict[int, TypeSet] = {}
+    outputs: dict[int, TypeSet] = {}
+    for variable, data_type in zip(operator.keys, use.types, strict=False):
+        places = [i for i, p in enumerate(operator.inputs) if p.variable == variable]
+        if places:
+            inputs[places[0]] = frozenset({data_type})
+        else:
+            places = [i for i, p in enumerate(operator.outputs) if p.variable == variable]
+            outputs[places[0]] = frozenset({data_type})
+    if operator.name == "OneHot":  # onnxruntime knows its types as triples only
+        given = (DataType.INT64, inputs.get(2, type_set("float")), DataType.INT64)
+        return TypeUse(triples=frozenset((given[0], values, given[2]) for values in given[1]))
+    return TypeUse(inputs, outputs)
+
+
+def _added(a: TypeUse, b: TypeUse) -> TypeUse:
+    """Types of both; unlike `union`, an input that only one names keeps its types."""
+
+    def added(x: Mapping[int, TypeSet], y: Mapping[int, TypeSet]) -> dict[int, TypeSet]:
+        none: TypeSet = frozenset()
+        return {k: x.get(k, none) | y.get(k, none) for k in x.keys() | y.keys()}
+
+    return TypeUse(added(a.inputs, b.inputs), added(a.outputs, b.outputs), a.triples | b.triples)
+
+
+def minimise(config: Config) -> Config:
+    """The same selection with fewer words: one opset per entry, no types that have no kernel.
+
+    What the catalog lacks is dropped.
+    """
+    opsets: dict[tuple[str, str], set[int]] = {}
+    types: dict[tuple[str, str], TypeUse] = {}
+    for key, opset, operator in entries(config):
+        if operator is None:
+            continue
+        version = since_version(*key, opset)
+        kept = opsets.setdefault(key, set())
+        if not any(covers(operator, other) for other in kept):
+            kept.add(version)
+        use = config.types.get(key)
+        if use is not None:
+            types[key] = _with_kernels(use, operator)
+    return dataclasses.replace(
+        config, operators={k: frozenset(v) for k, v in opsets.items()}, types=types
+    )
+
+
+def _with_kernels(use: TypeUse, operator: Operator) -> TypeUse:
+    def kept(given: Mapping[int, TypeSet], is_input: bool) -> dict[int, TypeSet]:
+        parameters = operator.inputs if is_input else operator.outputs
+        found = {}
+        for index, names in given.items():
+            variable = parameters[min(index, len(parameters) - 1)].variable
+            if variable in operator.keys:
+                found[index] = names & operator.types.get(variable, frozenset()) or names
+        return found
+
+    if use.triples:
+        return use
+    return TypeUse(kept(use.inputs, True), kept(use.outputs, False))
+
+
+def selector(config: Config) -> Selector | None:
+    """Which compiled instances a config keeps; None keeps all.
+
+    What the loader puts into a graph is kept too: layout conversions around spatial operators, and
+    casts around operators that compute float16 in float32.
+    """
+    if config.keeps_all and config.allowed_types is None:
+        return None
+    by_entry: dict[int, tuple[Operator, list[TypeUse | None]]] = {}
+
+    def keep(operator: Operator, use: TypeUse | None) -> None:
+        by_entry.setdefault(id(operator), (operator, []))[1].append(use)
+
+    if config.keeps_all:
+        for family in catalog.FAMILIES:
+            for operator in family.operators:
+                keep(operator, None)
+    for key, _, entry in entries(config):
+        if entry is not None:
+            use = config.types.get(key)
+            keep(entry, use)
+            for implied, implied_use in _implied(entry, use, config.allowed_types):
+                keep(implied, implied_use)
+
+    def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
+        _, uses = by_entry.get(id(operator), (operator, []))
+        return any(_serves(operator, types, use) for use in uses) and (
+            config.allowed_types is None or _allowed(operator, types, config.allowed_types)
+        )
+
+    return wanted
+
+
+def _implied(
+    operator: Operator, use: TypeUse | None, allowed: TypeSet | None
+) -> Iterator[tuple[Operator, TypeUse | None]]:
+    if operator.layout == "spatial":
+        conversion = catalog.find("ai.ortolan", "Layout", 1)
+        variable = operator.inputs[0].variable
+        given = operator.types.get(variable)
+        if use is not None and 0 in use.inputs:
+            given = use.inputs[0]
+        if conversion is not None:
+            yield conversion, None if given is None else TypeUse({0: promoted_types(given)})
+    halves = _halves(operator, use, allowed)
+    for cast in casts_of_promotion(halves):
+        found = catalog.find(cast.domain, cast.name, cast.version)
+        if found is not None:
+            yield found, _type_use(found, cast)
+
+
+def promoted_types(types: TypeSet) -> TypeSet:
+    """The types, with that in which half precision is computed."""
+    halves = types & type_set("float16", "bfloat16")
+    return types | type_set("float") if halves else types
+
+
+def _halves(operator: Operator, use: TypeUse | None, allowed: TypeSet | None) -> TypeSet:
+    """The half-precision types that a config asks of an operator that computes them in float."""
+    named: TypeSet = allowed or frozenset()
+    if use is not None:
+        named = frozenset().union(*use.inputs.values(), *use.outputs.values())
+    return frozenset(
+        t
+        for variable in operator.keys
+        for t in named
+        if promoted(operator.types.get(variable, frozenset()), t) != t
+    )
+
+
+def _serves(operator: Operator, types: tuple[TypeSet, TypeSet], use: TypeUse | None) -> bool:
+    """Whether an instance computes what a use needs."""
+    if use is None:
+        return True
+    by_variable = dict(zip(operator.keys, types, strict=False))
+
+    def fits(variable: str, needed: TypeSet) -> bool:
+        given = by_variable.get(variable)
+        if given is None:
+            return True
+        every = operator.types.get(variable, frozenset())
+        return any(promoted(every, t) in given for t in needed)
+
+    def all_fit(needs: Mapping[int, TypeSet], is_input: bool) -> bool:
+        parameters = operator.inputs if is_input else operator.outputs
+        return all(
+            fits(parameters[min(i, len(parameters) - 1)].variable, needed)
+            for i, needed in needs.items()
+            if parameters
+        )
+
+    if use.triples:
+        order = (0, 2, 1)
+        return any(
+            all(
+                fits(operator.inputs[i].variable, frozenset({t}))
+                for i, t in zip(order, triple, strict=False)
+            )
+            for triple in use.triples
+        )
+    return all_fit(use.inputs, True) and all_fit(use.outputs, False)
+
+
+def _allowed(operator: Operator, types: tuple[TypeSet, TypeSet], allowed: TypeSet) -> bool:
+    computes_shapes = operator.name in _SHAPE_OPERATORS or _family(operator) in _SHAPE_FAMILIES
+    for variable, given in zip(operator.keys, types, strict=False):
+        every = operator.types.get(variable, frozenset())
+        if any(promoted(every, t) in given for t in allowed):
+            continue
+        if given & _SHAPES and (computes_shapes or every <= _SHAPES):
+            continue
+        return False
+    return True
+
+
+@cache
+def _families() -> Mapping[int, str]:
+    return {id(o): family.name for family in catalog.FAMILIES for o in family.operators}
+
+
+def _family(operator: Operator) -> str:
+    return _families().get(id(operator), "")

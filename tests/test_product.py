@@ -1,0 +1,280 @@
+"""Reduced builds: what comes out, that it runs, that it is the same, and what refuses it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import plistlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+import ortolan
+from ortolan import cli
+from ortolan.build import compile as compiling
+from ortolan.build import product, verify
+from ortolan.build.attribution import by_part, functions, readable
+from ortolan.build.bundle import fat, write_xcframework
+from ortolan.build.compile import BuildError, BuildOptions
+from ortolan.build.host import cache_folder
+from ortolan.build.messages import message_number, texts
+from ortolan.build.report import treemap
+from ortolan.build.targets import LINUX_ARM64, LINUX_X64, TARGETS
+from ortolan.errors import InvalidArgument
+from ortolan.required_ops.config import ConfigError
+
+pytest.importorskip("ziglang", reason="the compiler (ziglang) is not installed")
+
+DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits" / "digits.onnx"
+SMALL = BuildOptions("size", "text", whole_program=True)
+
+
+def make(name: str, output: Path, **options: Any) -> product.Product:
+    return product.build_product(name, output, cache_folder(), **options)
+
+
+def sine() -> bytes:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Sin", ["x"], ["y"])], "g",
+        [value("x", TensorProto.FLOAT, [4])], [value("y", TensorProto.FLOAT, [4])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content = ortolan.convert(model.SerializeToString())
+    assert isinstance(content, bytes)
+    return content
+
+
+@pytest.mark.parametrize("name", ["linux-x64", "linux-arm64", "web", "android-armeabi-v7a"])
+def test_a_build_for_a_model_runs_it_and_tells_what_is_in(name: str, tmp_path: Path) -> None:
+    made = make(name if name != "web" else "wasi", tmp_path / "out", models=[DIGITS])
+    manifest = json.loads((tmp_path / "out" / product.MANIFEST).read_text())
+    assert manifest == made.manifest
+    (artefact,) = manifest["artefacts"]
+    if artefact["executed"] != "no":
+        (check,) = artefact["checks"]
+        assert check["model"] == DIGITS.name and check["error"] <= verify.LIMIT
+    assert "com.microsoft;1;FusedConv" in "\n".join(manifest["config"])
+    assert artefact["parts"]["core"] > artefact["parts"]["movement"] > 0
+    full = TARGETS[artefact["target"]]
+    whole = compiling.build(full, tmp_path / "full", cache_folder()).stat().st_size
+    assert artefact["bytes"]["raw"] < whole / 2
+
+
+def test_the_same_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
+    made = make("linux-x64", tmp_path / "out", models=[DIGITS])
+    (artefact,) = made.manifest["artefacts"]
+    if artefact["executed"] != "native":
+        pytest.skip("this machine does not run linux-x64")
+    assert artefact["checks"][0]["identical"]
+
+
+def test_a_model_that_needs_more_is_refused_by_name(tmp_path: Path) -> None:
+    make("linux-x64", tmp_path / "out", models=[DIGITS])
+    runner = verify.runner_of(LINUX_X64, cache_folder())
+    if runner is None:
+        pytest.skip("this machine does not run linux-x64")
+    given = verify.reference("sine", sine())
+    got = verify._run(runner[1], tmp_path / "out" / "libortolan.so", given, tmp_path)
+    assert got is not None
+    code, text, _ = got
+    assert code == 9
+    assert "Sin" in text and "version 7" in text
+
+
+def test_messages_as_codes_are_explained(tmp_path: Path) -> None:
+    options = BuildOptions("size", "codes", whole_program=True)
+    make("linux-x64", tmp_path / "out", models=[DIGITS], options=options)
+    runner = verify.runner_of(LINUX_X64, cache_folder())
+    if runner is None:
+        pytest.skip("this machine does not run linux-x64")
+    given = verify.reference("digits", product.load_model(DIGITS))
+    broken = verify.Reference("broken", given.content[:1000], given.feeds, ())
+    got = verify._run(runner[1], tmp_path / "out" / "libortolan.so", broken, tmp_path)
+    assert got is not None
+    code, text, _ = got
+    assert code == 103 and text.startswith("message ")
+    assert any("damaged ORT format file" in t for t in texts()[int(text.removeprefix("message "))])
+
+
+def test_numbers_of_messages_are_those_of_the_sources() -> None:
+    assert message_number("memory is out") in texts()
+    several = [number for number, found in texts().items() if len(found) > 1]
+    assert len(several) < 20
+
+
+def test_the_same_command_in_two_places_gives_the_same_bytes(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        product.build_product(
+            "linux-arm64", tmp_path / place / "out", tmp_path / place / "cache", models=[DIGITS]
+        )
+    first = {p.relative_to(tmp_path / "a" / "out"): p.read_bytes()
+             for p in sorted((tmp_path / "a" / "out").rglob("*")) if p.is_file()}  # fmt: skip
+    second = {p.relative_to(tmp_path / "b" / "out"): p.read_bytes()
+              for p in sorted((tmp_path / "b" / "out").rglob("*")) if p.is_file()}  # fmt: skip
+    assert first == second
+    assert any(p.name == "libortolan.so" for p in first)
+
+
+def test_an_unknown_target_and_a_wrong_config_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match='no target "marsian": use one of linux-x64'):
+        make("marsian", tmp_path / "out")
+    config = tmp_path / "my.config"
+    config.write_text("ai.onnx;13;Add\nai.onnx;13;Adz\n")
+    with pytest.raises(ConfigError, match=r"my\.config:2: ai\.onnx:Adz, opset 13"):
+        make("linux-x64", tmp_path / "out", config=config)
+    with pytest.raises(InvalidArgument, match='no instruction set "neon"'):
+        make("linux-x64", tmp_path / "out", config=config, instruction_sets=["neon"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    make("linux-arm64", tmp_path / "out", models=[DIGITS])  # all objects are there
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    monkeypatch.setattr(compiling, "_replace", no_room)
+    for name in ("out", "new"):
+        with pytest.raises(BuildError, match="No space left on device"):
+            make("linux-arm64", tmp_path / name, models=[DIGITS])
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupted_build_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(product, "_described", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make("linux-arm64", tmp_path / "out", models=[DIGITS])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_differs_fails_the_build(tmp_path: Path) -> None:
+    runner = verify.runner_of(LINUX_ARM64, cache_folder())
+    if runner is None:
+        pytest.skip("this machine cannot run linux-arm64")
+    make("linux-arm64", tmp_path / "out", models=[DIGITS])
+    given = verify.reference("digits", product.load_model(DIGITS))
+    wrong = verify.Reference(
+        "digits", given.content, given.feeds, tuple(np.multiply(o, 1.5) for o in given.outputs)
+    )
+    library = tmp_path / "out" / "libortolan.so"
+    with pytest.raises(BuildError, match="differs by"):
+        verify.verify(library, LINUX_ARM64, [wrong], cache_folder())
+
+
+def test_android_libraries_need_libc_alone_and_have_large_pages(tmp_path: Path) -> None:
+    make("android-arm64-v8a", tmp_path / "out", models=[DIGITS])
+    content = (tmp_path / "out" / "jni" / "arm64-v8a" / "libortolan.so").read_bytes()
+    offset, size, count = struct.unpack_from("<Q", content, 32)[0], 56, 0
+    for i in range(struct.unpack_from("<H", content, 56)[0]):
+        kind, _, _, _, _, _, _, align = struct.unpack_from("<IIQQQQQQ", content, offset + i * size)
+        if kind == 1:
+            count += 1
+            assert align == 16384
+    assert count and b"libc.so\0" in content
+
+
+def test_apple_bundles_hold_what_they_say(tmp_path: Path) -> None:
+    both = fat([("aarch64", b"arm"), ("x86_64", b"intel")])
+    magic, count = struct.unpack_from(">II", both)
+    assert (magic, count) == (0xCAFEBABE, 2)
+    for i, expected in enumerate((b"arm", b"intel")):
+        _, _, offset, size, align = struct.unpack_from(">5I", both, 8 + 20 * i)
+        assert offset % (1 << align) == 0 and both[offset : offset + size] == expected
+    folder = tmp_path / "Ortolan.xcframework"
+    parts = {"ios-arm64": [("aarch64", b"arm")]}
+    parts["ios-arm64_x86_64-simulator"] = [("aarch64", b"arm"), ("x86_64", b"intel")]
+    write_xcframework(folder, parts, b"header")
+    info = plistlib.loads((folder / "Info.plist").read_bytes())
+    assert info["CFBundlePackageType"] == "XFWK"
+    for each in info["AvailableLibraries"]:
+        assert (folder / each["LibraryIdentifier"] / each["LibraryPath"]).is_file()
+    assert (folder / "ios-arm64" / "libortolan.a").read_bytes() == b"arm"
+
+
+def test_apple_and_windows_libraries_are_of_their_format(tmp_path: Path) -> None:
+    make("macos", tmp_path / "mac", models=[DIGITS])
+    content = (tmp_path / "mac" / "libortolan.dylib").read_bytes()
+    for i in range(2):
+        offset = struct.unpack_from(">5I", content, 8 + 20 * i)[2]
+        magic, _, _, kind = struct.unpack_from("<4I", content, offset)
+        assert (magic, kind) == (0xFEEDFACF, 6)  # 64 bits, a dynamic library
+    made = make("windows-arm64", tmp_path / "win", models=[DIGITS])
+    dll = (tmp_path / "win" / "ortolan.dll").read_bytes()
+    header = struct.unpack_from("<I", dll, 60)[0]
+    assert dll[header : header + 4] == b"PE\0\0"
+    assert struct.unpack_from("<H", dll, header + 4)[0] == 0xAA64
+    assert b"ortolan_model_load\0" in dll
+    assert made.manifest["artefacts"][0]["executed"] == "no"
+
+
+def test_bytes_are_attributed_to_parts(tmp_path: Path) -> None:
+    objects: list[Path] = []
+    listings: list[Path] = []
+    library = compiling.build(
+        LINUX_ARM64, tmp_path, cache_folder(), linked=objects.append, listed=listings.append
+    )
+    total = library.stat().st_size
+    parts = by_part(functions(listings[0].read_text()), objects, total)
+    assert parts["convolution"] and parts["core"]
+    assert sum(sum(p.values()) for p in parts.values()) == total
+    assert readable("_ZN7ortolan4wasm4Conv7prepareIfEENS_6StatusERNS_7ContextE") == (
+        "wasm::Conv::prepare"
+    )
+
+
+def test_a_treemap_fills_its_box() -> None:
+    sizes = [50.0, 30.0, 15.0, 5.0]
+    boxes = treemap(sizes, (0, 0, 100, 50))
+    for size, (x, y, width, height) in zip(sizes, boxes, strict=True):
+        assert width * height == pytest.approx(size * 50)
+        assert x >= 0 and y >= 0 and x + width <= 100.001 and y + height <= 50.001
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_check_tells_what_is_missing_and_how_to_mend_it(tmp_path: Path) -> None:
+    code, text = run("check", str(DIGITS))
+    assert code == 0 and "runs on full" in text
+    config = tmp_path / "c.config"
+    config.write_text('ai.onnx;13;Softmax{"inputs": {"0": ["float"]}}\n')
+    code, text = run("check", str(DIGITS), "--package", str(config), "--json")
+    answer = json.loads(text)
+    assert code == 1 and not answer["runs"]
+    assert {"Gemm", "FusedConv"} <= {m["operator"] for m in answer["missing"]}
+    assert "Softmax" not in {m["operator"] for m in answer["missing"]}
+    with config.open("a") as file:
+        file.write("\n".join(answer["config"]) + "\n")
+    code, text = run("check", str(DIGITS), "--package", str(config))
+    assert code == 0, text
+
+
+def test_ops_lists_each_package() -> None:
+    code, full = run("ops", "--package", "full")
+    assert code == 0 and "TreeEnsembleClassifier" in full
+    code, mobile = run("ops", "--package", "mobile")
+    assert code == 0 and "TreeEnsembleClassifier" not in mobile and "Conv" in mobile
+    code, page = run("ops", "--markdown")
+    assert code == 0 and page.count("\n| ai.onnx:Conv |") == 1
+
+
+def test_config_writes_what_build_reads(tmp_path: Path) -> None:
+    target = tmp_path / "digits.config"
+    code, text = run("config", str(DIGITS), "-o", str(target))
+    assert code == 0 and "operators" in text
+    from_file = product.wanted_config([], target)
+    assert from_file == product.wanted_config([(DIGITS.name, product.load_model(DIGITS))], None)
