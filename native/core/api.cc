@@ -165,39 +165,28 @@ int32_t ortolan_model_overridable(const OrtolanModel* model, size_t index) {
 }
 
 const char* ortolan_model_metadata(const OrtolanModel* handle, const char* key) {
-  using namespace schema;
   const Model* model = unwrap(handle);
   if (!model || !model->loaded || !key) return nullptr;
-  struct Named {
-    String key;
-    uint16_t slot;
-  };
-  constexpr Named kNamed[] = {{"producer_name", ModelTable::kProducerName},
-                              {"producer_version", ModelTable::kProducerVersion},
-                              {"domain", ModelTable::kDomain},
-                              {"description", ModelTable::kDocString},
-                              {"graph_description", ModelTable::kGraphDocString}};
+  const Metadata& m = model->metadata;
+  const Metadata::Property named[] = {{"ort_version", m.ort_version},
+                                      {"producer_name", m.producer_name},
+                                      {"producer_version", m.producer_version},
+                                      {"domain", m.domain},
+                                      {"description", m.description},
+                                      {"graph_name", m.graph_name},
+                                      {"graph_description", m.graph_description}};
   String wanted = from_c(key);
-  if (wanted == String("ort_version"))
-    return model->root.string(InferenceSessionTable::kOrtVersion).data;
-  FbTable table = model->root.table(InferenceSessionTable::kModel);
-  for (const Named& named : kNamed)
-    if (named.key == wanted) return table.string(named.slot).data;
-  FbOffsets props = table.offsets(ModelTable::kMetadataProps);
-  for (size_t i = 0; i < props.size(); ++i)
-    if (props.table(i).string(StringStringEntryTable::kKey) == wanted)
-      return props.table(i).string(StringStringEntryTable::kValue).data;
+  for (const Metadata::Property& p : named)
+    if (p.key == wanted) return p.value.data;
+  for (const Metadata::Property& p : m.properties)
+    if (p.key == wanted) return p.value.data;
   return nullptr;
 }
 
 const char* ortolan_model_metadata_key(const OrtolanModel* handle, size_t index) {
-  using namespace schema;
   const Model* model = unwrap(handle);
-  if (!model || !model->loaded) return nullptr;
-  FbTable table = model->root.table(InferenceSessionTable::kModel);
-  FbOffsets props = table.offsets(ModelTable::kMetadataProps);
-  if (index >= props.size()) return nullptr;
-  return props.table(index).string(StringStringEntryTable::kKey).data;
+  if (!model || !model->loaded || index >= model->metadata.properties.size) return nullptr;
+  return model->metadata.properties[index].key.data;
 }
 
 const char* ortolan_model_node(const OrtolanModel* handle, size_t graph, size_t index,
@@ -214,20 +203,18 @@ const char* ortolan_model_node(const OrtolanModel* handle, size_t graph, size_t 
 }
 
 int32_t ortolan_model_number(const OrtolanModel* handle, const char* key, int64_t* number) {
-  using namespace schema;
   const Model* model = unwrap(handle);
   if (!model || !model->loaded || !number) return 0;
   String wanted = from_c(key);
-  FbTable table = model->root.table(InferenceSessionTable::kModel);
   if (wanted == String("nodes")) {
     *number = 0;
     for (const Graph* graph : model->graphs) *number += static_cast<int64_t>(graph->nodes.size);
   } else if (wanted == String("graphs")) {
     *number = static_cast<int64_t>(model->graphs.size());
   } else if (wanted == String("model_version")) {
-    *number = table.scalar<int64_t>(ModelTable::kModelVersion, 0);
+    *number = model->metadata.model_version;
   } else if (wanted == String("ir_version")) {
-    *number = table.scalar<int64_t>(ModelTable::kIrVersion, 0);
+    *number = model->metadata.ir_version;
   } else if (wanted == String("loaded_bytes")) {
     *number = static_cast<int64_t>(model->zone.bytes());
   } else if (wanted == String("copied")) {

@@ -435,6 +435,8 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
     return node_error(node, Status::kInvalidGraph, "a body is missing");
   if (!is_if && node.bodies[1])
     return node_error(node, Status::kInvalidGraph, "it has a second body");
+  if (control == Control::kScan && node.since_version < 9)
+    return node_error(node, Status::kNotImplemented, "version 8 is not in this build");
   size_t in = node.inputs.size, out = node.outputs.size;
   if (is_if &&
       (in != 1 || node.inputs[0] == kNoValue || !is_tensor_of(b, node.inputs[0], DataType::kBool)))
@@ -462,8 +464,6 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
   } else if (control == Control::kScan) {
     const Attribute* count = find_attribute(node, "num_scan_inputs");
     int64_t scans = count && count->kind == AttributeKind::kInt ? count->i : 0;
-    if (node.since_version < 9)
-      return node_error(node, Status::kNotImplemented, "version 8 is not in this build");
     if (scans < 1 || scans > static_cast<int64_t>(in) || node.bodies[0]->inputs.size != in)
       return node_error(node, Status::kInvalidGraph,
                         "num_scan_inputs % does not fit the node's % inputs", scans, in);

@@ -1,14 +1,10 @@
-// Phase 1: the structure of the graphs, from the verified file. Names become value numbers.
+// What readers of formats build graphs with, and the order of the phases. Names become value
+// numbers.
 #include "core/loader.h"
 
 namespace ortolan {
 
 namespace {
-
-using schema::AttributeTable;
-using schema::GraphTable;
-using schema::NodeTable;
-using schema::TensorTable;
 
 uint32_t name_hash(String name, uint32_t salt) {
   uint32_t hash = 2166136261u ^ salt;
@@ -16,6 +12,8 @@ uint32_t name_hash(String name, uint32_t salt) {
     hash = (hash ^ static_cast<uint8_t>(name.data[i])) * 16777619u;
   return hash ^ hash >> 15;
 }
+
+}  // namespace
 
 // Texts that callers see are UTF-8, so that every language can hold them.
 bool is_utf8(String text) {
@@ -34,8 +32,6 @@ bool is_utf8(String text) {
   }
   return true;
 }
-
-}  // namespace
 
 bool NameTable::reserve(size_t names) {
   size_t capacity = 16;
@@ -85,49 +81,25 @@ Loader::~Loader() {
   }
 }
 
-Status Loader::run() {
-  using schema::InferenceSessionTable;
-  using schema::ModelTable;
-  FbTable model = model_.root.table(InferenceSessionTable::kModel);
-  if (!model.has(ModelTable::kGraph))
-    return fail(error_, Status::kInvalidFormat, "the model has no graph");
-  ORTOLAN_TRY(check_metadata(model));
-  initializers_are_constant_ = model.scalar<int64_t>(ModelTable::kIrVersion, 0) < 4;
-  Graph* graph = nullptr;
-  ORTOLAN_TRY(read_graph(model.table(ModelTable::kGraph), nullptr, 0, &graph));
+Status Loader::complete() {
+  GraphBuilder& main = *builders_[0];
   ORTOLAN_TRY(unknown_operators());
-  ORTOLAN_TRY(bind_graph(*builder_of(graph)));
+  ORTOLAN_TRY(bind_graph(main));
   for (GraphBuilder* b : builders_) {
     if (kHasLayouts) ORTOLAN_TRY(choose_layouts(*b));
     ORTOLAN_TRY(finish(*b));
   }
-  ORTOLAN_TRY(describe_types(*builder_of(graph)));
+  ORTOLAN_TRY(describe_types(main));
   // Bodies were read after the graphs that hold them: outer constants come first.
   for (Graph* each : model_.graphs) ORTOLAN_TRY(prepare(*each));
   return Status::kOk;
 }
 
-Status Loader::check_metadata(FbTable model) {
-  using schema::ModelTable;
-  using schema::StringStringEntryTable;
-  constexpr uint16_t kTexts[] = {ModelTable::kProducerName, ModelTable::kProducerVersion,
-                                 ModelTable::kDomain, ModelTable::kDocString,
-                                 ModelTable::kGraphDocString};
-  for (uint16_t slot : kTexts)
-    if (!is_utf8(model.string(slot))) return not_utf8("a text of the model");
-  FbOffsets props = model.offsets(ModelTable::kMetadataProps);
-  for (size_t i = 0; i < props.size(); ++i)
-    if (!is_utf8(props.table(i).string(StringStringEntryTable::kKey)) ||
-        !is_utf8(props.table(i).string(StringStringEntryTable::kValue)))
-      return not_utf8("the metadata");
-  return Status::kOk;
-}
-
 Status Loader::not_utf8(String what) {
-  return fail(error_, Status::kInvalidFormat, "damaged ORT format file: % is not UTF-8", what);
+  return fail(error_, Status::kInvalidFormat, "damaged model: % is not UTF-8", what);
 }
 
-Status Loader::read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, Graph** result) {
+Status Loader::open_graph(GraphBuilder* parent, GraphBuilder** result) {
   const Allocator& allocator = model_.options.allocator;
   Graph* graph = model_.zone.make<Graph>();
   void* memory = allocator.get(sizeof(GraphBuilder));
@@ -138,32 +110,19 @@ Status Loader::read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, G
   }
   graph->index = static_cast<uint32_t>(model_.graphs.size() - 1);
   graph->parent = parent ? parent->graph : nullptr;
-  graph->depth = depth;
-  auto* b = new (memory, Zone::Placement{}) GraphBuilder(allocator, graph, parent);
-  ORTOLAN_TRY(declare(*b, table));
-  ORTOLAN_TRY(resolve_nodes(*b, table));
-  ORTOLAN_TRY(resolve_outputs(*b, table));
-  ORTOLAN_TRY(order(*b));
-  *result = graph;
+  graph->depth = parent ? parent->graph->depth + 1 : 0;
+  *result = new (memory, Zone::Placement{}) GraphBuilder(allocator, graph, parent);
   return Status::kOk;
 }
 
-// Every name that the graph itself defines: inputs, initializers, results of nodes.
-Status Loader::declare(GraphBuilder& b, FbTable table) {
-  FbOffsets nodes = table.offsets(GraphTable::kNodes);
-  size_t names =
-      table.offsets(GraphTable::kInputs).size() + table.offsets(GraphTable::kInitializers).size();
-  for (size_t i = 0; i < nodes.size(); ++i)
-    names += nodes.table(i).offsets(NodeTable::kOutputs).size();
-  node_count_ += nodes.size();
+Status Loader::reserve(GraphBuilder& b, size_t names, size_t nodes) {
+  node_count_ += nodes;
   if (node_count_ > model_.options.max_nodes)
     return fail(error_, Status::kLimitExceeded, "the model has more than % nodes, the limit",
                 static_cast<int64_t>(model_.options.max_nodes));
-  if (!b.names.reserve(names) || !b.values.reserve(names + 16)) return out_of_memory();
-  ORTOLAN_TRY(declare_inputs(b, table));
-  ORTOLAN_TRY(declare_initializers(b, table));
-  ORTOLAN_TRY(declare_nodes(b, table));
-  return declare_types(b, table);
+  if (!b.names.reserve(names) || !b.values.reserve(names + 16) || !b.nodes.reserve(nodes + 1))
+    return out_of_memory();
+  return Status::kOk;
 }
 
 Status Loader::define(GraphBuilder& b, String name, uint32_t* value) {
@@ -174,38 +133,6 @@ Status Loader::define(GraphBuilder& b, String name, uint32_t* value) {
   fresh.name = name;
   *value = static_cast<uint32_t>(b.values.size());
   if (!b.values.push(fresh) || !b.names.insert(b.values, *value)) return out_of_memory();
-  return Status::kOk;
-}
-
-Status Loader::declare_inputs(GraphBuilder& b, FbTable table) {
-  FbOffsets inputs = table.offsets(GraphTable::kInputs);
-  b.graph->inputs = model_.zone.array<uint32_t>(inputs.size());
-  if (b.graph->inputs.size != inputs.size()) return out_of_memory();
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    uint32_t value;
-    ORTOLAN_TRY(define(b, inputs.string(i), &value));
-    b.values[value].is_input = true;
-    b.graph->inputs[i] = value;
-  }
-  return Status::kOk;
-}
-
-Status Loader::declare_initializers(GraphBuilder& b, FbTable table) {
-  FbOffsets tensors = table.offsets(GraphTable::kInitializers);
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    String name = tensors.table(i).string(TensorTable::kName);
-    TensorView view;
-    ORTOLAN_TRY(read_tensor(tensors.table(i), name, &view));
-    ORTOLAN_TRY(declare_constant(b, name, view));
-  }
-  FbOffsets sparse = table.offsets(GraphTable::kSparseInitializers);
-  for (size_t i = 0; i < sparse.size(); ++i) {
-    FbTable values = sparse.table(i).table(schema::SparseTensorTable::kValues);
-    String name = values.string(TensorTable::kName);
-    TensorView view;
-    ORTOLAN_TRY(read_sparse(sparse.table(i), name, &view));
-    ORTOLAN_TRY(declare_constant(b, name, view));
-  }
   return Status::kOk;
 }
 
@@ -222,63 +149,6 @@ Status Loader::declare_constant(GraphBuilder& b, String name, const TensorView& 
   v.rank_hint = static_cast<int8_t>(view.shape.rank);
   v.data = view.data;
   v.is_constant = !v.is_input || initializers_are_constant_;
-  return Status::kOk;
-}
-
-// Types and shapes that the file states. Only those of inputs are relied on; the rest are hints.
-Status Loader::declare_types(GraphBuilder& b, FbTable table) {
-  using namespace schema;
-  FbOffsets args = table.offsets(GraphTable::kNodeArgs);
-  for (size_t i = 0; i < args.size(); ++i) {
-    uint32_t value = b.names.find(b.values, args.table(i).string(ValueInfoTable::kName));
-    FbTable type = args.table(i).table(ValueInfoTable::kType);
-    if (value == kNoValue || !type) continue;
-    Value& v = b.values[value];
-    // An initializer's own type is the true one.
-    if (v.type == DataType::kUndefined) ORTOLAN_TRY(read_type(type, v));
-  }
-  return Status::kOk;
-}
-
-// Types that are not supported leave the value without one.
-Status Loader::read_type(FbTable type, Value& v) {
-  using namespace schema;
-  auto element = [](FbTable table, uint16_t slot) {
-    uint32_t number = table.scalar<uint32_t>(slot, 0);
-    return number < kDataTypes ? static_cast<DataType>(number) : DataType::kUndefined;
-  };
-  ValueType found;
-  for (uint8_t depth = 0; type && depth <= kMaxLayers; ++depth) {
-    const auto add = [&](ValueKind kind) {
-      found.layers |= static_cast<uint8_t>(static_cast<uint8_t>(kind) << 2 * depth);
-    };
-    // The format has no optional types: ours are marked (docs/format.md).
-    if (type.string(TypeInfoTable::kDenotation) == String("ai.ortolan.optional")) {
-      add(ValueKind::kOptional);
-      ++depth;
-    }
-    FbTable what = type.table(TypeInfoTable::kValue);
-    if (!what || depth > kMaxLayers) return Status::kOk;
-    switch (static_cast<TypeInfoValue>(type.scalar<uint8_t>(TypeInfoTable::kValueType, 0))) {
-      case TypeInfoValue::kTensorType: {
-        found.element = element(what, TensorTypeAndShapeTable::kElemType);
-        v.set_type(found);
-        FbTable shape = what.table(TensorTypeAndShapeTable::kShape);
-        return shape && depth == 0 ? read_shape(shape, v) : Status::kOk;
-      }
-      case TypeInfoValue::kSequenceType:
-        add(ValueKind::kSequence);
-        type = what.table(SequenceTypeTable::kElemType);
-        break;
-      case TypeInfoValue::kMapType:
-        add(ValueKind::kMap);
-        found.key = element(what, MapTypeTable::kKeyType);
-        type = what.table(MapTypeTable::kValueType);
-        break;
-      default:
-        return Status::kOk;
-    }
-  }
   return Status::kOk;
 }
 
@@ -311,52 +181,6 @@ Status Loader::describe_types(GraphBuilder& b) {
   return describe(b.graph->outputs, &b.graph->output_types);
 }
 
-Status Loader::read_shape(FbTable shape, Value& v) {
-  using namespace schema;
-  FbOffsets dims = shape.offsets(ShapeTable::kDim);
-  if (dims.size() > kMaxRank) return Status::kOk;
-  Span<String> names = model_.zone.array<String>(dims.size());
-  if (names.size != dims.size()) return out_of_memory();
-  v.rank_hint = static_cast<int8_t>(dims.size());
-  v.shape = Shape();
-  for (size_t i = 0; i < dims.size(); ++i) {
-    FbTable dim = dims.table(i).table(DimensionTable::kValue);
-    auto kind = static_cast<DimensionValueType>(
-        dim ? dim.scalar<uint8_t>(DimensionValueTable::kDimType, 0) : 0);
-    bool fixed = kind == DimensionValueType::kValue;
-    v.shape.append(fixed ? dim.scalar<int64_t>(DimensionValueTable::kDimValue, -1) : -1);
-    if (kind == DimensionValueType::kParam) names[i] = dim.string(DimensionValueTable::kDimParam);
-    if (!is_utf8(names[i])) return not_utf8("the name of a dimension");
-  }
-  v.dim_names = {names.data, names.size};
-  return Status::kOk;
-}
-
-Status Loader::declare_nodes(GraphBuilder& b, FbTable table) {
-  FbOffsets nodes = table.offsets(GraphTable::kNodes);
-  if (!b.nodes.reserve(nodes.size() + 1)) return out_of_memory();
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    FbTable source = nodes.table(i);
-    Node node;
-    node.name = source.string(NodeTable::kName);
-    node.type = source.string(NodeTable::kOpType);
-    node.domain = source.string(NodeTable::kDomain);
-    if (node.domain == String("ai.onnx")) node.domain = {};
-    node.since_version = source.scalar<int32_t>(NodeTable::kSinceVersion, 0);
-    node.file_index = static_cast<uint32_t>(i);
-    FbOffsets outputs = source.offsets(NodeTable::kOutputs);
-    node.outputs = model_.zone.array<uint32_t>(outputs.size());
-    if (node.outputs.size != outputs.size()) return out_of_memory();
-    for (size_t j = 0; j < outputs.size(); ++j) {
-      node.outputs[j] = kNoValue;
-      String name = outputs.string(j);
-      if (name.size) ORTOLAN_TRY(define(b, name, &node.outputs[j]));
-    }
-    if (!b.nodes.push(node)) return out_of_memory();
-  }
-  return Status::kOk;
-}
-
 // The value of a name used in a graph; values of outer graphs are captured on the way in.
 Status Loader::resolve(GraphBuilder& b, String name, uint32_t* value) {
   *value = kNoValue;
@@ -385,202 +209,71 @@ Status Loader::resolve(GraphBuilder& b, String name, uint32_t* value) {
   return Status::kOk;
 }
 
-Status Loader::resolve_nodes(GraphBuilder& b, FbTable table) {
-  FbOffsets nodes = table.offsets(GraphTable::kNodes);
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    FbOffsets inputs = nodes.table(i).offsets(NodeTable::kInputs);
-    Span<uint32_t> list = model_.zone.array<uint32_t>(inputs.size());
-    if (list.size != inputs.size()) return out_of_memory();
-    for (size_t j = 0; j < inputs.size(); ++j) ORTOLAN_TRY(resolve(b, inputs.string(j), &list[j]));
-    b.nodes[i].inputs = list;
-    ORTOLAN_TRY(read_attributes(b, nodes.table(i), b.nodes[i]));
+Status Loader::reserve_outputs(GraphBuilder& b, size_t count) {
+  b.graph->outputs = model_.zone.array<uint32_t>(count);
+  b.graph->repeats = model_.zone.array<bool>(count);
+  bool made = b.graph->outputs.size == count && b.graph->repeats.size == count;
+  return made ? Status::kOk : out_of_memory();
+}
+
+Status Loader::resolve_output(GraphBuilder& b, size_t i, String name) {
+  uint32_t value;
+  ORTOLAN_TRY(resolve(b, name, &value));
+  if (value == kNoValue)
+    return fail(error_, Status::kInvalidGraph, "output % of a graph has no name", i);
+  b.graph->outputs[i] = value;
+  b.graph->repeats[i] = b.values[value].is_output;
+  b.values[value].is_output = true;
+  return Status::kOk;
+}
+
+Status Loader::find_body(Node& node, String name, Graph*** place) {
+  bool second = name == String("else_branch");
+  *place = &node.bodies[second ? 1 : 0];
+  if ((second || name == String("then_branch") || name == String("body")) && !**place)
+    return Status::kOk;
+  return node_error(node, Status::kInvalidGraph, "graph attribute \"%\" is unknown or there twice",
+                    name);
+}
+
+namespace {
+
+// Whether bytes that are no ORT format file begin with the tag of a field of ONNX's ModelProto: a
+// number (varint) or what has a length.
+bool may_be_onnx(const uint8_t* data, size_t size) {
+  if (size >= 8 && read<uint32_t>(data + 4) == schema::kFileIdentifier) return false;
+  if (size < 2) return false;
+  const uint32_t field = data[0] >> 3;
+  const uint32_t wire = field == 1 || field == 5 ? 0 : 2;
+  return (data[0] & 7) == wire && ((field >= 1 && field <= 8) || field == 14);
+}
+
+Status load_ort(Model& model, const uint8_t* data, size_t size) {
+  if (reinterpret_cast<uintptr_t>(data) % 4 != 0) {
+    auto* moved = static_cast<uint8_t*>(model.zone.allocate_raw(size));
+    if (!moved) return fail(model.error, Status::kOutOfMemory, "memory is out");
+    copy(moved, data, size);
+    data = moved;
+    model.copied = true;
   }
-  return Status::kOk;
+  FbTable session;
+  ORTOLAN_TRY(verify_ort(data, size, model.options.allocator, model.error, &session));
+  return read_ort(model, session);
 }
 
-Status Loader::resolve_outputs(GraphBuilder& b, FbTable table) {
-  FbOffsets outputs = table.offsets(GraphTable::kOutputs);
-  b.graph->outputs = model_.zone.array<uint32_t>(outputs.size());
-  b.graph->repeats = model_.zone.array<bool>(outputs.size());
-  if (b.graph->outputs.size != outputs.size() || b.graph->repeats.size != outputs.size())
-    return out_of_memory();
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    uint32_t value;
-    ORTOLAN_TRY(resolve(b, outputs.string(i), &value));
-    if (value == kNoValue)
-      return fail(error_, Status::kInvalidGraph, "output % of a graph has no name", i);
-    b.graph->outputs[i] = value;
-    b.graph->repeats[i] = b.values[value].is_output;
-    b.values[value].is_output = true;
-  }
-  return Status::kOk;
-}
-
-Status Loader::read_attributes(GraphBuilder& b, FbTable table, Node& node) {
-  FbOffsets attributes = table.offsets(NodeTable::kAttributes);
-  node.attributes = model_.zone.array<Attribute>(attributes.size());
-  if (node.attributes.size != attributes.size()) return out_of_memory();
-  for (size_t i = 0; i < attributes.size(); ++i)
-    ORTOLAN_TRY(read_attribute(b, attributes.table(i), node, node.attributes[i]));
-  return Status::kOk;
-}
-
-template <class T>
-Status Loader::copy_vector(FbTable table, uint16_t slot, Span<const T>* result) {
-  size_t n;
-  const uint8_t* data = table.vector(slot, &n);
-  Span<T> list = model_.zone.array<T>(n);
-  if (list.size != n) return out_of_memory();
-  if (n) copy(list.data, data, n * sizeof(T));
-  *result = {list.data, n};
-  return Status::kOk;
-}
-
-Status Loader::read_attribute(GraphBuilder& b, FbTable table, Node& node, Attribute& attribute) {
-  attribute.name = table.string(AttributeTable::kName);
-  uint32_t kind = table.scalar<uint32_t>(AttributeTable::kType, 0);
-  if (kind > static_cast<uint32_t>(AttributeKind::kStrings))
-    return node_error(node, Status::kNotImplemented,
-                      "attribute \"%\" has a kind that is not supported", attribute.name);
-  attribute.kind = static_cast<AttributeKind>(kind);
-  switch (attribute.kind) {
-    case AttributeKind::kFloat:
-      attribute.f = table.scalar<float>(AttributeTable::kF, 0);
-      break;
-    case AttributeKind::kInt:
-      attribute.i = table.scalar<int64_t>(AttributeTable::kI, 0);
-      break;
-    case AttributeKind::kString:
-      attribute.s = table.string(AttributeTable::kS);
-      break;
-    case AttributeKind::kFloats:
-      return copy_vector<float>(table, AttributeTable::kFloats, &attribute.floats);
-    case AttributeKind::kInts:
-      return copy_vector<int64_t>(table, AttributeTable::kInts, &attribute.ints);
-    case AttributeKind::kTensor: {
-      FbTable tensor = table.table(AttributeTable::kT);
-      if (!tensor) break;
-      return read_tensor(tensor, attribute.name, &attribute.tensor);
-    }
-    case AttributeKind::kStrings: {
-      FbOffsets strings = table.offsets(AttributeTable::kStrings);
-      Span<String> list = model_.zone.array<String>(strings.size());
-      if (list.size != strings.size()) return out_of_memory();
-      for (size_t i = 0; i < list.size; ++i) list[i] = strings.string(i);
-      attribute.strings = {list.data, list.size};
-      break;
-    }
-    case AttributeKind::kGraph: {
-      FbTable graph = table.table(AttributeTable::kG);
-      if (!graph) break;
-      bool second = attribute.name == String("else_branch");
-      Graph*& place = node.bodies[second ? 1 : 0];
-      bool known =
-          second || attribute.name == String("then_branch") || attribute.name == String("body");
-      if (!known || place)
-        return node_error(node, Status::kInvalidGraph,
-                          "graph attribute \"%\" is unknown or there twice", attribute.name);
-      ORTOLAN_TRY(read_graph(graph, &b, b.graph->depth + 1, &attribute.graph));
-      place = attribute.graph;
-      break;
-    }
-    default:
-      break;
-  }
-  return Status::kOk;
-}
-
-// Elements stay where they are in the file, unless they are too little aligned for their size.
-Status Loader::read_tensor(FbTable table, String what, TensorView* tensor) {
-  auto wrong = [&](String why) {
-    return fail(error_, Status::kInvalidFormat, "tensor \"%\": %", what, why);
-  };
-  uint32_t type = table.scalar<uint32_t>(TensorTable::kDataType, 0);
-  size_t rank, bytes, size;
-  const uint8_t* dims = table.vector(TensorTable::kDims, &rank);
-  const uint8_t* data = table.vector(TensorTable::kRawData, &size);
-  if (rank > kMaxRank)
-    return fail(error_, Status::kNotImplemented,
-                "tensor \"%\" has % dimensions; at most 8 are supported", what, rank);
-  if (type == 0 || type >= kDataTypes) return wrong("its element type is not supported");
-  tensor->type = static_cast<DataType>(type);
-  tensor->shape = Shape();
-  for (size_t i = 0; i < rank; ++i) tensor->shape.append(read<int64_t>(dims + 8 * i));
-  size_t element = element_size(tensor->type);
-  if (!checked_bytes(tensor->shape, element, &bytes))
-    return wrong("its dimensions are negative or too large");
-  if (tensor->type == DataType::kString) return read_texts(table, what, tensor);
-  const uint8_t bits = schema::kElementBits[type];
-  const size_t count = bytes;
-  if (bits < 8) bytes = (count * bits + 7) / 8;
-  int64_t offset = table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1);
-  if (offset >= 0) {
-    if (data) return wrong("its data are in the file and in another one");
-    ORTOLAN_TRY(external_data(what, offset, bytes, &data));
-    size = bytes;
-  }
-  if (size != bytes)
-    return fail(error_, Status::kInvalidFormat,
-                "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
-  if (bits < 8) return unpack(data, bits, count, tensor);
-  size_t alignment = min<size_t>(element, 8);
-  if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
-    void* moved = model_.zone.allocate(max<size_t>(bytes, 1), kAlignment);
-    if (!moved) return out_of_memory();
-    if (bytes) copy(moved, data, bytes);
-    data = static_cast<const uint8_t*>(moved);
-  }
-  if (tensor->type == DataType::kBool && !are_bools(data, bytes))
-    return wrong("a byte of it is no bool");
-  tensor->data = data;
-  return Status::kOk;
-}
-
-// Elements of a few bits, the first in the lowest, get a byte each.
-Status Loader::unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor) {
-  Span<uint8_t> bytes = model_.zone.array<uint8_t>(max<size_t>(count, 1));
-  if (bytes.size < count) return out_of_memory();
-  const size_t in_byte = 8 / bits;
-  for (size_t i = 0; i < count; ++i)
-    bytes[i] = static_cast<uint8_t>(data[i / in_byte] >> i % in_byte * bits & ((1 << bits) - 1));
-  tensor->data = bytes.data;
-  return Status::kOk;
-}
-
-// The handles; the bytes stay in the file.
-Status Loader::read_texts(FbTable table, String what, TensorView* tensor) {
-  FbOffsets texts = table.offsets(TensorTable::kStringData);
-  size_t count = tensor->shape.count();
-  if (texts.size() != count)
-    return fail(error_, Status::kInvalidFormat,
-                "tensor \"%\": its dimensions need % strings, the file has %", what, count,
-                texts.size());
-  Span<Text> handles = model_.zone.array<Text>(max<size_t>(count, 1));
-  if (handles.size < count) return out_of_memory();
-  for (size_t i = 0; i < count; ++i)
-    if (String text = texts.string(i); text.size)
-      handles[i] = Text::at(text.data - sizeof(uint32_t));
-  tensor->data = handles.data;
-  return Status::kOk;
-}
+}  // namespace
 
 Status Model::load(const uint8_t* data, size_t size) {
   error.clear();
   file_bytes = size;
-  if (reinterpret_cast<uintptr_t>(data) % 4 != 0) {
-    auto* moved = static_cast<uint8_t*>(zone.allocate(size, kAlignment));
-    if (!moved) return fail(error, Status::kOutOfMemory, "memory is out");
-    copy(moved, data, size);
-    data = moved;
-    copied = true;
-  }
-  ORTOLAN_TRY(verify_ort(data, size, options.allocator, error, &root));
   level = min(platform::instruction_set_level(), options.instruction_set);
   threads = options.threads ? options.threads : platform::processors();
   threads = min(threads, ThreadPool::kMaxWorkers + 1);
   if (threads > 1) pool = &ThreadPool::with(threads);
-  Loader loader(*this);
-  ORTOLAN_TRY(loader.run());
+  if (kReadsOnnx && may_be_onnx(data, size))
+    ORTOLAN_TRY(read_onnx(*this, data, size));
+  else
+    ORTOLAN_TRY(load_ort(*this, data, size));
   loaded = true;
   return Status::kOk;
 }

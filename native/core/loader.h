@@ -1,5 +1,6 @@
-// Loading in four phases, a file each: read the structure (loader.cc), order nodes and bind kernels
-// by type (bind.cc), choose layouts (layout.cc), prepare kernels (bind.cc).
+// Loading in four phases: read the structure (a reader for each format, ort_reader.cc and
+// native/onnx, with what they share in loader.cc and stored.cc), bind kernels by type (bind.cc),
+// choose layouts (layout.cc), prepare kernels (bind.cc).
 #pragma once
 
 #include "core/model.h"
@@ -55,48 +56,62 @@ struct GraphBuilder {
 // Whether a half type runs as float32 where only the types of `mask` have kernels.
 bool must_promote(DataType type, uint32_t mask);
 
+// Whether bytes are UTF-8: texts that callers see must be, so that every language can hold them.
+bool is_utf8(String text);
+
+// A reader of a format derives from it: it opens the graphs, each after the one around it, declares
+// and resolves what is in them, and then completes the model.
 class Loader {
  public:
   explicit Loader(Model& model)
       : model_(model), error_(model.error), builders_(model.options.allocator) {}
   ~Loader();
-  Status run();
 
- private:
+ protected:
   // loader.cc
-  Status check_metadata(FbTable model);
-  Status not_utf8(String what);
-  Status read_graph(FbTable table, GraphBuilder* parent, uint32_t depth, Graph** result);
-  Status declare(GraphBuilder& b, FbTable table);
-  Status declare_inputs(GraphBuilder& b, FbTable table);
-  Status declare_initializers(GraphBuilder& b, FbTable table);
-  Status declare_constant(GraphBuilder& b, String name, const TensorView& view);
-  Status declare_types(GraphBuilder& b, FbTable table);
-  Status declare_nodes(GraphBuilder& b, FbTable table);
-  Status resolve_nodes(GraphBuilder& b, FbTable table);
-  Status resolve_outputs(GraphBuilder& b, FbTable table);
-  Status resolve(GraphBuilder& b, String name, uint32_t* value);
+  Status open_graph(GraphBuilder* parent, GraphBuilder** result);
+  // Room for the names that a graph defines and its nodes, which are counted.
+  Status reserve(GraphBuilder& b, size_t names, size_t nodes);
   Status define(GraphBuilder& b, String name, uint32_t* value);
-  Status read_attributes(GraphBuilder& b, FbTable table, Node& node);
-  Status read_attribute(GraphBuilder& b, FbTable table, Node& node, Attribute& attribute);
-  Status read_tensor(FbTable table, String what, TensorView* tensor);
-  Status read_shape(FbTable shape, Value& value);
-  Status read_type(FbTable type, Value& value);
-  Status unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor);
-  Status read_texts(FbTable table, String what, TensorView* tensor);
-  Status describe_types(GraphBuilder& b);
+  Status declare_constant(GraphBuilder& b, String name, const TensorView& view);
+  Status resolve(GraphBuilder& b, String name, uint32_t* value);
+  Status reserve_outputs(GraphBuilder& b, size_t count);
+  Status resolve_output(GraphBuilder& b, size_t i, String name);
+  // Where a node keeps the graph that is its attribute `name`.
+  Status find_body(Node& node, String name, Graph*** place);
+  Status not_utf8(String what);
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
-  template <class T>
-  Status copy_vector(FbTable table, uint16_t slot, Span<const T>* result);
+  // The phases after the first.
+  Status complete();
 
   // stored.cc
-  Status external_data(String what, int64_t offset, size_t bytes, const uint8_t** data);
-  Status read_sparse(FbTable table, String what, TensorView* tensor);
-  Status read_places(FbTable table, String what, size_t values, const Shape& shape,
-                     Span<size_t>* places);
+  Status take_bytes(String what, TensorView* tensor, const uint8_t* data, size_t size);
+  Status densify(String what, const TensorView& values, const TensorView& indices,
+                 TensorView* tensor);
+  Status too_many_dimensions(String what, size_t rank);
 
   // bind.cc
   Status order(GraphBuilder& b);
+  template <class... Parts>
+  ORTOLAN_INLINE Status node_error(const Node& node, Status code, Message format,
+                                   const Parts&... parts) {
+    return ::ortolan::fail_node(error_, node, code, format, parts...);
+  }
+
+  Model& model_;
+  ErrorText& error_;
+  bool initializers_are_constant_ = false;  // IR version < 4: even those listed as inputs
+
+ private:
+  // loader.cc
+  Status describe_types(GraphBuilder& b);
+
+  // stored.cc
+  Status unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor);
+  Status read_places(const TensorView& indices, String what, size_t values, const Shape& shape,
+                     Span<size_t>* places);
+
+  // bind.cc
   Status bind_graph(GraphBuilder& b);
   Status bind_node(GraphBuilder& b, Node& node);
   Status bind_control(GraphBuilder& b, Node& node);
@@ -112,11 +127,6 @@ class Loader {
   Status prepare(Graph& graph);
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;
   Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
-  template <class... Parts>
-  ORTOLAN_INLINE Status node_error(const Node& node, Status code, Message format,
-                                   const Parts&... parts) {
-    return ::ortolan::fail_node(error_, node, code, format, parts...);
-  }
 
   // promote.cc
   Status make_wide(GraphBuilder& b, uint32_t value, bool is_pending, uint32_t* wide);
@@ -132,14 +142,16 @@ class Loader {
   Status convert(GraphBuilder& b, struct LayoutPass& pass, uint32_t value, Layout to,
                  uint32_t* result);
 
-  Model& model_;
-  ErrorText& error_;
   List<GraphBuilder*> builders_;  // by Graph::index
   const Node* unknown_[64] = {};
   size_t unknown_count_ = 0;
   uint64_t node_count_ = 0;
   uint64_t folded_ = 0, folded_reads_ = 0;  // bytes of constants that were computed; read for it
-  bool initializers_are_constant_ = false;  // IR version < 4: even those listed as inputs
 };
+
+// The readers. Files of ORT format are verified before.
+Status read_ort(Model& model, FbTable session);
+// native/onnx, which a build may leave out.
+Status read_onnx(Model& model, const uint8_t* data, size_t size);
 
 }  // namespace ortolan

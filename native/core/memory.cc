@@ -13,7 +13,10 @@ constexpr size_t kChunk = 16 * 1024;
 constexpr size_t kHeader = kAlignment;
 }  // namespace
 
-void* Zone::allocate(size_t bytes, size_t alignment) {
+void* Zone::allocate(size_t bytes, size_t alignment) { return take(bytes, alignment, true); }
+void* Zone::allocate_raw(size_t bytes) { return take(max<size_t>(bytes, 1), kAlignment, false); }
+
+void* Zone::take(size_t bytes, size_t alignment, bool zeroed) {
   if (bytes > SIZE_MAX / 2) return nullptr;
   size_t at = round_up(reinterpret_cast<uintptr_t>(cursor_), alignment);
   if (cursor_ && at <= reinterpret_cast<uintptr_t>(limit_) &&
@@ -25,7 +28,7 @@ void* Zone::allocate(size_t bytes, size_t alignment) {
   size_t size = kHeader + (own ? round_up(bytes, kAlignment) : kChunk);
   char* memory = static_cast<char*>(allocator_.get(size));
   if (!memory) return nullptr;
-  fill_zero(memory, size);
+  if (zeroed || !own) fill_zero(memory, size);
   Chunk* chunk = reinterpret_cast<Chunk*>(memory);
   *chunk = {chunks_, size};
   chunks_ = chunk;

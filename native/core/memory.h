@@ -31,6 +31,8 @@ class Zone {
 
   // `bytes` of zeroed memory, or null. Small pieces share chunks, large ones have their own.
   void* allocate(size_t bytes, size_t alignment = 16);
+  // The same, but what is large is not zeroed: for what is written at once. Aligned to kAlignment.
+  void* allocate_raw(size_t bytes);
 
   template <class T>
   T* make() {
@@ -58,6 +60,8 @@ class Zone {
     Chunk* next;
     size_t bytes;
   };
+
+  void* take(size_t bytes, size_t alignment, bool zeroed);
 
   Allocator allocator_;
   Chunk* chunks_ = nullptr;

@@ -26,13 +26,27 @@ struct Options {
   uint64_t seed = 0;
 };
 
+// What a model says of itself. All texts are followed by a zero, or null.
+struct Metadata {
+  struct Property {
+    String key, value;
+  };
+  String ort_version, producer_name, producer_version, domain, description;
+  String graph_name, graph_description;
+  int64_t model_version = 0, ir_version = 0;
+  Span<Property> properties;
+};
+
 class Model {
  public:
   explicit Model(const Options& options)
-      : options(options), zone(options.allocator), graphs(options.allocator) {}
+      : options(options),
+        zone(options.allocator),
+        graphs(options.allocator),
+        mappings_(options.allocator) {}
 
-  // Reads an ORT format file from bytes that outlive the model. A base that is not aligned to 4 is
-  // copied once.
+  // Reads a file, of ORT format or of ONNX if the build has its reader, from bytes that outlive the
+  // model. A base that is not aligned to 4 is copied once.
   Status load(const uint8_t* data, size_t size);
   // Maps the file.
   Status open(const char* path);
@@ -40,6 +54,10 @@ class Model {
   // The bytes of "<path>.data", where weights lie that the file has no room for; mapped when asked
   // for first.
   Status external(platform::Mapping* mapping);
+  // Keeps a mapping as long as the model.
+  [[nodiscard]] bool keep(const platform::Mapping& mapping) { return mappings_.push(mapping); }
+  // While it is being opened; empty if it is read from bytes.
+  String path() const { return path_; }
 
   const Graph& main() const { return *graphs[0]; }
 
@@ -49,13 +67,14 @@ class Model {
   ~Model() {
     platform::unmap_file(mapping_);
     platform::unmap_file(external_);
+    for (const platform::Mapping& mapping : mappings_) platform::unmap_file(mapping);
   }
 
   Options options;
   ErrorText error;
   Zone zone;
   List<Graph*> graphs;
-  FbTable root;  // InferenceSession
+  Metadata metadata;
   size_t file_bytes = 0;
   ThreadPool* pool = nullptr;
   uint32_t threads = 1;
@@ -66,6 +85,7 @@ class Model {
  private:
   platform::Mapping mapping_;
   platform::Mapping external_;
+  List<platform::Mapping> mappings_;
   String path_;  // while it is being opened
   uint32_t references_ = 1;
 };

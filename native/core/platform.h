@@ -32,6 +32,10 @@ struct Mapping {
 };
 // Maps a whole file for reading. False with an errno-like reason in *reason.
 bool map_file(const char* path, Mapping* mapping, int* reason);
+// The same for a file inside a folder, "" being the current one. `path` has no ".." in it; where
+// the system can tell, a symbolic link on it is refused with the reason kIsLink.
+constexpr int kIsLink = 40;
+bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason);
 void unmap_file(const Mapping& mapping);
 
 // Denormal results and operands of this thread count as zero between the two calls.

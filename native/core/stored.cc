@@ -1,10 +1,8 @@
-// Constants that are not stored as plain bytes of the file: in a file of their own beside it, or as
-// the places and values of what is not zero.
+// Constants from the bytes, or the places and values, that a file has of them. Bytes may be in a
+// file of their own beside it.
 #include "core/loader.h"
 
 namespace ortolan {
-
-using schema::TensorTable;
 
 namespace {
 constexpr char kExternalSuffix[] = ".data";
@@ -32,44 +30,65 @@ Status Model::external(platform::Mapping* mapping) {
   return Status::kOk;
 }
 
-Status Loader::external_data(String what, int64_t offset, size_t bytes, const uint8_t** data) {
-  platform::Mapping file;
-  ORTOLAN_TRY(model_.external(&file));
-  uint64_t begin = static_cast<uint64_t>(offset);
-  if (begin > file.size || bytes > file.size - begin)
+// Takes elements as they are stored; of a type and shape that are set. They stay where they are,
+// unless they are too little aligned for their size.
+Status Loader::take_bytes(String what, TensorView* tensor, const uint8_t* data, size_t size) {
+  size_t element = element_size(tensor->type), bytes;
+  if (!checked_bytes(tensor->shape, element, &bytes))
     return fail(error_, Status::kInvalidFormat,
-                "tensor \"%\": its data end beyond the file of weights, which has % bytes", what,
-                file.size);
-  *data = file.data + begin;
+                "tensor \"%\": its dimensions are negative or too large", what);
+  const uint8_t bits = schema::kElementBits[static_cast<uint8_t>(tensor->type)];
+  const size_t count = bytes;
+  if (bits < 8) bytes = (count * bits + 7) / 8;
+  if (size != bytes)
+    return fail(error_, Status::kInvalidFormat,
+                "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
+  if (bits < 8) return unpack(data, bits, count, tensor);
+  size_t alignment = min<size_t>(element, 8);
+  if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
+    void* moved = model_.zone.allocate_raw(bytes);
+    if (!moved) return out_of_memory();
+    if (bytes) copy(moved, data, bytes);
+    data = static_cast<const uint8_t*>(moved);
+  }
+  if (tensor->type == DataType::kBool && !are_bools(data, bytes))
+    return fail(error_, Status::kInvalidFormat, "tensor \"%\": a byte of it is no bool", what);
+  tensor->data = data;
   return Status::kOk;
 }
 
-Status Loader::read_sparse(FbTable table, String what, TensorView* tensor) {
-  using schema::SparseTensorTable;
-  TensorView values;
-  ORTOLAN_TRY(read_tensor(table.table(SparseTensorTable::kValues), what, &values));
-  size_t rank, bytes;
-  const uint8_t* dims = table.vector(SparseTensorTable::kDims, &rank);
-  auto wrong = [&](String why) {
-    return fail(error_, Status::kInvalidFormat, "sparse tensor \"%\": %", what, why);
-  };
-  if (rank > kMaxRank)
-    return fail(error_, Status::kNotImplemented,
-                "tensor \"%\" has % dimensions; at most 8 are supported", what, rank);
-  if (values.type == DataType::kString) return wrong("it has strings");
+// Elements of a few bits, the first in the lowest, get a byte each.
+Status Loader::unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor) {
+  Span<uint8_t> bytes = model_.zone.array<uint8_t>(max<size_t>(count, 1));
+  if (bytes.size < count) return out_of_memory();
+  const size_t in_byte = 8 / bits;
+  for (size_t i = 0; i < count; ++i)
+    bytes[i] = static_cast<uint8_t>(data[i / in_byte] >> i % in_byte * bits & ((1 << bits) - 1));
+  tensor->data = bytes.data;
+  return Status::kOk;
+}
+
+Status Loader::too_many_dimensions(String what, size_t rank) {
+  return fail(error_, Status::kNotImplemented,
+              "tensor \"%\" has % dimensions; at most 8 are supported", what, rank);
+}
+
+// Fills a tensor, whose shape is set, with zeros and the values at their places.
+Status Loader::densify(String what, const TensorView& values, const TensorView& indices,
+                       TensorView* tensor) {
+  if (values.type == DataType::kString)
+    return fail(error_, Status::kInvalidFormat, "sparse tensor \"%\": it has strings", what);
   tensor->type = values.type;
-  tensor->shape = Shape();
-  for (size_t i = 0; i < rank; ++i) tensor->shape.append(read<int64_t>(dims + 8 * i));
-  size_t element = element_size(values.type);
+  size_t element = element_size(values.type), bytes;
   if (!checked_bytes(tensor->shape, element, &bytes))
-    return wrong("its dimensions are negative or too large");
+    return fail(error_, Status::kInvalidFormat,
+                "sparse tensor \"%\": its dimensions are negative or too large", what);
   if (bytes > kMaxDenseBytes || bytes > model_.options.max_tensor_bytes)
     return fail(error_, Status::kLimitExceeded, "sparse tensor \"%\" takes % bytes as a dense one",
                 what, bytes);
   size_t count = values.shape.count();
   Span<size_t> places;
-  ORTOLAN_TRY(
-      read_places(table.table(SparseTensorTable::kIndices), what, count, tensor->shape, &places));
+  ORTOLAN_TRY(read_places(indices, what, count, tensor->shape, &places));
   auto* dense = static_cast<uint8_t*>(model_.zone.allocate(max<size_t>(bytes, 1), kAlignment));
   if (!dense) return out_of_memory();
   fill_zero(dense, bytes);
@@ -80,10 +99,8 @@ Status Loader::read_sparse(FbTable table, String what, TensorView* tensor) {
 }
 
 // Where each value goes: from one flat index per value, or one index per dimension.
-Status Loader::read_places(FbTable table, String what, size_t values, const Shape& shape,
-                           Span<size_t>* places) {
-  TensorView indices;
-  ORTOLAN_TRY(read_tensor(table, what, &indices));
+Status Loader::read_places(const TensorView& indices, String what, size_t values,
+                           const Shape& shape, Span<size_t>* places) {
   auto wrong = [&](String why) {
     return fail(error_, Status::kInvalidFormat, "sparse tensor \"%\": %", what, why);
   };

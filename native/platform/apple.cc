@@ -1,5 +1,6 @@
 // macOS and iOS, over libSystem alone. Waiting uses mutexes and conditions chosen by address: the
 // system's own wait on an address is private, or too new.
+#include "platform/joined.h"
 #include "platform/processor.h"
 
 extern "C" {
@@ -116,6 +117,10 @@ bool map_file(const char* path, Mapping* mapping, int* reason) {
   if (failed) return false;
   *mapping = {static_cast<const uint8_t*>(memory), static_cast<size_t>(size)};
   return true;
+}
+
+bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
+  return map_joined(folder, path, mapping, reason);
 }
 
 void unmap_file(const Mapping& mapping) {

@@ -193,9 +193,13 @@ uint64_t nanoseconds() {
   return static_cast<uint64_t>(time[0]) * 1000000000u + static_cast<uint64_t>(time[1]);
 }
 
-bool map_file(const char* path, Mapping* mapping, int* reason) {
-  constexpr long kHere = -100, kCloseOnExec = 02000000, kRead = 1, kPrivate = 2, kEnd = 2;
-  long file = call(kOpenat, kHere, reinterpret_cast<long>(path), kCloseOnExec);
+namespace {
+
+constexpr long kHere = -100, kCloseOnExec = 02000000;
+
+// Maps an open file, or one that could not be opened, and closes it.
+bool map_opened(long file, Mapping* mapping, int* reason) {
+  constexpr long kRead = 1, kPrivate = 2, kEnd = 2;
   if (file < 0) {
     *reason = static_cast<int>(-file);
     return false;
@@ -213,6 +217,44 @@ bool map_file(const char* path, Mapping* mapping, int* reason) {
   }
   *mapping = {reinterpret_cast<const uint8_t*>(memory), static_cast<size_t>(size)};
   return true;
+}
+
+}  // namespace
+
+bool map_file(const char* path, Mapping* mapping, int* reason) {
+  return map_opened(call(kOpenat, kHere, reinterpret_cast<long>(path), kCloseOnExec), mapping,
+                    reason);
+}
+
+// Folder by folder, none of them through a link; not waiting for what is no file.
+bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
+#if defined(__x86_64__)
+  constexpr long kFolder = 0200000, kNoLink = 0400000;
+#else
+  constexpr long kFolder = 040000, kNoLink = 0100000;
+#endif
+  constexpr long kPathOnly = 010000000, kNoWait = 04000;
+  const char* start = folder[0] ? folder : ".";
+  long at = call(kOpenat, kHere, reinterpret_cast<long>(start), kFolder | kPathOnly | kCloseOnExec);
+  while (at >= 0) {
+    char part[256];
+    size_t n = 0;
+    while (*path == '/') ++path;
+    while (path[n] && path[n] != '/' && n + 1 < sizeof(part)) part[n] = path[n], ++n;
+    part[n] = 0;
+    path += n;
+    const bool is_last = *path == 0;
+    const long flags = is_last ? kNoWait : kFolder | kPathOnly;
+    long next = n + 1 < sizeof(part) ? call(kOpenat, at, reinterpret_cast<long>(part),
+                                            flags | kNoLink | kCloseOnExec)
+                                     : -36;  // the name is too long
+    call(kClose, at);
+    if (is_last) return map_opened(next, mapping, reason);
+    constexpr long kNoFolder = -20;  // such is a link, too
+    at = next == kNoFolder ? -kIsLink : next;
+  }
+  *reason = static_cast<int>(-at);
+  return false;
 }
 
 void unmap_file(const Mapping& mapping) {

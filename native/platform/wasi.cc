@@ -1,6 +1,7 @@
 // WASI: the clock, and files below the folders that the caller opened. There is no mapping: a file
 // is read into memory.
 #include "core/platform.h"
+#include "platform/joined.h"
 
 #define ORTOLAN_IMPORT(name) \
   [[clang::import_module("wasi_snapshot_preview1"), clang::import_name(name)]]
@@ -94,6 +95,10 @@ bool map_file(const char* path, Mapping* mapping, int* reason) {
   if (error != 0 && memory) default_allocator().put(memory, size);
   if (error == 0) *mapping = {memory, size};
   return error == 0;
+}
+
+bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
+  return map_joined(folder, path, mapping, reason);
 }
 
 void unmap_file(const Mapping& mapping) {

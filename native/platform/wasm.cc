@@ -166,6 +166,9 @@ bool map_file(const char*, Mapping*, int* reason) {
   *reason = 38;  // not implemented: the page hands over bytes
   return false;
 }
+bool map_file_inside(const char*, const char* path, Mapping* mapping, int* reason) {
+  return map_file(path, mapping, reason);
+}
 void unmap_file(const Mapping&) {}
 #endif
 

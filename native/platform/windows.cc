@@ -1,4 +1,5 @@
 // Windows, over kernel32 and the system's wait on an address (Windows 8 and later).
+#include "platform/joined.h"
 #include "platform/processor.h"
 
 #define ORTOLAN_IMPORT extern "C" __declspec(dllimport)
@@ -145,6 +146,10 @@ bool map_file(const char* path, Mapping* mapping, int* reason) {
   }
   *mapping = {static_cast<const uint8_t*>(memory), static_cast<size_t>(size)};
   return true;
+}
+
+bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
+  return map_joined(folder, path, mapping, reason);
 }
 
 void unmap_file(const Mapping& mapping) {

@@ -170,15 +170,32 @@ class InferenceSession:
             raise missing from error
 
     def _open_onnx(self, source: str | bytes) -> bytes:
-        """Opens what a model was converted to before, or returns what it is converted to now."""
-        from ortolan.cache import load
-
+        """Opens a model or what it was converted to before, or returns what it is converted to."""
         options = self._options
         level = GraphOptimizationLevel(options.graph_optimization_level).level
-        if options._initializers or options.optimized_model_filepath or level == "disable":
+        if options._initializers or options.optimized_model_filepath:
             return self._convert(source)
+        if level == "disable":
+            is_plain = not (options._dimensions or options._denotations)
+            return b"" if is_plain and self._open_as_it_is(source) else self._convert(source)
+        from ortolan.cache import load
+
         settings = (level, repr(options._dimensions), repr(options._denotations))
         return load(source, settings, lambda: self._convert(source), self._open_path) or b""
+
+    def _open_as_it_is(self, source: str | bytes) -> bool:
+        """Whether the runtime's own reader opens a model.
+
+        What it refuses, the converter may know how to rewrite, or what to call the mistake.
+        """
+        try:
+            if isinstance(source, bytes):
+                self._open_bytes(source, failure=0)
+            else:
+                self._open_path(source, failure=0)
+        except (errors.NotImplemented, errors.InvalidGraph, errors.InvalidFormat):
+            return False
+        return True
 
     def _convert(self, source: str | bytes) -> bytes:
         from ortolan.runtime.preparing import convert_for_session
@@ -193,31 +210,31 @@ class InferenceSession:
         pairs = [_native.Option(k.encode(), v.encode()) for k, v in entries.items()]
         return (_native.Option * len(pairs))(*pairs)
 
-    def _open_bytes(self, content: bytes) -> None:
+    def _open_bytes(self, content: bytes, failure: int = 3) -> None:
         self._keep = content
         options = self._option_array()
         handle = ctypes.c_void_p()
         code = self._library.ortolan_model_load(
             content, len(content), options, len(options), None, ctypes.byref(handle)
         )
-        self._opened(code, handle)
+        self._opened(code, handle, failure)
 
-    def _open_path(self, path: str) -> None:
+    def _open_path(self, path: str, failure: int = 3) -> None:
         options = self._option_array()
         handle = ctypes.c_void_p()
         code = self._library.ortolan_model_open(
             os.fsencode(path), options, len(options), None, ctypes.byref(handle)
         )
-        self._opened(code, handle)
+        self._opened(code, handle, failure)
 
-    def _opened(self, code: int, handle: ctypes.c_void_p) -> None:
+    def _opened(self, code: int, handle: ctypes.c_void_p, failure: int) -> None:
         if self._model:  # what could not be opened before
             self._library.ortolan_model_release(self._model)
         self._model = handle.value or 0
         if code:
             text = self._library.ortolan_model_error(self._model)
             is_last = not (self._can_lower and code == errors.NotImplemented.code)
-            self._say(3 if is_last else 1, text.decode("utf-8", "replace"))
+            self._say(failure if is_last else 1, text.decode("utf-8", "replace"))
             _native.check(code, text)
 
     def _say(self, severity: int, text: str) -> None:
@@ -254,8 +271,9 @@ class InferenceSession:
     def get_modelmeta(self) -> ModelMetadata:
         """What the model says of itself."""
         if self._graph_name is None:
-            self._graph_name = ""
-            if self._is_onnx:
+            found = self._library.ortolan_model_metadata(self._model, b"graph_name")
+            self._graph_name = found.decode("utf-8", "replace") if found else ""
+            if self._is_onnx and found is None:
                 from ortolan.runtime.preparing import graph_name
 
                 self._graph_name = graph_name(self._source)

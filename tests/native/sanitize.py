@@ -148,7 +148,7 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
     clang = find_clang(kind)
     folder = CACHE / f"{kind}-{isa}{name and '-' + name}"
     generated = folder / "generated"
-    for relative, text in generate(FAMILIES, [isa], wanted).items():
+    for relative, text in generate(FAMILIES, [isa], wanted, onnx=True).items():
         _write(generated / relative, text)
     _write(generated / "ort_schema.h", schema_header())
     native = source_root()
@@ -164,7 +164,8 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
             flags += (f"-DORTOLAN_ISA={namespace}", f"-I{generated / namespace}")
         return _Unit(source, folder / f"{source.stem}-{namespace or 'core'}.o", flags)
 
-    units = [unit(source) for source in sorted((native / "core").glob("*.cc"))]
+    units = [unit(s) for part in ("core", "onnx") for s in sorted((native / part).glob("*.cc"))]
+    units.append(unit(generated / "onnx_versions.cc"))
     units += [unit(native / "platform" / "linux.cc"), unit(generated / "registry.cc")]
     units.append(unit(native / "kernels" / "infer.cc", PORTABLE))
     for family in FAMILIES:

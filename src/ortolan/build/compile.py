@@ -93,6 +93,9 @@ def _units(target: Target, native: Path, generated: Path) -> list[tuple[Path, st
     ]
     units += [(native / "platform" / name, "", None) for name in target.platform_sources]
     units.append((generated / "registry.cc", "", None))
+    if target.onnx:
+        units += [(source, "", None) for source in sorted((native / "onnx").glob("*.cc"))]
+        units.append((generated / "onnx_versions.cc", "", None))
     units += [(native / "kernels" / f"{name}.cc", PORTABLE, None) for name in SHARED]
     for family in FAMILIES:
         names = [i.name for i in target.instruction_sets] if family.simd else [PORTABLE]
@@ -153,7 +156,7 @@ def build(
 
 def _generated(target: Target, cache: Path, wanted: Selector | None) -> Path:
     """Writes the generated sources; answers their folder."""
-    files = generate(FAMILIES, [i.name for i in target.instruction_sets], wanted)
+    files = generate(FAMILIES, [i.name for i in target.instruction_sets], wanted, onnx=target.onnx)
     files["ort_schema.h"] = schema_header.generate()
     key = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
     generated = cache / "generated" / key

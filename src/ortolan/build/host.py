@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 
@@ -33,12 +34,17 @@ def build_host(output: Path) -> list[Path]:
 
 
 def main() -> None:
-    """``python -m ortolan.build.host [--target T] [-o DIR]``."""
+    """``python -m ortolan.build.host [--target T] [--onnx] [-o DIR]``."""
     parser = argparse.ArgumentParser(description="Build the runtime library.")
     parser.add_argument("--target", choices=sorted(TARGETS), default=None)
     parser.add_argument("-o", "--output", type=Path, default=None)
+    parser.add_argument(
+        "--onnx", action=argparse.BooleanOptionalAction, help="read ONNX models as well, or not"
+    )
     options = parser.parse_args()
     target = TARGETS[options.target] if options.target else host_target()
+    if options.onnx is not None:
+        target = dataclasses.replace(target, onnx=options.onnx)
     package = Path(__file__).resolve().parents[1]
     default = package / "lib" if options.target is None else Path("build") / target.name
     print(build(target, options.output or default, cache_folder(), progress=print))

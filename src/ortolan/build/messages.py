@@ -30,7 +30,7 @@ def texts() -> dict[int, list[str]]:
     """
     found: dict[int, list[str]] = {}
     root = source_root()
-    for folder in ("core", "kernels"):
+    for folder in ("core", "onnx", "kernels"):
         for path in sorted((root / folder).rglob("*")):
             if path.suffix not in (".cc", ".h"):
                 continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ortolan.catalog.onnx_versions import newest_version, since_versions
 from ortolan.catalog.operator import (
     TYPE_RULES,
     Family,
@@ -306,7 +307,7 @@ def _has_containers(operator: Operator) -> bool:
     return any(p.is_sequence or p.variable == "Any" for p in operator.inputs + operator.outputs)
 
 
-def _features_source(kept: Sequence[Operator], select: Selector) -> str:
+def _features_source(kept: Sequence[Operator], select: Selector, onnx: bool) -> str:
     """What the core need not have where no operator needs it."""
     casts = [o for o in kept if o.name == "Cast"]
     features = {
@@ -314,6 +315,7 @@ def _features_source(kept: Sequence[Operator], select: Selector) -> str:
         "kHasLoops": any(o.control in ("loop", "scan") for o in kept),
         "kHasLoop": any(o.control == "loop" for o in kept),
         "kHasScan": any(o.control == "scan" for o in kept),
+        "kReadsOnnx": onnx,
         "kHasLayouts": any(o.layout == "spatial" for o in kept),
         "kHasContainers": any(map(_has_containers, kept)),
         "kHasTexts": _uses(kept, select, frozenset({DataType.STRING})),
@@ -332,8 +334,30 @@ def _thunks_source(isa: str, bodies: Mapping[str, str]) -> str:
     return "\n".join([*lines, "}", ""])
 
 
+def _versions_source(tables: _Tables) -> str:
+    """The versions of each operator in the order of kOperators, a bit each."""
+    keys = sorted(tables.rows, key=lambda k: operator_hash(*k))
+    masks = [sum(1 << version for version in since_versions(*key)) for key in keys]
+    if any(mask >> 32 for mask in masks):
+        raise ValueError("a version of an operator has no place in 32 bits")
+    lines = [
+        "// Made by ortolan.build.registry from the catalog. Do not edit.",
+        '#include "onnx/versions.h"',
+        "namespace ortolan {",
+        "extern const uint32_t kSinceVersions[] = {" + ", ".join(map(hex, [*masks, 0])) + "};",
+        f"extern const uint8_t kNewestOpset = {newest_version('')};",
+        f"extern const uint8_t kNewestMlOpset = {newest_version('ai.onnx.ml')};",
+        "}  // namespace ortolan", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 def generate(
-    families: Iterable[Family], isas: Sequence[str], wanted: Selector | None = None
+    families: Iterable[Family],
+    isas: Sequence[str],
+    wanted: Selector | None = None,
+    *,
+    onnx: bool = False,
 ) -> dict[str, str]:
     """The generated sources by relative path.
 
@@ -341,6 +365,7 @@ def generate(
         families: the catalog, or a part of it.
         isas: instruction sets of the target from the baseline up, e.g. ("sse2", "avx2", "avx512").
         wanted: selection of instances for reduced builds; None takes all.
+        onnx: for a build with the reader of ONNX models.
 
     Raises:
         ValueError: two operators have the same hash, or an entry is malformed.
@@ -358,5 +383,7 @@ def generate(
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions)
-    files["ortolan_features.h"] = _features_source(kept, select)
+    files["ortolan_features.h"] = _features_source(kept, select, onnx)
+    if onnx:
+        files["onnx_versions.cc"] = _versions_source(tables)
     return files

@@ -40,6 +40,8 @@ class Target:
     """(file in native/platform, name of the system library): what it is linked against."""
     runner: str = ""
     """How a machine like this one may run it: "native", "node", "qemu-arm64", "qemu-arm"..."""
+    onnx: bool = False
+    """Whether the library opens ONNX models as well (``native/onnx``)."""
 
 
 _ELF_LINK = (
@@ -66,7 +68,7 @@ _THREADS_FLAGS = (*_WASM_FLAGS, "-matomics", "-mmutable-globals")
 
 LINUX_X64 = Target(
     "linux-x64", "x86_64-linux-gnu.2.17", (_SSE2, _AVX2, _AVX512), ("linux.cc",),
-    "libortolan.so", "elf", link_flags=_ELF_LINK, runner="x86_64",
+    "libortolan.so", "elf", link_flags=_ELF_LINK, runner="x86_64", onnx=True,
 )  # fmt: skip
 LINUX_ARM64 = Target(
     "linux-arm64", "aarch64-linux-gnu.2.17", (_NEON,), ("linux.cc",),
@@ -90,7 +92,7 @@ _BASE = InstructionSet("base", ("-ffp-contract=off", "-DORTOLAN_BASE=1"))
 LINUX_ARM64_HOST = Target(
     "linux-arm64-host", LINUX_ARM64.triple, (_BASE, _NEON), ("linux.cc",),
     "libortolan.so", "elf", flags=("-DORTOLAN_HAS_BASE=1",), link_flags=_ELF_LINK,
-    runner="aarch64",
+    runner="aarch64", onnx=True,
 )  # fmt: skip
 WEB = Target(
     "web", "wasm32-freestanding", (_WASM,), ("wasm.cc",),
@@ -147,9 +149,11 @@ ANDROID_X86 = _android(
 )  # fmt: skip
 
 
-def _apple(name: str, triple: str, sets: tuple[InstructionSet, ...], output: str) -> Target:
+def _apple(
+    name: str, triple: str, sets: tuple[InstructionSet, ...], output: str, *, onnx: bool = False
+) -> Target:
     linker = "archive" if output.endswith(".a") else "macho"
-    return Target(name, triple, sets, ("apple.cc",), output, linker)
+    return Target(name, triple, sets, ("apple.cc",), output, linker, onnx=onnx)
 
 
 _APPLE_X64 = (InstructionSet("sse2", ("-mcpu=x86_64_v2",)), _AVX2)
@@ -160,8 +164,8 @@ IOS_SIMULATOR_ARM64 = _apple(
 IOS_SIMULATOR_X64 = _apple(
     "ios-simulator-x64", "x86_64-ios.15.0-simulator", _APPLE_X64[:1], "libortolan.a"
 )
-MACOS_ARM64 = _apple("macos-arm64", "aarch64-macos.11.0", (_NEON,), "libortolan.dylib")
-MACOS_X64 = _apple("macos-x64", "x86_64-macos.11.0", _APPLE_X64, "libortolan.dylib")
+MACOS_ARM64 = _apple("macos-arm64", "aarch64-macos.11.0", (_NEON,), "libortolan.dylib", onnx=True)
+MACOS_X64 = _apple("macos-x64", "x86_64-macos.11.0", _APPLE_X64, "libortolan.dylib", onnx=True)
 
 
 def _windows(name: str, triple: str, sets: tuple[InstructionSet, ...], machine: str) -> Target:
@@ -170,7 +174,7 @@ def _windows(name: str, triple: str, sets: tuple[InstructionSet, ...], machine: 
         ("/dll", "/entry:DllMainCRTStartup", "/opt:ref,icf", "/Brepro", "/lldmingw",
          "/nodefaultlib", f"/machine:{machine}"),
         (("windows_kernel32.def", "kernel32.dll"), ("windows_synch.def", "synch.dll")),
-        "wine" if machine == "x64" else "",
+        "wine" if machine == "x64" else "", onnx=True,
     )  # fmt: skip
 
 

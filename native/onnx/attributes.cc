@@ -1,0 +1,187 @@
+// Attributes of nodes, and Constant nodes, which become initializers.
+#include "onnx/reader.h"
+
+namespace ortolan::onnx {
+
+namespace {
+
+using Kind = AttributeKind;
+
+struct KindField {
+  Kind kind;
+  uint32_t field;
+};
+
+// The kind that files before IR version 2 do not state: that of the field which is there.
+Kind kind_of(const Message& source) {
+  constexpr KindField kFields[] = {
+      {Kind::kFloat, attribute::kFloat},   {Kind::kInt, attribute::kInt},
+      {Kind::kString, attribute::kString}, {Kind::kTensor, attribute::kTensor},
+      {Kind::kGraph, attribute::kGraph},   {Kind::kFloats, attribute::kFloats},
+      {Kind::kInts, attribute::kInts},     {Kind::kStrings, attribute::kStrings},
+  };
+  uint64_t stated = source.number(attribute::kType);
+  if (stated) return static_cast<Kind>(min<uint64_t>(stated, 255));
+  for (KindField each : kFields)
+    if (source.has(each.field)) return each.kind;
+  return Kind::kUndefined;
+}
+
+bool has_prefix(String text, String prefix) {
+  return text.size >= prefix.size && String(text.data, prefix.size) == prefix;
+}
+
+}  // namespace
+
+Status OnnxReader::lift_constant(GraphBuilder& b, const Message& node) {
+  Fields outputs = node.each(node::kOutput);
+  if (!outputs.next() || outputs.text().size == 0) return Status::kOk;
+  String name = outputs.text();
+  Message value;
+  size_t values = 0;
+  for (Fields each = node.each(node::kAttribute); each.next();) {
+    String key = each.message().text(attribute::kName);
+    if (key == String("value") || key == String("sparse_value") || has_prefix(key, "value_"))
+      value = each.message(), ++values;
+  }
+  if (values != 1)
+    return fail(error_, Status::kInvalidGraph,
+                "[Constant] \"%\": it needs exactly one value, not %", name, values);
+  TensorView view;
+  ORTOLAN_TRY(constant_of(value, name, &view));
+  return set_constant(b, name, view);
+}
+
+// Numbers and strings may be in the attribute itself: a scalar, or a list as a vector.
+Status OnnxReader::constant_of(const Message& source, String what, TensorView* view) {
+  String key = source.text(attribute::kName);
+  if (key == String("value") && source.has(attribute::kTensor))
+    return read_tensor(source.message(attribute::kTensor), what, view);
+  if (key == String("sparse_value") && source.has(attribute::kSparseTensor))
+    return read_sparse(source.message(attribute::kSparseTensor), what, view);
+  auto vector = [&](size_t n) { view->shape.append(static_cast<int64_t>(n)); };
+  auto single = [&](DataType type, const void* from, size_t size) {
+    void* kept = model_.zone.allocate(size);
+    if (!kept) return out_of_memory();
+    copy(kept, from, size);
+    view->type = type;
+    view->data = kept;
+    return Status::kOk;
+  };
+  if (key == String("value_float")) {
+    const float number = source.real(attribute::kFloat);
+    return single(DataType::kFloat, &number, sizeof(number));
+  }
+  if (key == String("value_int")) {
+    const int64_t number = static_cast<int64_t>(source.number(attribute::kInt));
+    return single(DataType::kInt64, &number, sizeof(number));
+  }
+  if (key == String("value_floats")) {
+    Span<const float> list;
+    ORTOLAN_TRY(read_floats(source, attribute::kFloats, &list));
+    vector(list.size);
+    return single(DataType::kFloat, list.data, list.size * sizeof(float));
+  }
+  if (key == String("value_ints")) {
+    Span<const int64_t> list;
+    ORTOLAN_TRY(read_ints(source, attribute::kInts, &list));
+    vector(list.size);
+    return single(DataType::kInt64, list.data, list.size * sizeof(int64_t));
+  }
+  view->type = DataType::kString;
+  if (key == String("value_string")) {
+    if (source.count(attribute::kString) != 1)
+      return fail(error_, Status::kInvalidGraph, "[Constant] \"%\": its value is missing", what);
+    return read_texts(source, attribute::kString, what, view);
+  }
+  if (key != String("value_strings"))
+    return fail(error_, Status::kInvalidGraph, "[Constant] \"%\": its attribute % holds no value",
+                what, key);
+  vector(source.count(attribute::kStrings));
+  return read_texts(source, attribute::kStrings, what, view);
+}
+
+Status OnnxReader::read_floats(const Message& message, uint32_t field, Span<const float>* result) {
+  size_t bytes = 0;
+  for (Fields each = message.each(field); each.next();)
+    bytes += each.field().wire == Wire::kBytes ? each.field().bytes.size : sizeof(float);
+  Span<float> list = model_.zone.array<float>(bytes / sizeof(float));
+  if (list.size != bytes / sizeof(float)) return out_of_memory();
+  float* to = list.data;
+  for (Fields each = message.each(field); each.next();) {
+    const Field& f = each.field();
+    const size_t size = f.wire == Wire::kBytes ? f.bytes.size : sizeof(float);
+    if (size)
+      copy(to, f.wire == Wire::kBytes ? f.bytes.data : reinterpret_cast<const uint8_t*>(&f.value),
+           size);
+    to += size / sizeof(float);
+  }
+  *result = {list.data, list.size};
+  return Status::kOk;
+}
+
+Status OnnxReader::read_ints(const Message& message, uint32_t field, Span<const int64_t>* result) {
+  size_t n = 0;
+  uint64_t value;
+  for (Numbers numbers(message, field); numbers.next(&value);) ++n;
+  Span<int64_t> list = model_.zone.array<int64_t>(n);
+  if (list.size != n) return out_of_memory();
+  n = 0;
+  for (Numbers numbers(message, field); numbers.next(&value);)
+    list[n++] = static_cast<int64_t>(value);
+  *result = {list.data, n};
+  return Status::kOk;
+}
+
+Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Node& node,
+                                  Attribute& a) {
+  a.name = source.text(attribute::kName);
+  if (source.text(attribute::kRefAttrName).size)
+    return node_error(node, Status::kInvalidGraph,
+                      "attribute \"%\" refers to one of a function, but is in none", a.name);
+  a.kind = kind_of(source);
+  switch (a.kind) {
+    case Kind::kUndefined:
+      break;
+    case Kind::kFloat:
+      a.f = source.real(attribute::kFloat);
+      break;
+    case Kind::kInt:
+      a.i = static_cast<int64_t>(source.number(attribute::kInt));
+      break;
+    case Kind::kString:
+      a.s = source.text(attribute::kString);
+      break;
+    case Kind::kFloats:
+      return read_floats(source, attribute::kFloats, &a.floats);
+    case Kind::kInts:
+      return read_ints(source, attribute::kInts, &a.ints);
+    case Kind::kStrings: {
+      Span<String> list = model_.zone.array<String>(source.count(attribute::kStrings));
+      size_t i = 0;
+      for (Fields each = source.each(attribute::kStrings); each.next(); ++i) {
+        if (i >= list.size) return out_of_memory();
+        list[i] = each.text();
+      }
+      a.strings = {list.data, list.size};
+      break;
+    }
+    case Kind::kTensor:
+      if (!source.has(attribute::kTensor)) break;
+      return read_tensor(source.message(attribute::kTensor), a.name, &a.tensor);
+    case Kind::kGraph: {
+      if (!source.has(attribute::kGraph)) break;
+      Graph** place;
+      ORTOLAN_TRY(find_body(node, a.name, &place));
+      ORTOLAN_TRY(read_graph(source.message(attribute::kGraph), &b, &a.graph));
+      *place = a.graph;
+      break;
+    }
+    default:
+      return node_error(node, Status::kNotImplemented,
+                        "attribute \"%\" has a kind that is not supported", a.name);
+  }
+  return Status::kOk;
+}
+
+}  // namespace ortolan::onnx

@@ -1,0 +1,432 @@
+"""The runtime's own reader of ONNX models: real models, odd ones, damaged and hostile ones.
+
+Nearly everything here is opened with the converter out of reach, so that the reader cannot hide
+behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import corpus
+import hostile_models
+import models_lib
+import onnx_wire as wire
+import ortolan
+from ortolan import errors
+from ortolan.catalog.onnx_versions import since_versions
+from ortolan.importing.versions import since_version
+
+SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261127"))
+MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
+# What the reader leaves to the converter, as the operator or the word that the refusal names.
+CONVERTED = {"corpus/functions": "defines functions"}
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
+
+
+def opened(source: Any) -> ortolan.InferenceSession:
+    """A session of the reader; raises what it raises."""
+    options = ortolan.SessionOptions()
+    options.graph_optimization_level = ortolan.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    if isinstance(source, onnx.ModelProto):
+        source = source.SerializeToString()
+    return _Strict(source, options)
+
+
+class _Strict(ortolan.InferenceSession):
+    """Does not turn to the converter."""
+
+    def _open_as_it_is(self, source: str | bytes) -> bool:
+        if isinstance(source, bytes):
+            self._open_bytes(source)
+        else:
+            self._open_path(source)
+        return True
+
+
+# ---- What it reads.
+
+
+@pytest.mark.skipif(bool(models_lib.MISSING), reason=models_lib.MISSING)
+@pytest.mark.parametrize("name", models_lib.check_names())
+def test_model(name: str) -> None:
+    check = models_lib.make_check(name)
+    assert not models_lib.run_check(check, opened(check.source)).problem
+
+
+@pytest.mark.parametrize("name", corpus.names())
+def test_entry_of_the_corpus(name: str) -> None:
+    if corpus.entry(name).not_yet:
+        pytest.xfail(corpus.entry(name).not_yet)
+    check = corpus.make_check(name)
+    if name in CONVERTED:
+        with pytest.raises(errors.NotImplemented, match=CONVERTED[name]):
+            opened(check.source)
+        return
+    assert not models_lib.run_check(check, opened(check.source)).problem
+
+
+def graph_of(nodes: list[onnx.NodeProto], outputs: list[str], **more: Any) -> onnx.ModelProto:
+    """A model of one float input `x` of two elements."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, [2])],
+        [info(name, TensorProto.FLOAT, None) for name in outputs], **more,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+X = np.array([1, -2], np.float32)
+
+
+def run(model: onnx.ModelProto) -> list[Any]:
+    """The outputs for X."""
+    return opened(model).run(None, {"x": X})
+
+
+TYPES = (
+    "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "BOOL", "FLOAT16", "DOUBLE",
+    "UINT32", "UINT64", "COMPLEX64", "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN", "UINT4", "INT4",
+)  # fmt: skip
+
+
+def tensor_of(name: str, kind: int, *, raw: bool) -> onnx.TensorProto:
+    """A vector of five numbers in the field of its type, or as raw bytes."""
+    values: list[Any] = [0, 1, 1, 0, 1] if kind == TensorProto.BOOL else [3, 1, 0, 2, 5]
+    typed = helper.make_tensor(name, kind, [5], values)
+    assert not typed.HasField("raw_data")
+    if not raw:
+        return typed
+    return numpy_helper.from_array(numpy_helper.to_array(typed), name)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_both_forms_of_a_tensor_are_the_same(name: str) -> None:
+    kind = TensorProto.DataType.Value(name)
+    results = []
+    for raw in (False, True):
+        model = graph_of([], ["y"], initializer=[tensor_of("y", kind, raw=raw)])
+        model.graph.output[0].type.tensor_type.elem_type = kind
+        results.append(opened(model).run(None, {"x": X})[0])
+    expected = numpy_helper.to_array(tensor_of("y", kind, raw=True))
+    assert results[0].tobytes() == results[1].tobytes() == np.asarray(expected).tobytes()
+    assert len(results[0]) == 5
+
+
+@pytest.mark.parametrize("shift", range(8))
+def test_weights_lie_anywhere_in_the_file(shift: int) -> None:
+    weights = numpy_helper.from_array(np.array([0.5, 4], np.float64), "w")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["d"], to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["d", "w"], ["e"]),
+        helper.make_node("Cast", ["e"], ["y"], to=TensorProto.FLOAT),
+    ]
+    model = graph_of(nodes, ["y"], initializer=[weights])
+    model.producer_name = "p" * (1 + shift)
+    assert run(model)[0].tolist() == [0.5, -8]
+
+
+def test_versions_are_those_of_the_standard() -> None:
+    for name in ("Add", "Clip", "Softmax", "Upsample", "LSTM", "Cast", "ZipMap"):
+        domain = "ai.onnx.ml" if name == "ZipMap" else ""
+        versions = since_versions(domain, name)
+        for opset in range(versions[0], 5 if domain else 27):
+            expected = since_version(domain, name, opset)
+            assert max(v for v in versions if v <= opset) == expected, (name, opset)
+
+
+def test_the_file_of_versions_is_that_of_the_package() -> None:
+    command = [sys.executable, str(TOOLS / "onnx_versions.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("opset", "expected"), [(10, [0.5, 0.5]), (12, [0.5, 0.5]), (13, [1, 1])])
+def test_an_opset_means_the_version_in_force(opset: int, expected: list[float]) -> None:
+    """Softmax of [1, 2, 1]: before 13 over all from axis 1 on, then over the last."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+    (found,) = opened(model).run(None, {"x": np.ones((1, 2, 1), np.float32)})
+    assert found.reshape(2).tolist() == expected
+
+
+def test_metadata_and_descriptions() -> None:
+    model = graph_of([helper.make_node("Neg", ["x"], ["y"])], ["y"])
+    model.producer_name, model.domain, model.model_version = "maker", "a.b", 7
+    model.doc_string, model.graph.doc_string = "of it", "of the graph"
+    model.metadata_props.add(key="k", value="v\u00fc")
+    for name in ("?", "batch"):
+        model.graph.input.add().CopyFrom(model.graph.input[0])
+        model.graph.input[-1].name = f"in_{name}"
+        model.graph.input[-1].type.tensor_type.shape.dim[0].dim_param = name
+    session = opened(model)
+    meta = session.get_modelmeta()
+    assert (meta.producer_name, meta.domain, meta.version) == ("maker", "a.b", 7)
+    assert (meta.graph_name, meta.description) == ("g", "of it")
+    assert meta.graph_description == "of the graph"
+    assert meta.custom_metadata_map == {"k": "v\u00fc"}
+    assert [i.name for i in session.get_inputs()] == ["x", "in_?", "in_batch"]
+    assert [i.shape for i in session.get_inputs()] == [[2], [None], ["batch"]]
+
+
+def test_a_branch_may_give_outer_values_and_repeat_them() -> None:
+    info = helper.make_tensor_value_info
+    outs = [info("x", TensorProto.FLOAT, None), info("w", TensorProto.FLOAT, None)]
+    then = helper.make_graph([], "t", [], outs)
+    twice = helper.make_graph([], "e", [], [outs[1], outs[1]])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
+        helper.make_node("Greater", ["s", "zero"], ["c"]),
+        helper.make_node("If", ["c"], ["a", "b"], then_branch=then, else_branch=twice),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([7, 8], np.float32), "w"),
+        numpy_helper.from_array(np.array(0, np.float32), "zero"),
+    ]
+    session = opened(graph_of(nodes, ["a", "b", "a"], initializer=weights))
+    negative = session.run(None, {"x": X})
+    assert [v.tolist() for v in negative] == [[7, 8]] * 3
+    positive = session.run(None, {"x": -X})
+    assert [v.tolist() for v in positive] == [[-1, 2], [7, 8], [-1, 2]]
+
+
+# ---- Files beside the model.
+
+
+def with_external(folder: Path, **entries: str) -> Path:
+    """A model that adds two numbers of `w.bin`, which has [1, 2, 3, 4] from byte 4 on."""
+    (folder / "w.bin").write_bytes(b"head" + np.arange(1, 5, dtype=np.float32).tobytes())
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "w.bin", "offset": "8", "length": "8", **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    model = graph_of([helper.make_node("Add", ["x", "w"], ["y"])], ["y"], initializer=[tensor])
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("location", ["w.bin", "./w.bin", "sub/../w.bin"])
+def test_external_data_are_mapped(location: str, tmp_path: Path) -> None:
+    path = with_external(tmp_path, location=location)
+    if ".." in location:
+        with pytest.raises(errors.InvalidGraph, match="outside the model's folder"):
+            opened(path)
+        return
+    assert opened(path).run(None, {"x": X})[0].tolist() == [3, 1]
+    # The current folder is the model's.
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        assert opened("model.onnx").run(None, {"x": X})[0].tolist() == [3, 1]
+    finally:
+        os.chdir(here)
+
+
+def test_external_data_at_odd_places_are_copied(tmp_path: Path) -> None:
+    path = with_external(tmp_path, offset="5")
+    content = (tmp_path / "w.bin").read_bytes()
+    (tmp_path / "w.bin").write_bytes(b"!" + content)
+    assert opened(path).run(None, {"x": X})[0].tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("entries", "text"),
+    [
+        ({"location": "/etc/passwd"}, "outside the model's folder"),
+        ({"location": "../w.bin"}, "outside the model's folder"),
+        ({"location": "a/../../w.bin"}, "outside the model's folder"),
+        ({"location": "c:\\w.bin"}, "outside the model's folder"),
+        ({"location": ""}, "outside the model's folder"),
+        ({"location": "w.bin\0x"}, r'its external data \("w.bin'),
+        ({"location": "none.bin"}, "cannot read its external data"),
+        ({"location": "."}, "cannot read its external data"),
+        ({"location": "n" * 300}, "cannot read its external data"),
+        ({"offset": "16"}, "beyond the end"),
+        ({"offset": "18446744073709551615"}, "no number"),
+        ({"offset": "9223372036854775807"}, "beyond the end"),
+        ({"offset": "-4"}, "no number"),
+        ({"length": "9999"}, "beyond the end"),
+        ({"length": "4"}, "need 8 bytes"),
+        ({"length": "x"}, "no number"),
+    ],
+)
+def test_external_data_that_are_refused(entries: dict[str, str], text: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.OrtolanError, match=text):
+        opened(with_external(tmp_path, **entries))
+
+
+def test_external_data_behind_links_are_refused(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    path = with_external(inside, location="link.bin")
+    (inside / "link.bin").symlink_to(outside / "w.bin")
+    (outside / "w.bin").write_bytes(bytes(64))
+    with pytest.raises(errors.NotImplemented, match="symbolic link"):
+        opened(path)
+    path = with_external(inside, location="folder/w.bin")
+    (inside / "folder").symlink_to(outside)
+    with pytest.raises(errors.NotImplemented, match="symbolic link"):
+        opened(path)
+    os.mkfifo(inside / "pipe")  # opening it must not wait
+    with pytest.raises(errors.NoSuchFile):
+        opened(with_external(inside, location="pipe"))
+
+
+def test_external_data_need_a_path(tmp_path: Path) -> None:
+    content = with_external(tmp_path).read_bytes()
+    with pytest.raises(errors.InvalidArgument, match="by its path"):
+        opened(content)
+
+
+# ---- Damage.
+
+
+def nested(depth: int) -> onnx.ModelProto:
+    """Branches in branches."""
+    info = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["o"])], "b", [], [info])
+    for _ in range(depth):
+        node = helper.make_node("If", ["c"], ["o"], then_branch=graph, else_branch=graph)
+        node.attribute[1].g.CopyFrom(
+            helper.make_graph([helper.make_node("Neg", ["x"], ["o"])], "b", [], [info])
+        )
+        graph = helper.make_graph([node], "b", [], [info])
+    model = graph_of(list(graph.node), ["o"])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
+    return model
+
+
+def test_nesting_has_a_limit() -> None:
+    assert run(nested(20))[0].tolist() == [-1, 2]
+    with pytest.raises(errors.LimitExceeded, match="nested deeper"):
+        opened(nested(25))
+
+
+def changed(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
+    """A model of two additions with a change."""
+    nodes = [helper.make_node("Add", ["x", "w"], ["a"]), helper.make_node("Add", ["a", "x"], ["y"])]
+    model = graph_of(nodes, ["y"], initializer=[numpy_helper.from_array(X, "w")])
+    change(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda m: m.graph.node[0].input.__setitem__(0, "y"), "part of a cycle"),
+        (lambda m: m.graph.node[0].input.__setitem__(0, "no"), '"no" is used but never defined'),
+        (lambda m: m.graph.node[1].output.__setitem__(0, "a"), '"a" is defined a second time'),
+        (lambda m: m.graph.node[1].output.__setitem__(0, "w"), '"w" is defined a second time'),
+        (lambda m: m.graph.input.append(m.graph.input[0]), 'two inputs have the name "x"'),
+        (lambda m: m.graph.initializer[0].dims.append(2**62), "negative or too large"),
+        (lambda m: m.graph.initializer[0].dims.append(-1), "negative or too large"),
+        (lambda m: m.graph.initializer[0].dims.append(3), "need 24 bytes, the file has 8"),
+        (lambda m: m.graph.initializer[0].dims.extend([1] * 8), "at most 8"),
+        (lambda m: setattr(m.graph.initializer[0], "data_type", 99), "element type 99"),
+        (lambda m: setattr(m.graph.initializer[0], "name", ""), "has no name"),
+        (lambda m: setattr(m.graph.node[0], "op_type", ""), "names no operator"),
+        (lambda m: setattr(m.graph.node[0], "op_type", "Nope"), "Nope .version 18"),
+        (lambda m: m.opset_import.pop(), "imports no operator set"),
+        (lambda m: setattr(m.opset_import[0], "version", 0), "the first version is 1"),
+        (lambda m: setattr(m.opset_import[0], "version", 99), "newest one known"),
+        (lambda m: m.ClearField("graph"), "0 graphs"),
+        (lambda m: m.graph.output[0].ClearField("name"), "has no name"),
+    ],
+)
+def test_graphs_that_are_refused(change: Callable[[onnx.ModelProto], object], text: str) -> None:
+    with pytest.raises(errors.OrtolanError, match=text):
+        opened(changed(change))
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\x08\x07\x3a\x05\x0a", "outside its message"),
+        (b"\x08" + b"\xff" * 11, "outside its message"),
+        (b"\x08\x07\x3b\x3c", "outside its message"),  # groups
+        (b"\x08\x07\x10\x01", "unexpected kind"),  # the producer's name as a number
+        (b"\x08\x07\x12\x02\xc0\xaf", "not UTF-8"),
+        (b"\x08\x07\x3a\x04\x2a\x02\x0a\x01", "unexpected kind|outside its message"),
+        (b"\x08\x07" + b"\x3a\x00" * 2, "2 graphs"),
+    ],
+)
+def test_damaged_messages(data: bytes, text: str) -> None:
+    with pytest.raises(errors.InvalidFormat, match=text):
+        opened(data)
+
+
+@pytest.mark.parametrize("name", ["convnet", "control"])
+def test_truncated_models_are_refused(name: str) -> None:
+    data = hostile_models.model(name).SerializeToString()
+    opened(data)
+    for cut in wire.truncated(data, 37):
+        # A cut between two fields leaves a model, which may lack what the graph needs.
+        try:
+            opened(cut)
+        except errors.OrtolanError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize("name", ["convnet", "control"])
+def test_mutants_are_refused_or_opened(name: str) -> None:
+    model = hostile_models.model(name)
+    outcomes = {"opened": 0, "refused": 0}
+    for mutant in wire.mutants(model, SEED, MUTANTS):
+        try:
+            opened(mutant)
+            outcomes["opened"] += 1
+        except errors.OrtolanError as error:
+            assert str(error)
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > MUTANTS // 20, outcomes
+
+
+def test_random_bytes_are_refused() -> None:
+    draw = random.Random(SEED)
+    for _ in range(300):
+        with pytest.raises(errors.OrtolanError):
+            opened(b"\x08" + draw.randbytes(draw.randrange(1, 200)))
+
+
+# ---- In Python.
+
+FRESH = """
+import sys
+import ortolan
+options = ortolan.SessionOptions()
+options.graph_optimization_level = ortolan.GraphOptimizationLevel.ORT_DISABLE_ALL
+session = ortolan.InferenceSession(sys.argv[1], options)
+session.get_inputs(), session.get_modelmeta()
+print([n for n in ("onnx", "onnx_ir", "typer", "google.protobuf") if n in sys.modules])
+"""
+
+
+def test_opening_imports_no_toolchain(tmp_path: Path) -> None:
+    path = with_external(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_what_it_refuses_is_converted() -> None:
+    options = ortolan.SessionOptions()
+    options.graph_optimization_level = ortolan.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = graph_of([helper.make_node("Neg", ["x"], ["y"])], ["y"])
+    model.opset_import[0].version = 5  # Neg of version 1 has no kernel but a rewriting
+    session = ortolan.InferenceSession(model.SerializeToString(), options)
+    assert session.run(None, {"x": X})[0].tolist() == [-1, 2]
