@@ -591,7 +591,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
     if (slot.alias_of != kNoValue)
       slot.data = static_cast<char*>(slots[slot.alias_of].data) + slot.alias_offset;
     else
-      slot.data = model_.zone.allocate(max<size_t>(bytes_of(slot), 1), kAlignment);
+      slot.data = model_.zone.allocate_raw(max<size_t>(bytes_of(slot), 1));
     if (!slot.data) return out_of_memory();
   }
   const Allocator& allocator = model_.options.allocator;
