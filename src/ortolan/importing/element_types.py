@@ -179,7 +179,7 @@ def _optional(node: ir.Node, type_: Type | None) -> Type | None:
     declared = node.attributes.get("type")
     if declared is None or declared.type != ir.AttributeType.TYPE_PROTO:
         raise InvalidGraph(f"{label(node)}: it needs an input or the attribute type")
-    return ir.OptionalType(declared.as_type_proto().type)  # type: ignore[attr-defined]
+    return ir.OptionalType(declared.value.type)
 
 
 def _labels(node: ir.Node, _: Type | None) -> Type:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from ortolan import catalog, errors
+from ortolan.importing.closures import apart, close_over, has_graphs
 from ortolan.importing.constants import constant_tensor
 from ortolan.importing.mending import mend_function
 from ortolan.importing.naming import make_names_unique
@@ -61,13 +62,21 @@ def inline_standard_functions(
     """
     lacks, knows = lacks or _lacks_entry, knows or _has_entry
     calls = 0
+    gone: set[ir.Node] = set()
     for node in list(model.graph.all_nodes()):
-        proto = _standard_body(node, knows) if lacks(node) else None
+        proto = _standard_body(node, knows) if node not in gone and lacks(node) else None
         if proto is None:
             continue
+        imports = None
+        if has_graphs(node):
+            # Nodes of its graphs, of the model's versions, are in the body.
+            imports = model.opset_imports
+            gone |= close_over(node, proto)
         mend_function(proto)
         function = ir.serde.deserialize_function(proto)
-        set_versions(function.all_nodes(), function.opset_imports, model.opset_imports)
+        set_versions(
+            function.all_nodes(), imports or function.opset_imports, model.opset_imports
+        )
         function.domain, function.name, function.overload = _TEMPORARY, f"f{calls}", ""
         model.functions[function.identifier()] = function
         _fill_defaults(node)
@@ -151,9 +160,10 @@ def _bodies(schema: Schema, node: ir.Node) -> Iterator[onnx.FunctionProto]:
     types = [_type_proto(value) for value in node.inputs]
     if None in types:
         return
+    proto, _ = apart(node)
     for version in sorted(schema.context_dependent_function_opset_versions, reverse=True):
         content = schema.get_context_dependent_function_with_opset_version(
-            version, ir.to_proto(node).SerializeToString(), types
+            version, proto.SerializeToString(), types
         )
         if content:
             yield _parse(content)

@@ -94,7 +94,9 @@ def _node_key(node: ir.Node) -> Hashable | None:
 def _attribute_key(attribute: ir.Attr) -> str:
     value: Any = attribute.value
     if attribute.type == ir.AttributeType.TENSOR:
-        return f"{value.dtype} {value.shape} {value.tobytes()!r}"
+        is_text = value.dtype == ir.DataType.STRING
+        content = value.string_data() if is_text else value.tobytes()
+        return f"{value.dtype} {value.shape} {content!r}"
     if attribute.type == ir.AttributeType.FLOAT:
         return float(value).hex()
     return repr(value)

@@ -74,6 +74,9 @@ def fold_constants(model: ir.Model, evaluate: Evaluate | None = None) -> bool:
 def _fold(model: ir.Model, nodes: list[ir.Node], evaluate: Evaluate) -> set[ir.Node]:
     """Folds nodes, or changes nothing and returns those that must not be folded."""
     wanted = _wanted(nodes)
+    # Sequences and optionals may be on the way, but a file holds constants that are tensors only.
+    if untold := {v.producer() for v in wanted if not isinstance(v.type, ir.TensorType)}:
+        return {node for node in untold if node is not None}
     try:
         arrays = evaluate(_program(model, nodes, wanted))
     except OrtolanError:
