@@ -109,9 +109,7 @@ def compare(found: Any, expected: Any, rtol: float, atol: float) -> None:
 def check(case: Case, level: str) -> None:
     """Converts the model of a test and compares what it gives on all the test's data."""
     atol = next((a for k, a in NOISE.items() if fnmatch.fnmatchcase(case.name, k)), case.atol)
-    session = ortolan.InferenceSession(
-        ortolan.convert(case.model.SerializeToString(), level=level)
-    )
+    session = ortolan.InferenceSession(ortolan.convert(case.model.SerializeToString(), level=level))
     names = [info.name for info in case.model.graph.input]
     for inputs, outputs in case.data_sets:
         # A test may leave out the last inputs.
@@ -128,7 +126,7 @@ def failures(level: str, chosen: list[Case]) -> Iterator[str]:
         try:
             check(case, level)
         # Whatever is raised belongs to the one test, and the others are to be run as well.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             yield f"{case.name}: {type(error).__name__}: {error}"
 
 

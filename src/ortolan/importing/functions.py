@@ -74,9 +74,7 @@ def inline_standard_functions(
             gone |= close_over(node, proto)
         mend_function(proto)
         function = ir.serde.deserialize_function(proto)
-        set_versions(
-            function.all_nodes(), imports or function.opset_imports, model.opset_imports
-        )
+        set_versions(function.all_nodes(), imports or function.opset_imports, model.opset_imports)
         function.domain, function.name, function.overload = _TEMPORARY, f"f{calls}", ""
         model.functions[function.identifier()] = function
         _fill_defaults(node)
