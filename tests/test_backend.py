@@ -39,8 +39,6 @@ EXCLUDED = {
     "test_adam*": "ai.onnx.preview.training",
     "test_momentum*": "ai.onnx.preview.training",
     "test_nesterov_momentum": "ai.onnx.preview.training",
-    # Statistics of the batch instead of those that are given: training.
-    "test_batchnorm_*_training_mode": "training_mode 1",
     # The state goes in as an optional and comes out of the body as a sequence.
     "test_loop16_seq_none": "a loop's state changes its type",
     # No kernel: a decoder for each image format.

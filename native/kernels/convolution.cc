@@ -362,18 +362,19 @@ struct GlobalMaxPool {
 // y = x * factor + term with one factor and term per channel.
 struct BatchNormalization {
   struct State {
-    float epsilon;
+    float epsilon, momentum;
+    bool is_training;
   };
   static Status prepare(Context& c) {
     auto* s = c.make_state<State>();
     if (!s) return c.out_of_memory();
     s->epsilon = c.attribute_float("epsilon", 1e-5f);
-    if (c.attribute_int("training_mode", 0) != 0)
-      return c.fail(Status::kNotImplemented, "training_mode is not supported");
+    s->momentum = c.attribute_float("momentum", 0.9f);
+    s->is_training = c.attribute_int("training_mode", 0) != 0;
     if (c.since_version() < 9 && c.attribute_int("spatial", 1) == 0)
       return c.fail(Status::kNotImplemented, "spatial 0 is not supported");
     for (size_t i = 1; i < c.output_count(); ++i)
-      if (c.has_output(i))
+      if (c.has_output(i) && !s->is_training)
         return c.fail(Status::kNotImplemented, "output % exists in training only", i);
     return Status::kOk;
   }
@@ -386,6 +387,8 @@ struct BatchNormalization {
         return c.invalid("input % has shape %, but there are % channels", i,
                          c.input_shape(i).span(), channels);
     c.request_scratch(2 * channels * element_size(c.input_type(0)));
+    for (size_t i = 1; i < c.output_count(); ++i)
+      if (c.has_output(i)) ORTOLAN_TRY(c.set_output(i, c.input_shape(i + 2)));
     return c.set_output(0, in);
   }
   template <class T>
@@ -396,8 +399,15 @@ struct BatchNormalization {
     T* term = factor + channels;
     for (size_t i = 0; i < channels; ++i) {
       const T epsilon = static_cast<T>(c.state<State>().epsilon);
-      factor[i] = number<T>(c, 1, i) / math::sqrt(number<T>(c, 4, i) + epsilon);
-      term[i] = number<T>(c, 2, i) - number<T>(c, 3, i) * factor[i];
+      T mean = number<T>(c, 3, i), variance = number<T>(c, 4, i);
+      if (c.state<State>().is_training) {
+        double found[2];
+        estimate(c, channels, i, found);
+        mean = static_cast<T>(found[0]);
+        variance = static_cast<T>(found[1]);
+      }
+      factor[i] = number<T>(c, 1, i) / math::sqrt(variance + epsilon);
+      term[i] = number<T>(c, 2, i) - mean * factor[i];
     }
     const T* x = c.input_data<T>(0);
     T* y = c.output_data<T>(0);
@@ -417,6 +427,32 @@ struct BatchNormalization {
   }
 
  private:
+  // Training: mean and variance of a channel of this batch in the place of those that are given,
+  // which move towards them by 1 - momentum. Small, not fast: models are rarely left in training.
+  [[gnu::noinline, gnu::cold]] static void estimate(Context& c, size_t channels, size_t channel,
+                                                    double found[2]) {
+    const Shape& in = c.input_shape(0);
+    bool is_last = c.input_layout(0) == Layout::kChannelsLast;
+    size_t per_channel = in.count() / channels;
+    size_t inner = is_last || in.rank < 2 ? 1 : in.product(2, in.rank);
+    for (size_t pass = 0; pass < 2; ++pass) {
+      double sum = 0;
+      for (size_t i = 0; i < per_channel; ++i) {
+        size_t block = i / inner, at = (block * channels + channel) * inner + i % inner;
+        double x = number<double>(c, 0, at);
+        sum += pass ? (x - found[0]) * (x - found[0]) : x;
+      }
+      found[pass] = sum / static_cast<double>(per_channel);
+      if (!c.has_output(1 + pass)) continue;
+      double momentum = static_cast<double>(c.state<State>().momentum);
+      double given = number<double>(c, 3 + pass, channel);
+      double moved = given * momentum + found[pass] * (1 - momentum);
+      if (c.output_type(1 + pass) == DataType::kFloat)
+        c.output_data<float>(1 + pass)[channel] = static_cast<float>(moved);
+      else
+        c.output_data<double>(1 + pass)[channel] = moved;
+    }
+  }
   // Parameters may be of another float type than X.
   template <class T>
   static T number(const Context& c, size_t input, size_t i) {
