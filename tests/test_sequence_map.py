@@ -41,8 +41,7 @@ CASES: dict[str, tuple[str, str, Feeds, list[Any]]] = {
     # The names are those of the standard's body.
     "names": (
         "g (seq(float[N]) s, float[1] t) => (seq(float[N]) y) { y = Map(s, t) }",
-        "b (float[N] input_sequence, float[1] c) => (float[N] d)"
-        " { d = Mul(input_sequence, c) }",
+        "b (float[N] input_sequence, float[1] c) => (float[N] d) { d = Mul(input_sequence, c) }",
         {"s": X, "t": np.array([2], np.float32)},
         [[[2, 4], [6]]],
     ),
@@ -54,10 +53,9 @@ CASES: dict[str, tuple[str, str, Feeds, list[Any]]] = {
     ),
     # ReduceMean takes axes as input since version 18, after the standard's body.
     "later version": (
-        "g (seq(float[N]) s, int64[1] axes) => (seq(float) y, seq(int64[1]) z)"
-        " { y, z = Map(s) }",
-        "b (float[N] a) => (float d, int64[1] q) <float k = {2.0}>"
-        " { e = ReduceMean<keepdims = 0>(a, axes) d = Mul(e, k) q = Shape(a) }",
+        "g (seq(float[N]) s, int64[1] axes) => (seq(float) y, seq(int64[1]) z) { y, z = Map(s) }",
+        """b (float[N] a) => (float d, int64[1] q) <float k = {2.0}> {
+          e = ReduceMean<keepdims = 0>(a, axes) d = Mul(e, k) q = Shape(a) }""",
         {"s": X, "axes": np.array([0])},
         [[3, 6], [[2], [1]]],
     ),
@@ -68,10 +66,13 @@ CASES: dict[str, tuple[str, str, Feeds, list[Any]]] = {
         [[["ax", "x"], ["öx"]]],
     ),
     "function in the body": (
-        ONE, "b (float[N] a) => (float[N] d) { d = HardSwish(a) }", {"s": X}, [[[2 / 3, 5 / 3], [3]]]
+        ONE, "b (float[N] a) => (float[N] d) { d = HardSwish(a) }", {"s": X},
+        [[[2 / 3, 5 / 3], [3]]],
     ),
     "empty": (ONE, "b (float[N] a) => (float[N] d) { d = Neg(a) }", {"s": []}, [[]]),
-    "identity": (ONE, "b (float[N] a) => (float[N] d) { d = Identity(a) }", {"s": X}, [[[1, 2], [3]]]),
+    "identity": (
+        ONE, "b (float[N] a) => (float[N] d) { d = Identity(a) }", {"s": X}, [[[1, 2], [3]]]
+    ),
 }  # fmt: skip
 
 

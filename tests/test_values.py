@@ -188,6 +188,18 @@ def test_wrong_values_are_refused(graph: str, feed: Any, message: str) -> None:
         run(model_of(graph), {"x": feed})
 
 
+@pytest.mark.parametrize("feed", [["a"], [[1.0], [1.0, 2.0]], {"a": 1}], ids=str)
+def test_what_is_no_array_is_refused(feed: Any) -> None:
+    with pytest.raises(ortolan.errors.InvalidArgument, match="the feed of 'x', a .* is no array"):
+        run(model_of("g (float[N] x) => (float[N] y) { y = Neg(x) }"), {"x": feed})
+
+
+def test_half_a_surrogate_is_refused() -> None:
+    graph = "g (string[N] x) => (string[N] y) { y = Identity(x) }"
+    with pytest.raises(ortolan.errors.InvalidArgument, match="is no text"):
+        run(model_of(graph), {"x": np.array(["\ud800"])})
+
+
 def test_wrong_graphs_are_refused() -> None:
     graph = "g (float[N] x) => (int64 n) { n = SequenceLength(x) }"
     with pytest.raises(ortolan.OrtolanError, match="must be a sequence"):

@@ -51,7 +51,12 @@ def encode_strings(array: Array) -> Array:
     texts: list[bytes] = []
     for item in array.ravel().tolist():
         if isinstance(item, str):
-            texts.append(item.encode("utf-8", "surrogateescape"))
+            try:
+                texts.append(item.encode("utf-8", "surrogateescape"))
+            except UnicodeEncodeError as error:
+                raise errors.InvalidArgument(
+                    f"an element of a string tensor is no text: {error}"
+                ) from error
         elif isinstance(item, bytes):
             texts.append(item)
         else:

@@ -128,7 +128,12 @@ def as_array(value: Any, name: str, number: int) -> Array:
     expected = numpy_type(number)
     held: Any = getattr(value, "_ortolan_data", value)
     if not isinstance(held, np.ndarray):
-        held = np.asarray(held, None if isinstance(held, np.generic) else expected)
+        try:
+            held = np.asarray(held, None if isinstance(held, np.generic) else expected)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise errors.InvalidArgument(
+                f"the feed of {name!r}, a {type(held).__name__}, is no array of {expected}: {error}"
+            ) from error
     if held.dtype != expected:
         if number_of(held.dtype) != number:
             raise errors.InvalidArgument(
