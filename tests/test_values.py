@@ -190,7 +190,7 @@ def test_wrong_values_are_refused(graph: str, feed: Any, message: str) -> None:
 
 @pytest.mark.parametrize("feed", [["a"], [[1.0], [1.0, 2.0]], {"a": 1}], ids=str)
 def test_what_is_no_array_is_refused(feed: Any) -> None:
-    with pytest.raises(ortolan.errors.InvalidArgument, match="the feed of 'x', a .* is no array"):
+    with pytest.raises(ortolan.errors.InvalidArgument, match=r"the feed of 'x', a .* is no array"):
         run(model_of("g (float[N] x) => (float[N] y) { y = Neg(x) }"), {"x": feed})
 
 
