@@ -5,6 +5,7 @@ onnxruntime says what is right where it can run the graph.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import ortolan
+from ortolan import _native
 
 HEAD = '<ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 3]>'
 
@@ -198,6 +200,35 @@ def test_half_a_surrogate_is_refused() -> None:
     graph = "g (string[N] x) => (string[N] y) { y = Identity(x) }"
     with pytest.raises(ortolan.errors.InvalidArgument, match="is no text"):
         run(model_of(graph), {"x": np.array(["\ud800"])})
+
+
+def test_bytes_that_are_no_bool_are_refused_in_containers() -> None:
+    graph = "g (seq(bool[N]) x) => (bool[M] y) { y = ConcatFromSequence<axis = 0>(x) }"
+    with pytest.raises(ortolan.errors.InvalidArgument, match="a byte that is no bool"):
+        run(model_of(graph), {"x": [np.array([7, 1], np.uint8).view(np.bool_)]})
+
+
+def test_the_block_of_a_string_tensor_needs_four_bytes_of_alignment() -> None:
+    """As the C header promises, though a handle takes eight."""
+    converted = ortolan.convert(model_of("g (string[N] x) => (string[N] y) { y = Identity(x) }"))
+    session = ortolan.InferenceSession(converted)
+    library = _native.library()
+    block = np.array([12, 13, 15], np.uint32).tobytes() + "aß".encode()
+    memory = ctypes.create_string_buffer(len(block) + 16)
+    place = (ctypes.addressof(memory) + 7) // 8 * 8 + 4
+    ctypes.memmove(place, block, len(block))
+    run_handle = ctypes.c_void_p()
+    assert library.ortolan_run_create(session._model, ctypes.byref(run_handle)) == 0
+    tensor = _native.new_tensor()
+    tensor.type, tensor.rank, tensor.data, tensor.bytes = STRING, 1, place, len(block)
+    tensor.dims[0] = 2
+    assert library.ortolan_run_input(run_handle, 0, ctypes.byref(tensor)) == 0
+    assert library.ortolan_run_execute(run_handle) == 0
+    value = library.ortolan_run_take(run_handle, 0)
+    assert library.ortolan_value_tensor(value, ctypes.byref(tensor)) == 0
+    assert ctypes.string_at(tensor.data, tensor.bytes) == block
+    library.ortolan_value_release(value)
+    library.ortolan_run_release(run_handle)
 
 
 def test_wrong_graphs_are_refused() -> None:

@@ -263,7 +263,9 @@ static OrtolanStatus argument(OrtolanRun* handle, size_t index, const OrtolanTen
   given.type = tensor->type > 0 && tensor->type < kDataTypes ? static_cast<DataType>(tensor->type)
                                                              : DataType::kUndefined;
   given.present = true;
-  size_t alignment = max<size_t>(min<size_t>(element_size(given.type), 8), 1);
+  // The block of a string tensor begins with offsets of 4 bytes.
+  size_t element = given.type == DataType::kString ? sizeof(uint32_t) : element_size(given.type);
+  size_t alignment = max<size_t>(min<size_t>(element, 8), 1);
   if (given.bytes && (!given.data || reinterpret_cast<uintptr_t>(given.data) % alignment != 0))
     return answer(fail(run->error(), Status::kInvalidArgument,
                        "the bytes of argument % are not aligned to their elements", index));

@@ -111,6 +111,8 @@ Status Run::import_value(const OutputValue& value, String name, Item* item) {
     ORTOLAN_TRY(import_texts(data, value.bytes, count, name, &handles));
     data = handles;
   }
+  if (value.type.element == DataType::kBool && !are_bools(data, bytes))
+    return fail(error_, Status::kInvalidArgument, "input \"%\" has a byte that is no bool", name);
   if (bytes) copy(item->block, data, bytes);
   return Status::kOk;
 }
