@@ -21,12 +21,14 @@ from rich.console import Console
 
 import ortolan
 from ortolan import demo, errors
+from ortolan.catalog.types import DataType
 from ortolan.importer import load
 from ortolan.ortformat import describe, read, write
 from ortolan.ortformat.from_ir import from_ir
 from ortolan.passes.pipeline import optimize
 from ortolan.passes.weight_storage import store_weights
 from ortolan.report import treemap
+from ortolan.required_ops import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = """
@@ -164,6 +166,24 @@ def test_convert_onnx_models_to_ort(model: Path, tmp_path: Path) -> None:
     assert {"model.ort", "model.with_runtime_opt.ort", "model.optimized.onnx"} <= names[1]
     assert names[0] - names[1] <= {"model.required_operators.with_runtime_opt.config"}
     assert sorted(operators[1]) == sorted(operators[0])
+
+
+def test_configs_with_types_and_levels_are_named_as_onnxruntimes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL", "basic")
+    configs = []
+    for package in ("onnxruntime", "ortolan"):
+        folder = tmp_path / package
+        done = run(
+            package, "convert_onnx_models_to_ort", "--output_dir", folder, "--optimization_style",
+            "Fixed", "--enable_type_reduction", model,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        configs.append(folder / "model.required_operators_and_types.basic.config")
+    theirs, ours = (read_config(path) for path in configs)
+    assert ours.operators == theirs.operators
+    assert ours.types[("", "Relu")].inputs == {0: frozenset({DataType.FLOAT})}
 
 
 @pytest.mark.slow

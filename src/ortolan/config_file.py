@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from ortolan.errors import Fail
-from ortolan.ortformat import describe, read
+from ortolan.ortformat import read
+from ortolan.required_ops import from_uses, required_operators
+from ortolan.required_ops.config import merge
+from ortolan.required_ops.models import unknown_operators
 
-__all__ = ["config_text", "write_config"]
+__all__ = ["write_config"]
 
 
-def config_text(files: Iterable[Path]) -> str:
-    """The operators that ORT format files need: lines of a domain, a version and its operators.
+def write_config(path: Path, files: Iterable[Path], *, types: bool = False) -> None:
+    """Writes the config of files; what is converted together is built together.
+
+    Operators that Ortolan lacks are named in a comment.
 
     Args:
-        files: what is converted together is built together.
-    """
-    needed: dict[tuple[str, int], set[str]] = {}
-    names = []
-    for file in files:
-        names.append(file.name)
-        for operator in describe(read(file.read_bytes())).operators:
-            key = (operator.domain or "ai.onnx", operator.since_version)
-            needed.setdefault(key, set()).add(operator.name)
-    lines = [f"# Operators that these models need: {', '.join(sorted(names))}"]
-    for (domain, version), operators in sorted(needed.items()):
-        lines.append(f"{domain};{version};{','.join(sorted(operators))}")
-    return "\n".join(lines) + "\n"
-
-
-def write_config(path: Path, files: Iterable[Path]) -> None:
-    """Writes the config of files.
+        path: the config.
+        files: in ORT format.
+        types: tell the element types too, so that a build keeps only the kernels of these.
 
     Raises:
-        ortolan.errors.Fail: the file cannot be written.
+        ortolan.errors.InvalidArgument: the config cannot be written.
     """
-    try:
-        path.write_text(config_text(files), encoding="utf-8")
-    except OSError as error:
-        raise Fail(f"{path}: cannot be written ({error.strerror or error})") from error
+    names, found, unknown = [], [], set()
+    for file in files:
+        session = read(file.read_bytes())
+        names.append(file.name)
+        found.append(from_uses(required_operators(session, lenient=True)))
+        unknown.update(unknown_operators(session))
+    config = merge(found)
+    if not types:
+        config = dataclasses.replace(config, types={})
+    comments = [f"operators that these models need: {', '.join(sorted(names))}"]
+    if unknown:
+        comments.append(f"and these, which Ortolan does not have: {', '.join(sorted(unknown))}")
+    config.write(path, comments)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ortolan.errors import InvalidArgument
-
 __all__ = ["command"]
 
 
@@ -29,15 +27,9 @@ def command(
 
     contents = [(path.name, load_model(path)) for path in models]
     config = wanted_config(contents, add_to)
-    text = config.text([f"made by ortolan config from {', '.join(sorted(n for n, _ in contents))}"])
+    comments = [f"made by ortolan config from {', '.join(sorted(n for n, _ in contents))}"]
     if output is None:
-        print(text, end="")
+        print(config.text(comments), end="")
         return
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(output)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InvalidArgument(f"{output}: cannot be written ({error.strerror or error})") from error
+    config.write(output, comments)
     print(f"{output}: {len(config.operators)} operators")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import InvalidArgument
@@ -128,6 +129,21 @@ class Config:
             for (domain, opset), entries in sorted(by_opset.items())
         ]
         return "\n".join(rows) + "\n"
+
+    def write(self, path: Path, comments: Iterable[str] = ()) -> None:
+        """Writes `text` beside the file and renames it into place.
+
+        Raises:
+            ortolan.errors.InvalidArgument: the file cannot be written.
+        """
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            temporary.write_text(self.text(comments), "utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            reason = error.strerror or error
+            raise InvalidArgument(f"{path}: cannot be written ({reason})") from error
 
     def without_domain(self, domain: str) -> Config:
         """Everything but the operators of a domain."""

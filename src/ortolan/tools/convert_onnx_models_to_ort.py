@@ -51,7 +51,7 @@ def convert_onnx_models_to_ort(
         target_platform: ignored: files are the same for all machines.
         save_optimized_onnx_model: write X.optimized.onnx too.
         allow_conversion_failures: go on after a model that fails.
-        enable_type_reduction: not supported: types are the matter of `ortolan build`.
+        enable_type_reduction: the config tells the element types too.
 
     Raises:
         ortolan.errors.OrtolanError: there is no model, or one fails.
@@ -59,8 +59,6 @@ def convert_onnx_models_to_ort(
     del target_platform
     if custom_op_library_path is not None:
         raise NotImplementedHere("libraries of custom operators are not supported")
-    if enable_type_reduction:
-        raise NotImplementedHere("types in the config are not supported by this tool")
     source = Path(model_path_or_dir)
     if not source.exists():
         raise NoSuchFile(f"{source}: there is no such file or folder")
@@ -94,8 +92,9 @@ def convert_onnx_models_to_ort(
                 _save_optimized(model, target, level, style)
     if written:
         stem = "" if source.is_dir() else f"{source.stem}."
-        config = folder / f"{stem}{_suffix(level)}required_operators.config"
-        write_config(config, written)
+        types = "_and_types" if enable_type_reduction else ""
+        config = folder / f"{stem}required_operators{types}.{_suffix(level)}config"
+        write_config(config, written, types=enable_type_reduction)
         print(f"operators: {config}")
 
 
@@ -127,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         "--optimization_style", nargs="+", choices=[s.name for s in OptimizationStyle],
         default=[s.name for s in OptimizationStyle], help="default: both",
     )  # fmt: skip
-    parser.add_argument("--enable_type_reduction", action="store_true", help="not supported")
+    parser.add_argument(
+        "--enable_type_reduction", action="store_true", help="the config tells types too"
+    )  # fmt: skip
     parser.add_argument("--custom_op_library", type=Path, help="not supported")
     parser.add_argument("--save_optimized_onnx_model", action="store_true")
     parser.add_argument("--allow_conversion_failures", action="store_true")
