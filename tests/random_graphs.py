@@ -459,7 +459,12 @@ def _scan(s: _Scope) -> bool:
     inner = _inner(s, [*own, item])
     stacked = [_result(inner, item.dims) for _ in range(s.draw.randrange(1, 3))]
     out_axes = [s.draw.randrange(len(v.dims) + 1) for v in stacked]
-    results = _distinct(inner, [*_next_states(s, inner, own), *stacked])
+    # onnxruntime never writes a state that a Scan's body hands on as it came.
+    kept = [
+        inner.node("Identity", [v.name], v.dims) if v in own else v
+        for v in _next_states(s, inner, own)
+    ]
+    results = _distinct(inner, [*kept, *stacked])
     # onnxruntime wants the rank of a Scan's results declared.
     infos = [_info(s, v, 2) for v in results]
     body = _graph(inner, [_info(s, v) for v in (*own, item)], infos)

@@ -9,7 +9,9 @@ import pytest
 
 import corpus
 import models_lib as lib
+import models_oracle as oracle
 import ortolan
+import random_graphs
 from ortolan.errors import OrtolanError
 from ortolan.passes.pipeline import LEVELS
 
@@ -55,3 +57,14 @@ def test_sequences_and_maps_are_compared() -> None:
         {"s": expected["s"]},
     ):
         assert lib.judge_step(check, step, wrong).problem
+
+
+@pytest.mark.parametrize("level", ["disable", "all"])
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_random_graph(seed: int, level: str) -> None:
+    drawn = random_graphs.make(seed)
+    wanted = oracle.session(drawn.model.SerializeToString())
+    got = ortolan.InferenceSession(ortolan.convert(drawn.model, level=level))
+    for feeds in drawn.feeds:
+        for a, b in zip(got.run(None, feeds), wanted.run(None, feeds), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
