@@ -100,6 +100,7 @@ def test_arm64_library_has_few_relocations(tmp_path: Path) -> None:
     assert sizes.get(".rela.dyn", 0) + sizes.get(".data.rel.ro", 0) <= 24 * 1024, sizes
 
 
+@pytest.mark.slow
 def test_the_same_build_gives_the_same_bytes(tmp_path: Path) -> None:
     """Two builds without a common cache; arm64 is the smallest target."""
     first = build(LINUX_ARM64, tmp_path / "a", tmp_path / "cache-a", wanted=lambda o, t: False)

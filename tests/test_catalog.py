@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ OPERATORS = [(f, o) for f in FAMILIES for o in f.operators]
 Schemas = dict[tuple[str, str], dict[int, onnx.defs.OpSchema]]
 
 
+@functools.cache
 def schemas(deprecated: bool = False) -> Schemas:
     """Every declaration, those that say that an operator is deprecated only when asked for."""
     found: Schemas = defaultdict(dict)

@@ -46,6 +46,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     for name in ("digits.onnx", "held_out.npz"):

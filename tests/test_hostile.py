@@ -58,7 +58,7 @@ def outcome(files: list[bytes], feeds: dict[str, Any], folder: Path) -> tuple[in
     return int(refused), int(ran)
 
 
-@pytest.mark.parametrize("name", ["convnet", "control"])
+@pytest.mark.parametrize("name", ["convnet", pytest.param("control", marks=pytest.mark.slow)])
 def test_mutants(name: str, tmp_path: Path) -> None:
     print(f"seed {SEED}")
     files = list(mutate.mutants(hostile_models.converted(name), SEED, 1000))

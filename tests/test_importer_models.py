@@ -12,6 +12,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper
 
+import marks
 from importer_lib import (
     MODELS,
     check_golden,
@@ -49,11 +50,6 @@ def all_graphs(graph: t.Graph) -> Iterator[t.Graph]:
                 yield from all_graphs(subgraph)
 
 
-def names_of_models() -> list[str]:
-    """The real models, none where they are absent."""
-    return sorted(path.stem for path in MODELS.glob("*.onnx"))
-
-
 # What keeps a model from being written, or from being loaded by onnxruntime: it is told so.
 NOT_YET: dict[str, str] = {}
 NOT_IN_ONNXRUNTIME = {
@@ -81,7 +77,7 @@ def files() -> Callable[[str], bytes]:
     return make
 
 
-@pytest.mark.parametrize("name", names_of_models() or ["mnist-7"])
+@pytest.mark.parametrize("name", marks.real_models())
 def test_real_model_gives_its_golden(name: str, files: Callable[[str], bytes]) -> None:
     data = files(name)
     if name in NOT_IN_ONNXRUNTIME:
@@ -91,7 +87,7 @@ def test_real_model_gives_its_golden(name: str, files: Callable[[str], bytes]) -
     check_golden(name, data)
 
 
-@pytest.mark.parametrize("name", names_of_models() or ["mnist-7"])
+@pytest.mark.parametrize("name", marks.real_models())
 def test_real_model_has_the_types_that_onnxruntime_finds(
     name: str, files: Callable[[str], bytes], tmp_path: Path
 ) -> None:

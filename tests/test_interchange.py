@@ -16,6 +16,7 @@ pytest.importorskip("onnxruntime")
 
 import corpus
 import interchange_lib as interchange
+import marks
 import models_lib as lib
 import models_oracle as oracle
 import ortolan
@@ -23,17 +24,9 @@ from ortolan.ortformat import read
 
 RecordProperty = Callable[[str, object], None]
 
-FAST = ("mnist-7", "squeezenet-fp16", "vittrack-op14", "silero-vad-v5-op16", "scan-lstm")
-REAL = [
-    pytest.param(
-        name,
-        marks=(
-            pytest.mark.skipif(bool(lib.MISSING), reason=lib.MISSING),
-            *(() if name in FAST else (pytest.mark.slow,)),
-        ),
-    )
-    for name in lib.NAMES
-]
+REAL = marks.real_models(
+    quick=("mnist-7", "squeezenet-fp16", "vittrack-op14", "silero-vad-v5-op16", "scan-lstm")
+)
 # Models of the corpus that onnxruntime refuses, whoever wrote the file.
 REFUSED = [name for name in corpus.names() if corpus.entry(name).expected is not None]
 TAKEN = [name for name in corpus.names() if name not in REFUSED]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import marks
 import models_lib as lib
 import models_oracle as oracle
 import ortolan
@@ -21,14 +22,8 @@ pytestmark = pytest.mark.skipif(bool(lib.MISSING), reason=lib.MISSING)
 RecordProperty = Callable[[str, object], None]
 
 
-def names() -> list[Any]:
-    """The checks; those of models that cannot run yet must fail."""
-    marks = {name: pytest.mark.xfail(reason=why) for name, why in lib.NOT_YET.items()}
-    return [pytest.param(n, marks=marks.get(n.split("/")[0], ())) for n in lib.check_names()]
-
-
 @pytest.mark.parametrize("level", ["disable", "all"])
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", marks.real_models(lib.check_names()))
 def test_model(name: str, level: str, record_property: RecordProperty) -> None:
     check = lib.make_check(name)
     session = ortolan.InferenceSession(ortolan.convert(check.source, level=level))
@@ -96,7 +91,8 @@ def onnxruntime_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.slow
+@pytest.mark.parametrize("name", marks.real_models(lib.check_names()))
 def test_file_of_onnxruntime(
     name: str, onnxruntime_files: Path, record_property: RecordProperty
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import marks
 import models_lib as lib
 import ortolan
 from ortolan.importer import load
@@ -34,6 +35,7 @@ FUSED = ("bert-toy", "tfbert-mrpc-op10", "gpt2-past-op11", "vittrack-op14", "att
 RUNS = [(name, ORTOLAN) for name in lib.NAMES] + [(name, Everything()) for name in FUSED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "target"), RUNS)
 def test_second_run_changes_nothing(name: str, target: Target) -> None:
     model = load(lib.make_check(name).source)
@@ -70,7 +72,7 @@ def sizes_disagree(pairs: list[tuple[ir.Value, Array]]) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("name", lib.NAMES)
+@pytest.mark.parametrize("name", marks.real_models())
 def test_sizes_are_those_that_come_out(name: str) -> None:
     check = lib.make_check(name)
     model = load(check.source)
@@ -106,7 +108,7 @@ def test_wrong_sizes_are_seen() -> None:
 
 
 @pytest.mark.parametrize("level", ["basic", "extended"])
-@pytest.mark.parametrize("name", lib.NAMES)
+@pytest.mark.parametrize("name", marks.real_models())
 def test_golden_at_every_level(name: str, level: str) -> None:
     """Levels disable and all are for `test_models`."""
     check = lib.make_check(name)

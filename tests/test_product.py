@@ -50,7 +50,16 @@ def sine() -> bytes:
     return content
 
 
-@pytest.mark.parametrize("name", ["linux-x64", "linux-arm64", "web", "android-armeabi-v7a"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "web",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("linux-x64", "linux-arm64", "android-armeabi-v7a")
+        ),
+    ],
+)
 def test_a_build_for_a_model_runs_it_and_tells_what_is_in(name: str, tmp_path: Path) -> None:
     made = make(name if name != "web" else "wasi", tmp_path / "out", models=[DIGITS])
     manifest = json.loads((tmp_path / "out" / product.MANIFEST).read_text())
@@ -87,6 +96,7 @@ def test_a_model_that_needs_more_is_refused_by_name(tmp_path: Path) -> None:
     assert "Sin" in text and "version 7" in text
 
 
+@pytest.mark.slow
 def test_messages_as_codes_are_explained(tmp_path: Path) -> None:
     options = BuildOptions("size", "codes", whole_program=True)
     make("linux-x64", tmp_path / "out", models=[DIGITS], options=options)
@@ -108,6 +118,7 @@ def test_numbers_of_messages_are_those_of_the_sources() -> None:
     assert len(several) < 20
 
 
+@pytest.mark.slow
 def test_the_same_command_in_two_places_gives_the_same_bytes(tmp_path: Path) -> None:
     for place in ("a", "b"):
         product.build_product(
@@ -173,6 +184,7 @@ def test_a_result_that_differs_fails_the_build(tmp_path: Path) -> None:
         verify.verify(library, LINUX_ARM64, [wrong], cache_folder())
 
 
+@pytest.mark.slow
 def test_android_libraries_need_libc_alone_and_have_large_pages(tmp_path: Path) -> None:
     make("android-arm64-v8a", tmp_path / "out", models=[DIGITS])
     content = (tmp_path / "out" / "jni" / "arm64-v8a" / "libortolan.so").read_bytes()
@@ -203,6 +215,7 @@ def test_apple_bundles_hold_what_they_say(tmp_path: Path) -> None:
     assert (folder / "ios-arm64" / "libortolan.a").read_bytes() == b"arm"
 
 
+@pytest.mark.slow
 def test_apple_and_windows_libraries_are_of_their_format(tmp_path: Path) -> None:
     make("macos", tmp_path / "mac", models=[DIGITS])
     content = (tmp_path / "mac" / "libortolan.dylib").read_bytes()

@@ -14,12 +14,12 @@ import onnx.parser
 import pytest
 from onnx import TensorProto
 
+import marks
 import models_lib as lib
 import ortolan
 from ortolan.ortformat import read
 
-FAST = ("mnist-7", "scan-lstm")
-REAL = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in lib.NAMES]
+REAL = marks.real_models(quick=("mnist-7",))
 
 # Converts in every way that writes something: level by level, for both, and to ONNX.
 CONVERT = """
@@ -59,12 +59,12 @@ def same_in_two_folders(source: Path, tmp_path: Path) -> None:
     assert [name for name, content in first.items() if str(tmp_path).encode() in content] == []
 
 
-@pytest.mark.skipif(bool(lib.MISSING), reason=lib.MISSING)
 @pytest.mark.parametrize("name", REAL)
 def test_real_model(name: str, tmp_path: Path) -> None:
     same_in_two_folders(lib.FOLDER / f"{name}.onnx", tmp_path)
 
 
+@pytest.mark.slow
 def test_model_with_external_data(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["": 17]> g (float[N, 64] x) => (float[N, 64] y)

@@ -46,6 +46,7 @@ def written(name: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_mutants_are_refused_or_run(name: str, tmp_path: Path) -> None:
     path = written(name, tmp_path)

@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 import cases_lib
 import corpus
+import marks
 import models_lib as lib
 import models_oracle as oracle
 import ortolan
@@ -25,10 +26,7 @@ from ortolan.ortformat.schema import OPTIONAL_DENOTATION
 from ortolan.ortformat.tables import TypeInfo
 from ortolan.ortformat.to_onnx import to_onnx
 
-FAST = ("mnist-7", "silero-vad-v5-op16", "scan-lstm", "tiny-gpt2-contrib-fp32", "qtdnn-int8")
-ALL_MODELS = [
-    pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in lib.NAMES
-]
+ALL_MODELS = marks.real_models()
 # Goldens where onnxruntime's sigmoid is wrong by more than the limit.
 WRONG_SIGMOIDS = ("yunet-n-dynamic", "ppocr-det-v1.1-ch")
 ONNXRUNTIMES_OWN = ("LayerNormalization", "SimplifiedLayerNormalization")

@@ -73,6 +73,7 @@ def shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -87,6 +88,7 @@ def test_make_dynamic_shape_fixed(model: Path, options: list[str]) -> None:
     assert shapes(ours) != shapes(onnx.load(model))
 
 
+@pytest.mark.slow
 def test_update_onnx_opset(model: Path) -> None:
     theirs, ours = both("update_onnx_opset", model, "--opset", "17")
     assert (
@@ -97,6 +99,7 @@ def test_update_onnx_opset(model: Path) -> None:
     assert re.fullmatch(r"error: .*opset 13 is not below 9\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_optimize_onnx_model(model: Path) -> None:
     theirs, ours = both("optimize_onnx_model", model, "--opt_level", "basic")
     for written in (theirs, ours):
@@ -131,6 +134,7 @@ def test_onnx_randomizer(tmp_path: Path) -> None:
     assert abs(changed.std() - weight.std()) < 0.2
 
 
+@pytest.mark.slow
 def test_onnxruntime_test(model: Path) -> None:
     done = run("ortolan", "onnxruntime_test", model, "3", "--symbolic_dims", "N=4,M=2")
     assert done.returncode == 0, done.stderr
@@ -138,6 +142,7 @@ def test_onnxruntime_test(model: Path) -> None:
     assert run("ortolan", "onnxruntime_test", model, "3", "--symbolic_dims", "N").returncode == 2
 
 
+@pytest.mark.slow
 def test_check_onnx_model_mobile_usability(model: Path) -> None:
     done = run("ortolan", "check_onnx_model_mobile_usability", model)
     assert "usable: YES" in done.stdout
