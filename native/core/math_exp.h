@@ -12,11 +12,13 @@ constexpr double kLog2E = 1.4426950408889634;
 template <class T>
 struct ExpConstants;
 // kLn2High has so few bits that its product with any exponent is exact (Cody and Waite).
-// kMinusOne: exp(x) - 1 rounds to -1 below it; the others bound the range of finite results.
+// kMinusOne: exp(x) - 1 rounds to -1 below it; kTanhOne: tanh rounds to 1 beyond it; kNormal: 2^n
+// of exp_moderate is 0 there; the others bound the range of finite results.
 template <>
 struct ExpConstants<float> {
   static constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 1.4286068e-6f;
-  static constexpr float kOverflow = 89, kUnderflow = -104, kMinusOne = -18;
+  static constexpr float kOverflow = 89, kUnderflow = -104, kNormal = -88, kMinusOne = -18,
+                         kTanhOne = 10;
   // (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: exp to 2^-28.0, exp - 1 to 2^-30.9
   static constexpr float kTail[] = {0.5f, 0.16666532f, 0.041667208f, 0.008367763f, 0.0013866979f};
   static constexpr float kTailNearZero[] = {0.5f,         0.16666667f,   0.041666485f,
@@ -25,7 +27,8 @@ struct ExpConstants<float> {
 template <>
 struct ExpConstants<double> {
   static constexpr double kLn2High = 0x1.62e42fefa38p-1, kLn2Low = 5.497923018708371e-14;
-  static constexpr double kOverflow = 710, kUnderflow = -746, kMinusOne = -38;
+  static constexpr double kOverflow = 710, kUnderflow = -746, kNormal = -709, kMinusOne = -38,
+                          kTanhOne = 20;
   // as above: 2^-57.3 and 2^-61.4
   static constexpr double kTail[] = {
       0.5,
@@ -78,18 +81,63 @@ ORTOLAN_INLINE ReducedExp<V> reduce_exp(V x, const Element<V> (&tail)[N]) {
   return {k, head, mul_add(r * r, polynomial(r, tail), -rest)};
 }
 
+// x = n ln(2) + r. The integer n + kBiases * bias is in the low bits of `bits`: shifted up to the
+// exponent's place, with a single bias that is 2^n; with two, each half of it is a power.
 template <class V>
-ORTOLAN_INLINE V exp(V x) {
+struct PowerAndRest {
+  V r, n;
+  IntLike<V> bits;
+};
+template <int kBiases, class V>
+ORTOLAN_INLINE PowerAndRest<V> reduce_by_power(V x) {
   using C = ExpConstants<Element<V>>;
-  auto [k, head, tail] = reduce_exp(bound(x, C::kUnderflow, C::kOverflow), C::kTail);
-  return scale_by_power(1 + (head + tail), k);
+  constexpr int kBias = kBiases * (kIsDouble<V> ? 1023 : 127);
+  const V shift = (V)(kRoundingShift<V> * Element<V>(1.5) + kBias);
+  const V sum = mul_add(x, splat<V>(kLog2E), shift), n = sum - shift;
+  const V r = mul_add(n, (V)-C::kLn2Low, mul_add(n, (V)-C::kLn2High, x));
+  return {r, n, bitcast<IntLike<V>>(sum)};
 }
 
-// Cheaper, for results that are finite and not denormal.
+// exp(r) for |r| <= ln(2) / 2.
+template <class V>
+ORTOLAN_INLINE V exp_of_rest(V r) {
+  const V q = polynomial(r, ExpConstants<Element<V>>::kTail);
+  return mul_add(mul_add(q, r, (V)1), r, (V)1);
+}
+
+// For x <= kOverflow; results below the least denormal become 0.
+template <class V>
+ORTOLAN_INLINE V exp_bounded(V x) {
+  const auto [r, n, bits] =
+      reduce_by_power<2>(at_least(x, (V)ExpConstants<Element<V>>::kUnderflow));
+  const V p = exp_of_rest(r);
+#ifdef __AVX512DQ__
+  if constexpr (is_same<V, Vec<float, 16>>)
+    return __builtin_ia32_scalefps512_mask(p, n, p, -1, 4);
+  else if constexpr (is_same<V, Vec<double, 8>>)
+    return __builtin_ia32_scalefpd512_mask(p, n, p, -1, 4);
+#endif
+  const IntLike<V> half = bits >> 1;  // the shift's own bits are even and beyond the exponent
+  return p * bitcast<V>(half << kMantissaBits<V>) *
+         bitcast<V>(subtract_wrapping(bits, half) << kMantissaBits<V>);
+}
+
+template <class V>
+ORTOLAN_INLINE V exp(V x) {
+  return exp_bounded(at_most(x, (V)ExpConstants<Element<V>>::kOverflow));
+}
+
+// Cheaper, for x between kNormal, where it is 0, and kOverflow.
 template <class V>
 ORTOLAN_INLINE V exp_moderate(V x) {
-  auto [k, head, tail] = reduce_exp(x, ExpConstants<Element<V>>::kTail);
-  return (1 + (head + tail)) * power_of_two<V>(k);
+  const auto [r, n, bits] = reduce_by_power<1>(x);
+  return exp_of_rest(r) * bitcast<V>(bits << kMantissaBits<V>);
+}
+
+// The same for any x below: results that are not normal become 0, as softmax can do with.
+template <class V>
+ORTOLAN_INLINE V exp_flushed(V x) {
+  return exp_moderate(at_least(x, (V)ExpConstants<Element<V>>::kNormal));
 }
 
 // (exp(x) - 1) * 2^shift, accurate near 0: 2^k ((1 - 2^-k) + head + tail).
@@ -107,51 +155,23 @@ ORTOLAN_INLINE V expm1(V x) {
   return select<V>(x == 0, x, expm1_scaled(x, 0));
 }
 
-// e / (1 + e) or 1 / (1 + e) with e = exp(-|x|), which cannot overflow. What rounding took from
-// 1 + e is made up for in the numerator e before that is rounded: near enough for small e, which
-// alone has need of it.
+// e / (1 + e) or 1 / (1 + e) with e = exp(-|x|), which cannot overflow.
 template <class V>
 ORTOLAN_INLINE V sigmoid(V x) {
-  using C = ExpConstants<Element<V>>;
-  auto [k, head, tail] = reduce_exp(at_least(-abs(x), (V)C::kUnderflow), C::kTail);
-  V one = 1 + head;
-  V low = head - (one - 1) + tail;
-  V e = scale_by_power(one + low, k);
-  V sum = 1 + e;
-  V lost = e - (sum - 1);
-  V numerator = scale_by_power(one + (low - lost), k);
-  return select<V>(x < 0, numerator, (V)1) / sum;
+  const V e = exp_bounded(-abs(x));
+  return select<V>(x < 0, e, (V)1) / (1 + e);
 }
 
-template <class T>
-struct TanhConstants;
-// kNear: (tanh(x) - x) / x^3 in x^2 for |x| <= kSplit; tanh rounds to 1 beyond kOne.
-template <>
-struct TanhConstants<float> {
-  static constexpr float kSplit = 0.55f, kOne = 10;
-  static constexpr float kNear[] = {-0.33333313f, 0.13332441f, -0.053836744f, 0.021006329f,
-                                    -0.0061802845f};
-};
-template <>
-struct TanhConstants<double> {
-  static constexpr double kSplit = 0.55, kOne = 20;
-  static constexpr double kNear[] = {
-      -0.3333333333333328,    0.13333333333323757,   -0.05396825396208941,    0.0218694883377724,
-      -0.008863231809538751,  0.003592083990730518,  -0.0014554908242107804,  0.0005882294585705383,
-      -0.0002328320698484606, 8.252570255035894e-05, -1.9004752983566913e-05,
-  };
-};
-
-// 1 - 2 / (exp(2|x|) + 1) loses nothing where the result is above 1/2.
+// -e / (2 + e) with e = exp(-2|x|) - 1, which is 2^n q + (2^n - 1): q alone where n is 0.
 template <class V>
 ORTOLAN_INLINE V tanh(V x) {
-  using C = TanhConstants<Element<V>>;
-  V a = abs(x);
-  V z = a * a;
-  V near = mul_add(a * z, polynomial(z, C::kNear), a);
-  V e = exp_moderate(-2 * at_most(a, (V)C::kOne));
-  V far = 1 - (e + e) / (1 + e);
-  return copysign(select<V>(a < (V)C::kSplit, near, far), x);
+  using C = ExpConstants<Element<V>>;
+  const V a = at_most(abs(x), (V)C::kTanhOne);
+  const auto [r, n, bits] = reduce_by_power<1>(-2 * a);
+  const V q = mul_add(polynomial(r, C::kTail) * r, r, r);
+  const V power = bitcast<V>(bits << kMantissaBits<V>);
+  const V e = mul_add(power, q, power - 1);
+  return copysign(e / (2 + e), x);
 }
 
 template <class T>

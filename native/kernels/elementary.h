@@ -39,6 +39,14 @@ using HalfF = Vec<float, kDoubleLanes>;
 
 ORTOLAN_COMMON(exp)
 ORTOLAN_COMMON(expm1)
+// math::exp_flushed; doubles are not worth a function of their own.
+template <class V>
+ORTOLAN_INLINE V exp_flushed(V x) {
+  if constexpr (is_same<Element<V>, double>)
+    return exp(x);
+  else
+    return math::exp_flushed(x);
+}
 ORTOLAN_COMMON(log)
 ORTOLAN_COMMON(log1p)
 ORTOLAN_COMMON(sigmoid)

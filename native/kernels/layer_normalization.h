@@ -6,15 +6,33 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
-// y = (x - mean) * inverse * scale + bias; scale and bias may be null.
+// y = (x - mean) * inverse * scale + bias; scale and bias may be null, y may be x.
 template <class T>
 ORTOLAN_NOINLINE void normalize_row(const T* x, T* y, size_t n, Moments<T> m, const T* scale,
                                     const T* bias) {
-  for (size_t i = 0; i < n; ++i) {
-    T v = (x[i] - m.mean) * m.inverse;
-    if (scale) v *= scale[i];
-    y[i] = bias ? v + bias[i] : v;
-  }
+  using V = Lanes<T>;
+  const V mean = splat<V>(m.mean), inverse = splat<V>(m.inverse);
+  for_vectors<V>(0, n, [&](size_t i, size_t count) {
+    V v = (load_lanes<V>(x + i, count, 0) - mean) * inverse;
+    if (scale) v *= load_lanes<V>(scale + i, count, 0);
+    if (bias) v += load_lanes<V>(bias + i, count, 0);
+    store_lanes(y + i, v, count);
+  });
+}
+
+// y = x + skip + bias, and its copy where there is one; answers the sum of y, or of its squares.
+// bias may be null.
+template <class T>
+ORTOLAN_NOINLINE double add_skip(const T* x, const T* skip, const T* bias, T* y, T* copy, size_t n,
+                                 bool squares) {
+  using V = Lanes<T>;
+  return row_sum(x, n, [=](V v, size_t i, size_t count) {
+    v += load_lanes<V>(skip + i, count, 0);
+    if (bias) v += load_lanes<V>(bias + i, count, 0);
+    store_lanes(y + i, v, count);
+    if (copy) store_lanes(copy + i, v, count);
+    return squares ? v * v : v;
+  });
 }
 
 // Scale or bias of rows: usually one row for all; else it broadcasts and a row is filled each time.
@@ -132,8 +150,8 @@ struct LayerNormalization {
 
 // As if the mean was 0.
 template <class T>
-ORTOLAN_INLINE Moments<T> square_moments(const T* x, size_t n, float epsilon) {
-  return {0, inverse_root<T>(square_sum(x, n) / static_cast<double>(n), epsilon)};
+ORTOLAN_INLINE Moments<T> root_moments(double squares, size_t n, float epsilon) {
+  return {0, inverse_root<T>(squares / static_cast<double>(n), epsilon)};
 }
 
 struct RMSNormalization {
@@ -147,8 +165,9 @@ struct RMSNormalization {
   template <class T>
   static Status run(Context& c) {
     const float epsilon = c.state<LayerState>().epsilon;
-    return run_layer<T>(c, false,
-                        [=](const T* x, size_t n) { return square_moments(x, n, epsilon); });
+    return run_layer<T>(c, false, [=](const T* x, size_t n) {
+      return root_moments<T>(square_sum(x, n), n, epsilon);
+    });
   }
 };
 
@@ -203,12 +222,10 @@ struct SkipNormalization {
         const T* from = c.input_data<T>(0) + r * n;
         const T* skip = c.input_data<T>(1) + r * n % skips;
         T* to = c.output_data<T>(0) + r * n;
-        for (size_t i = 0; i < n; ++i) {
-          const T sum = from[i] + skip[i];
-          to[i] = bias ? sum + bias[i] : sum;
-        }
-        if (c.has_output(3)) copy(c.output_data<T>(3) + r * n, to, n * sizeof(T));
-        const Moments<T> m = centers ? row_moments(to, n, epsilon) : square_moments(to, n, epsilon);
+        T* sums = c.has_output(3) ? c.output_data<T>(3) + r * n : nullptr;
+        const double total = add_skip(from, skip, bias, to, sums, n, !centers);
+        const Moments<T> m =
+            centers ? moments_about(to, n, total, epsilon) : root_moments<T>(total, n, epsilon);
         if (c.has_output(1)) c.output_data<float>(1)[r] = m.mean;
         if (c.has_output(2)) c.output_data<float>(2)[r] = m.inverse;
         normalize_row(to, to, n, m, c.input_data<T>(2), beta);

@@ -8,23 +8,30 @@ namespace ortolan::ORTOLAN_ISA {
 
 constexpr size_t kSumBlock = 512;  // elements of a row, or rows of a column
 
-// The sum of map(x) over a row.
+// Calls body(i, n) for the vectors of a row; the last may have fewer elements n than V.
+template <class V, class Body>
+ORTOLAN_INLINE void for_vectors(size_t begin, size_t end, Body body) {
+  constexpr size_t kStep = kLanesOf<V>;
+#pragma clang loop unroll(disable)
+  for (; begin + kStep <= end; begin += kStep) body(begin, kStep);
+  if (begin < end) body(begin, end - begin);
+}
+
+// The sum of map(x, i) over a row of vectors x at i.
 template <class T, class Map>
 ORTOLAN_INLINE double row_sum(const T* x, size_t n, Map map) {
   using V = Lanes<T>;
-  constexpr size_t kStep = kLanesOf<V>;
+  using I = IntLike<V>;
   double total = 0;
   for (size_t begin = 0; begin < n; begin += kSumBlock) {
-    const size_t end = min(n, begin + kSumBlock);
-    V sums[2] = {};
-    size_t i = begin;
-    for (; i + 2 * kStep <= end; i += 2 * kStep) {
-      sums[0] += map(load<V>(x + i));
-      sums[1] += map(load<V>(x + i + kStep));
-    }
-    T rest = 0;
-    for (; i < end; ++i) rest += map(x[i]);
-    total += static_cast<double>(reduce_sum<V>(sums[0] + sums[1])) + static_cast<double>(rest);
+    V sum = splat<V>(0);
+    for_vectors<V>(begin, min(n, begin + kSumBlock), [&](size_t i, size_t count) {
+      V v = map(load_lanes<V>(x + i, count, 0), i, count);
+      if (count < kLanesOf<V>)
+        v = select<V>(lane_numbers<V>() < splat<I>(static_cast<Element<I>>(count)), v, splat<V>(0));
+      sum += v;
+    });
+    total += static_cast<double>(reduce_sum<V>(sum));
   }
   return total;
 }
@@ -39,20 +46,26 @@ ORTOLAN_INLINE T inverse_root(double variance, float epsilon) {
   return static_cast<T>(1 / __builtin_sqrt(variance + static_cast<double>(epsilon)));
 }
 
+// Of a row whose sum is known.
+template <class T>
+ORTOLAN_INLINE Moments<T> moments_about(const T* x, size_t n, double sum, float epsilon) {
+  using V = Lanes<T>;
+  const double count = static_cast<double>(n);
+  const T mean = static_cast<T>(sum / count);
+  const V shift = splat<V>(mean);
+  const double squares =
+      row_sum(x, n, [=](V v, size_t, size_t) { return (v - shift) * (v - shift); });
+  return {mean, inverse_root<T>(squares / count, epsilon)};
+}
 template <class T>
 ORTOLAN_NOINLINE Moments<T> row_moments(const T* x, size_t n, float epsilon) {
-  const double count = static_cast<double>(n);
-  const T mean = static_cast<T>(row_sum(x, n, [](auto v) { return v; }) / count);
-  const double squares = row_sum(x, n, [=](auto v) {
-    const auto d = v - splat<decltype(v)>(mean);
-    return d * d;
-  });
-  return {mean, inverse_root<T>(squares / count, epsilon)};
+  const double sum = row_sum(x, n, [](Lanes<T> v, size_t, size_t) { return v; });
+  return moments_about(x, n, sum, epsilon);
 }
 
 template <class T>
 ORTOLAN_NOINLINE double square_sum(const T* x, size_t n) {
-  return row_sum(x, n, [](auto v) { return v * v; });
+  return row_sum(x, n, [](Lanes<T> v, size_t, size_t) { return v * v; });
 }
 
 // out[column] = sum over `rows` rows of x, or of (x - mean)^2 where there are means.

@@ -55,6 +55,32 @@ ORTOLAN_INLINE V splat(Element<V> s) {
   return (V)s;
 }
 
+// The first `lanes` elements, at most kLanesOf<V>.
+template <class V>
+ORTOLAN_INLINE V load_lanes(const Element<V>* p, size_t lanes, Element<V> rest) {
+  if (lanes == kLanesOf<V>) return load<V>(p);
+  Element<V> values[kLanesOf<V>];
+  store(values, splat<V>(rest));
+  copy_part<kLanesOf<V>>(values, p, lanes);
+  return load<V>(values);
+}
+
+template <class V>
+ORTOLAN_INLINE void store_lanes(Element<V>* p, V v, size_t lanes) {
+  if (lanes == kLanesOf<V>)
+    store(p, v);
+  else
+    store_part(p, v, lanes);
+}
+
+// The number of each lane.
+template <class V>
+ORTOLAN_INLINE IntLike<V> lane_numbers() {
+  IntLike<V> numbers;
+  for (int i = 0; i < kLanesOf<V>; ++i) numbers[i] = i;
+  return numbers;
+}
+
 using math::at_least;
 using math::at_most;
 using math::bitcast;

@@ -45,31 +45,6 @@ struct DoubleSum {
   }
 };
 
-template <class V>
-ORTOLAN_INLINE V load_lanes(const Element<V>* p, size_t lanes, Element<V> rest) {
-  if (lanes == kLanesOf<V>) return load<V>(p);
-  Element<V> values[kLanesOf<V>];
-  store(values, splat<V>(rest));
-  copy_part<kLanesOf<V>>(values, p, lanes);
-  return load<V>(values);
-}
-
-template <class V>
-ORTOLAN_INLINE void store_lanes(Element<V>* p, V v, size_t lanes) {
-  if (lanes == kLanesOf<V>)
-    store(p, v);
-  else
-    store_part(p, v, lanes);
-}
-
-// The number of each lane.
-template <class V>
-ORTOLAN_INLINE IntLike<V> lane_numbers() {
-  IntLike<V> numbers;
-  for (int i = 0; i < kLanesOf<V>; ++i) numbers[i] = i;
-  return numbers;
-}
-
 // y = softmax(x), or its logarithm, of n elements side by side, no more than a vector has.
 // Behind them are `readable` - n more that may be read.
 template <class T>
@@ -84,7 +59,7 @@ static void softmax_short_row(const T* x, T* y, size_t n, size_t readable, bool 
   else
     values = load_lanes<V>(x, n, nothing[0]);
   const V apart = values - splat<V>(reduce_max(values));
-  const V e = elementary::exp(apart);
+  const V e = elementary::exp_flushed(apart);
   DoubleSum<V> sum;
   sum.add(e);
   if (logarithm)
@@ -105,7 +80,7 @@ static void softmax_row(const T* x, T* y, size_t n, bool logarithm) {
 #pragma clang loop unroll(disable)
   for (size_t i = 0; i < end; i += kCount) most = at_least(load<V>(x + i), most);
   const V shift = splat<V>(reduce_max(most));
-  const V apart = load<V>(x + last) - shift, tail = elementary::exp(apart);
+  const V apart = load<V>(x + last) - shift, tail = elementary::exp_flushed(apart);
   const I overlap = splat<I>(static_cast<Element<I>>(end - last));
   DoubleSum<V> sum;
   sum.add(select<V>(lane_numbers<V>() < overlap, splat<V>(0), tail));
@@ -114,7 +89,7 @@ static void softmax_row(const T* x, T* y, size_t n, bool logarithm) {
     const size_t part_end = min(end, i + 8 * kCount);
 #pragma clang loop unroll(disable)
     for (; i < part_end; i += kCount) {
-      const V e = elementary::exp(load<V>(x + i) - shift);
+      const V e = elementary::exp_flushed(load<V>(x + i) - shift);
       part += e;
       if (!logarithm) store(y + i, e);
     }
@@ -142,7 +117,7 @@ static void softmax_columns(const T* x, T* y, size_t n, size_t stride, size_t la
   DoubleSum<V> sum;
 #pragma clang loop unroll(disable)
   for (size_t i = 0; i < end; i += stride) {
-    const V e = elementary::exp(load_lanes<V>(x + i, lanes, 0) - most);
+    const V e = elementary::exp_flushed(load_lanes<V>(x + i, lanes, 0) - most);
     sum.add(e);
     if (!logarithm) store_lanes(y + i, e, lanes);
   }
