@@ -52,7 +52,7 @@ LINK_WASM = (
     "-Wl,--initial-memory=67108864 -Wl,-z,stack-size=65536"
 ).split()
 
-OPS = ("gemm", "gemm_plain", "conv", "depthwise", "pool", "global_average")
+OPS = ("gemm", "gemm_plain", "conv", "depthwise", "pool", "global_average", "winograd")
 ACTIVATIONS = (
     "none", "relu", "clip", "leaky_relu", "sigmoid",
     "tanh", "hard_sigmoid", "hard_swish", "silu", "gelu",
@@ -297,6 +297,33 @@ def conv_case(rng: np.random.Generator, depthwise: bool) -> Case:
     )
 
 
+def winograd_case(rng: np.random.Generator) -> Case:
+    """Channels are at least as many as the widest vector has lanes."""
+    side = int(rng.choice([2, 4]))
+    size, pads = rng.integers(1, 30, 2), rng.integers(0, 3, (2, 2))
+    size = np.maximum(size, 3 - pads.sum(0))
+    out = size + pads.sum(0) - 2
+    window = Window(
+        (1, *size.tolist()), (1, *out.tolist()), (1, 3, 3), (1, 1, 1), (1, 1, 1),
+        (0, *pads[0].tolist()),
+    )  # fmt: skip
+    batch = int(rng.integers(1, 3))
+    channels, outputs = (16 + dimension(rng, 60) for _ in range(2))
+    x = fill(rng, (batch, *window.size, channels))
+    weights = fill(rng, (outputs, channels, *window.kernel))
+    shape = (batch, *window.out, outputs)
+    tail = Tail.random(rng, shape)
+    sums, magnitude = conv_sums(window, 1, x, weights, shape)
+    magnitude = np.broadcast_to(magnitude.max((1, 2, 3), keepdims=True), shape)  # a tile's is mixed
+    expected, tolerance = tail.apply(sums, magnitude * side, 9 * channels)
+    integers = (
+        side, batch, 1, channels, outputs, *window.integers(), int(rng.integers(1, 6)),
+        tail.activation,
+    )  # fmt: skip
+    inputs = (x, weights, tail.bias, tail.residual)
+    return Case("winograd", integers, inputs, expected, tolerance, tail.floats)
+
+
 def conv_sums(
     window: Window, groups: int, x: F32, weights: F32, shape: tuple[int, ...]
 ) -> tuple[F64, F64]:
@@ -359,7 +386,7 @@ def global_average_case(rng: np.random.Generator) -> Case:
 
 def make_case(rng: np.random.Generator) -> Case:
     """A random case of a random kernel."""
-    op = str(rng.choice(OPS, p=[0.25, 0.1, 0.3, 0.2, 0.1, 0.05]))
+    op = str(rng.choice(OPS, p=[0.25, 0.1, 0.25, 0.2, 0.1, 0.05, 0.05]))
     match op:
         case "gemm" | "gemm_plain":
             return gemm_case(rng, plain=op == "gemm_plain")
@@ -367,6 +394,8 @@ def make_case(rng: np.random.Generator) -> Case:
             return conv_case(rng, depthwise=op == "depthwise")
         case "pool":
             return pool_case(rng)
+        case "winograd":
+            return winograd_case(rng)
     return global_average_case(rng)
 
 

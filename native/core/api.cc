@@ -36,6 +36,7 @@ bool apply(Options& options, String key, String value) {
   if (key == String("session.set_denormal_as_zero")) return set(options.flush_denormals, 1);
   if (key == String("ortolan.instruction_set")) return set(options.instruction_set, 255);
   if (key == String("ortolan.max_tensor_bytes")) return set(options.max_tensor_bytes, SIZE_MAX / 2);
+  if (key == String("ortolan.winograd_bytes")) return set(options.winograd_bytes, SIZE_MAX / 2);
   if (key == String("ortolan.max_nodes")) return set(options.max_nodes, UINT64_MAX);
   if (key == String("ortolan.seed")) {
     options.is_seeded = is_number;

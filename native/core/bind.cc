@@ -532,9 +532,9 @@ Status Loader::prepare(Graph& graph) {
     slots[i].key = v.key;
     slots[i].layers = v.layers;
     slots[i].layout = v.layout;
+    slots[i].shape = v.shape;
     if (!v.is_constant) continue;
     slots[i].data = const_cast<void*>(v.data);
-    slots[i].shape = v.shape;
     slots[i].known = v.data != nullptr;
     slots[i].state = Slot::kReady;
   }
@@ -544,6 +544,7 @@ Status Loader::prepare(Graph& graph) {
   context.zone_ = context.texts_ = &model_.zone;
   context.threads_ = model_.threads;
   context.tensor_limit_ = model_.options.max_tensor_bytes;
+  context.extra_ = &model_.options.winograd_bytes;
   for (Node& node : graph.nodes) {
     context.node_ = &node;
     if (node.kernel->prepare) ORTOLAN_TRY(invoke(node.kernel->prepare, context));

@@ -58,6 +58,7 @@ class Context {
   }
   DataType input_type(size_t i) const { return input(i).type; }
   DataType output_type(size_t i) const { return output(i).type; }
+  // In prepare what the file announces: unknown dimensions are -1, an unknown rank is 0.
   const Shape& input_shape(size_t i) const { return input(i).shape; }
   Layout input_layout(size_t i) const { return input(i).layout; }
   Layout output_layout(size_t i) const { return output(i).layout; }
@@ -102,6 +103,12 @@ class Context {
     return *static_cast<const S*>(node_->state);
   }
   ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
+  // Whether weights may take so many bytes more than plain ones; what is taken is counted.
+  ORTOLAN_INLINE bool take_extra(size_t bytes) {
+    if (!extra_ || bytes > *extra_) return false;
+    *extra_ -= bytes;
+    return true;
+  }
   // Null when the input is absent or no constant.
   const Slot* constant_input(size_t i) const;
 
@@ -203,6 +210,7 @@ class Context {
   Slot* slots_ = nullptr;
   ErrorText* error_ = nullptr;
   Zone* zone_ = nullptr;        // prepare only
+  size_t* extra_ = nullptr;     // prepare only
   Zone* texts_ = nullptr;       // for make_text
   Run* run_ = nullptr;          // run only
   ThreadPool* pool_ = nullptr;  // null: this thread alone

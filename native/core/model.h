@@ -20,6 +20,7 @@ struct Options {
   uint8_t instruction_set = 255;  // highest level that may be used
   bool flush_denormals = false;
   size_t max_tensor_bytes = SIZE_MAX / 2;
+  size_t winograd_bytes = 64 << 20;  // that transformed weights may take beyond plain ones
   uint64_t max_nodes = 1000000;
   uint64_t max_iterations = UINT64_MAX;  // of one Loop
   bool is_seeded = false;                // random operators without a seed of their own use `seed`

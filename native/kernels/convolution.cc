@@ -3,6 +3,7 @@
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
 #include "kernels/window.h"
+#include "kernels/winograd.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -23,6 +24,7 @@ struct ConvState {
   Activation activation = Activation::kNone;
   float alpha = 0, beta = 0;
   const float* packed = nullptr;  // when the weights are constant
+  int winograd = 0;               // how they are packed: for Winograd's F(2x2) or F(4x4), or not
 };
 
 // com.microsoft:FusedConv names its activation like the operator, with its attributes in a list.
@@ -91,15 +93,40 @@ uint32_t listed_rank(Context& c) {
   return static_cast<uint32_t>(max(rank, c.attribute_ints("pads").size / 2));
 }
 
-size_t packed_bytes(const ConvShape& s) {
+size_t packed_bytes(const ConvShape& s, int winograd = 0) {
+  if (winograd) return sizeof(float) * winograd_weights_size(s, winograd);
   return sizeof(float) * (is_depthwise(s) ? packed_depthwise_size(s) : packed_conv_size(s));
 }
 
-void pack(const ConvShape& s, const float* weights, float* out) {
-  if (is_depthwise(s))
+void pack(const ConvShape& s, int winograd, const float* weights, float* out) {
+  if (winograd)
+    pack_winograd_weights(s, winograd, weights, out);
+  else if (is_depthwise(s))
     pack_depthwise_weights(s, weights, out);
   else
     pack_conv_weights(s, weights, out);
+}
+
+// Which transform the weights get: what suits the image that the file announces, or one as is usual
+// for so many channels, within the bytes that the session allows.
+int find_winograd(Context& c, const WindowAttributes& window, ConvShape s) {
+  constexpr size_t kUsual = 3584;  // channels times the side of the image
+  for (uint32_t i = 0; i < window.rank; ++i) {
+    s.window.stride[3 - window.rank + i] = static_cast<size_t>(window.stride[i]);
+    s.window.dilation[3 - window.rank + i] = static_cast<size_t>(window.dilation[i]);
+  }
+  if (kSmall || !fits_winograd(s)) return 0;
+  const Shape& hint = c.input_shape(0);
+  s.batch = 1;
+  for (uint32_t i = 1; i < 3; ++i) {
+    const uint32_t d = hint.rank - 3 + i;
+    int64_t size = hint.rank == window.rank + 2 && d > 1 ? hint[d] : 1;
+    if (size <= 0) size = max<int64_t>(1, kUsual / s.channels);
+    s.window.out[i] = static_cast<size_t>(min<int64_t>(size, kUsual));
+  }
+  const int found = choose_winograd(s);
+  if (!found) return 0;
+  return c.take_extra(packed_bytes(s, found) - packed_bytes(s)) ? found : 0;
 }
 
 }  // namespace
@@ -126,9 +153,10 @@ struct Conv {
     WindowAttributes window;
     ConvShape shape;
     ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
-    auto* packed = static_cast<float*>(c.model_memory(packed_bytes(shape)));
+    s->winograd = find_winograd(c, window, shape);
+    auto* packed = static_cast<float*>(c.model_memory(packed_bytes(shape, s->winograd)));
     if (!packed) return c.out_of_memory();
-    pack(shape, static_cast<const float*>(weights->data), packed);
+    pack(shape, s->winograd, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
     return Status::kOk;
   }
@@ -153,7 +181,9 @@ struct Conv {
     ORTOLAN_TRY(c.set_output(0, out));
     if (c.has_input(3) && !(c.input_shape(3) == out))
       return c.invalid("input 3 has shape %, the output %", c.input_shape(3).span(), out.span());
-    size_t own = is_depthwise(shape) ? depthwise_scratch_size(shape) : conv_scratch_size(shape);
+    size_t own = s.winograd            ? winograd_scratch_size(shape, s.winograd)
+                 : is_depthwise(shape) ? depthwise_scratch_size(shape)
+                                       : conv_scratch_size(shape);
     c.request_scratch(s.packed ? 0 : packed_bytes(shape), own);
     return Status::kOk;
   }
@@ -174,7 +204,7 @@ struct Conv {
     args.weights = s.packed;
     if (!s.packed) {
       auto* packed = static_cast<float*>(c.scratch());
-      pack(args.shape, c.input_data<float>(1), packed);
+      pack(args.shape, 0, c.input_data<float>(1), packed);
       args.weights = packed;
     }
     args.epilogue.bias = c.has_input(2) ? c.input_data<float>(2) : nullptr;
@@ -183,8 +213,15 @@ struct Conv {
     args.epilogue.activation = s.activation;
     args.epilogue.alpha = s.alpha;
     args.epilogue.beta = s.beta;
-    bool deep = is_depthwise(args.shape);
     size_t work = out.count() * args.shape.window.taps() * args.shape.group_channels();
+    if (s.winograd) {
+      size_t units = winograd_units(args.shape, s.winograd, c.threads());
+      c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
+        winograd_run_units(args, s.winograd, c.threads(), begin, end, c.thread_scratch(thread));
+      });
+      return Status::kOk;
+    }
+    bool deep = is_depthwise(args.shape);
     size_t units = deep ? depthwise_units(args.shape) : conv_units(args.shape);
     c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
       if (deep)

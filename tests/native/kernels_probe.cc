@@ -4,6 +4,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/gemm.h"
 #include "kernels/pool_channels_last.h"
+#include "kernels/winograd.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default"), used))
 
@@ -29,7 +30,7 @@ extern "C" __attribute__((weak)) void* memcpy(void* to, const void* from, size_t
 namespace ortolan::ORTOLAN_ISA {
 namespace {
 
-enum Op : int32_t { kGemm, kGemmPlain, kConv, kDepthwise, kPool, kGlobalAverage };
+enum Op : int32_t { kGemm, kGemmPlain, kConv, kDepthwise, kPool, kGlobalAverage, kWinograd };
 
 // Reads the integers in order.
 class Reader {
@@ -126,13 +127,18 @@ void run_gemm(bool plain, Reader r, const float* f, float* const* buffers) {
 // Buffers: x, weights, bias, residual, y, packed weights, scratch.
 void run_conv(Op op, Reader r, const float* f, float* const* buffers) {
   ConvArgs args;
+  const int m = op == kWinograd ? static_cast<int>(r.next()) : 0;
   args.shape = read_conv(r);
   args.x = buffers[0];
   args.weights = buffers[5];
   args.y = buffers[4];
   const size_t pieces = r.next();
   args.epilogue = read_epilogue(r, f, buffers[2], buffers[3], args.shape.outputs);
-  if (op == kConv) {
+  if (m) {
+    pack_winograd_weights(args.shape, m, buffers[1], buffers[5]);
+    split(winograd_units(args.shape, m, pieces), pieces,
+          [&](size_t u0, size_t u1) { winograd_run_units(args, m, pieces, u0, u1, buffers[6]); });
+  } else if (op == kConv) {
     pack_conv_weights(args.shape, buffers[1], buffers[5]);
     split(conv_units(args.shape), pieces,
           [&](size_t u0, size_t u1) { conv_run_units(args, u0, u1, buffers[6]); });
@@ -166,8 +172,11 @@ EXPORT size_t probe_size(Op op, const int32_t* integers, int buffer) {
     const GemmProbe p = read_gemm(r);
     return (buffer == 5 ? packed_size(p.N, p.K) : p.M * p.K) * sizeof(float);
   }
-  if (op != kConv && op != kDepthwise) return 0;
+  if (op != kConv && op != kDepthwise && op != kWinograd) return 0;
+  const int m = op == kWinograd ? static_cast<int>(r.next()) : 0;
   const ConvShape s = read_conv(r);
+  if (m)
+    return buffer == 5 ? winograd_weights_size(s, m) * sizeof(float) : winograd_scratch_size(s, m);
   if (op == kConv) return buffer == 5 ? packed_conv_size(s) * sizeof(float) : conv_scratch_size(s);
   return buffer == 5 ? packed_depthwise_size(s) * sizeof(float) : depthwise_scratch_size(s);
 }
@@ -175,7 +184,7 @@ EXPORT size_t probe_size(Op op, const int32_t* integers, int buffer) {
 EXPORT void probe_run(Op op, const int32_t* integers, const float* floats, float* const* buffers) {
   Reader r(integers);
   if (op == kGemm || op == kGemmPlain) return run_gemm(op == kGemmPlain, r, floats, buffers);
-  if (op == kConv || op == kDepthwise) return run_conv(op, r, floats, buffers);
+  if (op == kConv || op == kDepthwise || op == kWinograd) return run_conv(op, r, floats, buffers);
   if (op == kPool) return run_pool(r, buffers);
   run_global_average(r, buffers);
 }

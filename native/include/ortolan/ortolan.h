@@ -61,6 +61,8 @@ typedef struct OrtolanHooks {
  *   session.set_denormal_as_zero  "1": denormals count as zero during runs
  *   ortolan.instruction_set       highest level to use; "base" or 0 = the library's baseline
  *   ortolan.seed                  of random operators that have none: runs of a model repeat
+ *   ortolan.winograd_bytes        what weights for Winograd's convolution may take beyond plain
+ *                                 ones in a model; 64 MB if not set, 0 = it is not used
  *   ortolan.max_tensor_bytes, ortolan.max_nodes, ortolan.max_iterations   limits
  * Unknown keys are ignored, as onnxruntime does. */
 typedef struct OrtolanOption {

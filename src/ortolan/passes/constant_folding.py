@@ -115,6 +115,7 @@ def run_portably(model: bytes) -> list[Array]:
 
     options = SessionOptions()
     options.add_session_config_entry("ortolan.instruction_set", "base")
+    options.add_session_config_entry("ortolan.winograd_bytes", "0")
     return list(InferenceSession(model, options).run(None, {}))
 
 

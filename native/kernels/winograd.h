@@ -1,0 +1,354 @@
+// Channels-last 3x3 convolution of stride 1 by Winograd's F(2x2, 3x3) and F(4x4, 3x3): input tiles
+// of 4 or 6 pixels a side overlap by 2, become 16 or 36 matrices, are multiplied with weights that
+// were transformed at load, and become tiles of 2 or 4 pixels a side: 2.25 or 4 times less
+// multiplications, for 1.8 or 4 times the weights. A NaN or an infinity spreads over its tile.
+#pragma once
+
+#include "kernels/conv_direct.h"
+
+namespace ortolan::ORTOLAN_ISA {
+
+// One dimension's transforms, for outputs of m pixels.
+template <int m>
+struct Winograd;
+
+template <>
+struct Winograd<2> {
+  static constexpr int kIn = 4;
+  ORTOLAN_INLINE static void weights(const F (&g)[3], F (&t)[4]) {
+    const F sum = (g[0] + g[2]) * splat<F>(0.5f), middle = g[1] * splat<F>(0.5f);
+    t[0] = g[0], t[1] = sum + middle, t[2] = sum - middle, t[3] = g[2];
+  }
+  ORTOLAN_INLINE static void input(const F (&d)[4], F (&t)[4]) {
+    t[0] = d[0] - d[2], t[1] = d[1] + d[2], t[2] = d[2] - d[1], t[3] = d[1] - d[3];
+  }
+  ORTOLAN_INLINE static void output(const F (&d)[4], F (&y)[2]) {
+    y[0] = d[0] + (d[1] + d[2]), y[1] = (d[1] - d[2]) - d[3];
+  }
+};
+
+template <>
+struct Winograd<4> {  // points 0, 1, -1, 2, -2, infinity
+  static constexpr int kIn = 6;
+  ORTOLAN_INLINE static void weights(const F (&g)[3], F (&t)[6]) {
+    const F sixth = splat<F>(-1 / 6.f), part = splat<F>(1 / 24.f);
+    const F sum = (g[0] + g[2]) * sixth, middle = g[1] * sixth;
+    const F wide = fma(g[2], splat<F>(4), g[0]) * part, middle_wide = g[1] * splat<F>(1 / 12.f);
+    t[0] = g[0] * splat<F>(0.25f), t[1] = sum + middle, t[2] = sum - middle;
+    t[3] = wide + middle_wide, t[4] = wide - middle_wide, t[5] = g[2];
+  }
+  ORTOLAN_INLINE static void input(const F (&d)[6], F (&t)[6]) {
+    const F four = splat<F>(4), minus_four = splat<F>(-4), minus_five = splat<F>(-5);
+    const F a = fma(minus_four, d[2], d[4]), b = fma(minus_four, d[1], d[3]);
+    const F c = d[4] - d[2], e = d[3] - d[1], twice = e + e;
+    t[0] = fma(four, d[0], fma(minus_five, d[2], d[4]));
+    t[1] = a + b, t[2] = a - b, t[3] = c + twice, t[4] = c - twice;
+    t[5] = fma(four, d[1], fma(minus_five, d[3], d[5]));
+  }
+  ORTOLAN_INLINE static void output(const F (&d)[6], F (&y)[4]) {
+    const F a = d[1] + d[2], b = d[1] - d[2], c = d[3] + d[4], e = d[3] - d[4];
+    y[0] = d[0] + a + c, y[1] = fma(splat<F>(2), e, b);
+    y[2] = fma(splat<F>(4), c, a), y[3] = fma(splat<F>(8), e, b) + d[5];
+  }
+};
+
+constexpr size_t winograd_matrices(int m) { return static_cast<size_t>((m + 2) * (m + 2)); }
+
+// Whether the window and the channels are such that the transforms know them.
+ORTOLAN_INLINE bool fits_winograd(const ConvShape& s) {
+  const Window& w = s.window;
+  bool fits = s.groups == 1 && s.channels >= kLanes && s.outputs >= kLanes && w.kernel[0] == 1;
+  for (int i = 1; i < 3; ++i)
+    fits = fits && w.kernel[i] == 3 && w.stride[i] == 1 && w.dilation[i] == 1;
+  return fits;
+}
+
+// The m that takes least time for images of out pixels: 0 for the direct convolution. In vectors
+// of multiply-adds; weights that are used for few rows cost what they take to arrive.
+ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
+  constexpr size_t kFewRows = kLanes * 3 / 2;
+  const size_t products = s.channels * s.outputs / kLanes, pixels = s.rows();
+  size_t best = 9 * products * max(pixels, kFewRows);
+  int found = 0;
+  for (int m = 2; m <= 4; m += 2) {
+    const size_t side = static_cast<size_t>(m);
+    const size_t tiles =
+        s.batch * ((s.window.out[1] + side - 1) / side) * ((s.window.out[2] + side - 1) / side);
+    const size_t pass = winograd_matrices(m) * (s.channels * 8 + s.outputs * 6) / kLanes;
+    const size_t cost = winograd_matrices(m) * products * max(tiles, kFewRows) + tiles * pass;
+    if (cost < best) best = cost, found = m;
+  }
+  return found;
+}
+
+// Floats of transformed and packed weights.
+ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int m) {
+  return winograd_matrices(m) * packed_size(s.outputs, s.channels);
+}
+
+// A vector of columns of weights [outputs][channels][3][3] for all channels: `columns` says where
+// each lane's weights begin, matrices of `out` are `plane` floats apart, rows `width`.
+template <int m>
+ORTOLAN_NOINLINE void transform_weights(const float* const (&columns)[kLanes], size_t channels,
+                                        float* out, size_t plane, size_t width) {
+  constexpr int A = Winograd<m>::kIn;
+  for (size_t c = 0; c < channels; ++c, out += width) {
+    F t[A][3];
+#pragma nounroll
+    for (int x = 0; x < 3; ++x) {
+      F g[3], r[A];
+#pragma unroll
+      for (int y = 0; y < 3; ++y) {
+        float lanes[kLanes];
+        for (int l = 0; l < kLanes; ++l) lanes[l] = columns[l][c * 9 + y * 3 + x];
+        g[y] = load<F>(lanes);
+      }
+      Winograd<m>::weights(g, r);
+      for (int i = 0; i < A; ++i) t[i][x] = r[i];
+    }
+#pragma nounroll
+    for (int i = 0; i < A; ++i) {
+      F r[A];
+      Winograd<m>::weights(t[i], r);
+      for (int j = 0; j < A; ++j) store(out + (i * A + j) * plane, r[j]);
+    }
+  }
+}
+
+// ONNX weights to winograd_weights_size floats: a packed matrix [channels][outputs] after another.
+ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int m, const float* weights,
+                                                   float* out) {
+  const size_t plane = packed_size(s.outputs, s.channels);
+  for (size_t p = 0; p < panel_count(s.outputs); ++p)
+    for_each_part(s.outputs, p, [&](const Part& part) {
+      for (size_t v = 0; v < part.vectors; ++v) {
+        const size_t at = v + 1 == part.vectors ? part.last : v * kLanes;
+        const float* columns[kLanes];
+        for (int l = 0; l < kLanes; ++l)
+          columns[l] = weights + (part.column + at + l) * s.channels * 9;
+        float* to = out + part.column * s.channels + v * kLanes;
+        (m == 2 ? transform_weights<2> : transform_weights<4>)(columns, s.channels, to, plane,
+                                                               part.vectors * kLanes);
+      }
+    });
+}
+
+struct WinogradPlan {
+  size_t across, down;  // tiles of an image
+  size_t tiles;         // of all images
+  size_t block;         // tiles of a work unit
+  size_t blocks;
+  size_t pieces;            // of the panels of a block, so that there are enough units
+  size_t v_plane, s_plane;  // floats from matrix to matrix
+};
+
+ORTOLAN_INLINE WinogradPlan plan_winograd(const ConvShape& s, int m, size_t threads) {
+  constexpr size_t kBlockFloats = 192 * 1024;  // of both sides' matrices: they stay in the cache
+  const size_t side = static_cast<size_t>(m), matrices = winograd_matrices(m);
+  WinogradPlan p;
+  p.across = (s.window.out[2] + side - 1) / side;
+  p.down = (s.window.out[1] + side - 1) / side;
+  p.tiles = s.batch * p.across * p.down;
+  const size_t fits = kBlockFloats / (matrices * (s.channels + s.outputs));
+  p.block = rows_per_block(p.tiles, max<size_t>(fits, 28), 1);
+  p.blocks = (p.tiles + p.block - 1) / p.block;
+  const size_t wanted = threads > 1 ? (2 * threads + p.blocks - 1) / p.blocks : 1;
+  p.pieces = min(wanted, panel_count(s.outputs));
+  // Not a multiple of 4096 bytes, or all matrices would share one set of the cache.
+  p.v_plane = p.block * s.channels + 16;
+  p.s_plane = p.block * s.outputs + 16;
+  return p;
+}
+
+// Bytes of scratch that each thread needs.
+ORTOLAN_INLINE size_t winograd_scratch_size(const ConvShape& s, int m) {
+  const WinogradPlan p = plan_winograd(s, m, 1);
+  return winograd_matrices(m) * (p.v_plane + p.s_plane + s.channels) * sizeof(float);
+}
+
+// One tile of the input, at x with rows of ldx floats, to a row of each matrix.
+template <int m>
+ORTOLAN_NOINLINE void winograd_input(const float* x, size_t ldx, size_t channels, float* v,
+                                     size_t plane) {
+  constexpr int A = Winograd<m>::kIn;
+  for (size_t next = 0; next < channels; next += kLanes) {
+    const size_t c = min(next, channels - kLanes);
+    F t[A][A];
+#pragma nounroll
+    for (int j = 0; j < A; ++j) {
+      F d[A], r[A];
+#pragma unroll
+      for (int i = 0; i < A; ++i) d[i] = load<F>(x + i * ldx + j * channels + c);
+      Winograd<m>::input(d, r);
+#pragma unroll
+      for (int i = 0; i < A; ++i) t[i][j] = r[i];
+    }
+#pragma nounroll
+    for (int i = 0; i < A; ++i) {
+      F r[A];
+      Winograd<m>::input(t[i], r);
+#pragma unroll
+      for (int j = 0; j < A; ++j) store(v + (i * A + j) * plane + c, r[j]);
+    }
+  }
+}
+
+// Where a tile of the output goes, at its first pixel; `h` by `w` pixels are inside.
+struct WinogradTile {
+  float* y;
+  const float* residual;
+  size_t ldy, ld_residual;  // from row to row; from pixel to pixel of the residual
+  size_t h, w;
+};
+
+// Columns [begin, end) of a row of each matrix to a tile of the output.
+template <int m>
+ORTOLAN_NOINLINE void winograd_output(const float* s, size_t plane, size_t begin, size_t end,
+                                      const ConvArgs& args, const WinogradTile& o) {
+  constexpr int A = Winograd<m>::kIn;
+  const size_t N = args.shape.outputs, row_residual = args.shape.window.out[2] * o.ld_residual;
+  const Bounds bounds = clamp_bounds(args.epilogue);
+  const F low = splat<F>(bounds.low), high = splat<F>(bounds.high);
+  for (size_t next = begin; next < end; next += kLanes) {
+    const size_t c = min(next, end - kLanes);
+    const F bias = args.epilogue.bias ? load<F>(args.epilogue.bias + c) : splat<F>(0);
+    F t[m][A];
+#pragma nounroll
+    for (int j = 0; j < A; ++j) {
+      F d[A], r[m];
+#pragma unroll
+      for (int i = 0; i < A; ++i) d[i] = load<F>(s + (i * A + j) * plane + c);
+      Winograd<m>::output(d, r);
+#pragma unroll
+      for (int i = 0; i < m; ++i) t[i][j] = r[i];
+    }
+#pragma nounroll
+    for (size_t i = 0; i < o.h; ++i) {
+      F r[m];
+      Winograd<m>::output(t[i], r);
+#pragma unroll
+      for (int j = 0; j < m; ++j) {
+        if (static_cast<size_t>(j) >= o.w) break;
+        F sum = r[j] + bias;
+        if (o.residual) sum += load<F>(o.residual + i * row_residual + j * o.ld_residual + c);
+        store(o.y + i * o.ldy + j * N + c, clamp_sums(sum, low, high));
+      }
+    }
+  }
+}
+
+// Pixels [y, y + A) x [x, x + A) of an image into patch[A][A][channels], zeros outside.
+ORTOLAN_NOINLINE inline void copy_patch(const float* image, const ConvShape& s, ptrdiff_t y,
+                                        ptrdiff_t x, size_t A, float* patch) {
+  const size_t height = s.window.in[1], width = s.window.in[2], bytes = s.channels * sizeof(float);
+  for (size_t i = 0; i < A; ++i)
+    for (size_t j = 0; j < A; ++j, patch += s.channels) {
+      const size_t row = y + i, column = x + j;  // negative wraps to large
+      if (row < height && column < width)
+        copy(patch, image + (row * width + column) * s.channels, bytes);
+      else
+        fill_zero(patch, bytes);
+    }
+}
+
+// The tiles of a block, between matrices and images.
+template <int m>
+class WinogradBlock {
+ public:
+  WinogradBlock(const ConvArgs& args, const WinogradPlan& plan, float* scratch)
+      : args_(args),
+        plan_(plan),
+        v_(scratch),
+        s_(v_ + winograd_matrices(m) * plan.v_plane),
+        patch_(s_ + winograd_matrices(m) * plan.s_plane) {}
+
+  // Tiles [first, first + count), panels [panel0, panel1).
+  void run(size_t first, size_t count, size_t panel0, size_t panel1) {
+    const ConvShape& s = args_.shape;
+    for (size_t i = 0; i < count; ++i) read(first + i, v_ + i * s.channels);
+    const size_t weights = packed_size(s.outputs, s.channels);
+    GemmArgs g = {count, s.outputs, s.channels, v_, s.channels, args_.weights, s_, s.outputs, {}};
+    for (size_t q = 0; q < winograd_matrices(m); ++q) {
+      gemm_rows_panels(g, 0, count, panel0, panel1);
+      g.a += plan_.v_plane, g.packed_b += weights, g.c += plan_.s_plane;
+    }
+    const size_t begin = panel_column(s.outputs, panel0), end = panel_column(s.outputs, panel1);
+    for (size_t i = 0; i < count; ++i) write(first + i, s_ + i * s.outputs, begin, end);
+  }
+
+ private:
+  struct Place {
+    size_t image, y, x;  // of the first output pixel
+  };
+  Place place(size_t tile) const {
+    const size_t row = tile / plan_.across;
+    return {row / plan_.down, row % plan_.down * m, tile % plan_.across * m};
+  }
+
+  void read(size_t tile, float* v) {
+    constexpr size_t A = Winograd<m>::kIn;
+    const ConvShape& s = args_.shape;
+    const Window& w = s.window;
+    const Place at = place(tile);
+    const ptrdiff_t y = at.y - w.pad[1], x = at.x - w.pad[2];
+    const float* image = args_.x + at.image * w.in_pixels() * s.channels;
+    const float* from = image + (y * static_cast<ptrdiff_t>(w.in[2]) + x) * s.channels;
+    size_t ldx = w.in[2] * s.channels;
+    if (y < 0 || x < 0 || y + A > w.in[1] || x + A > w.in[2]) {
+      copy_patch(image, s, y, x, A, patch_);
+      from = patch_;
+      ldx = A * s.channels;
+    }
+    winograd_input<m>(from, ldx, s.channels, v, plan_.v_plane);
+  }
+
+  void write(size_t tile, const float* sums, size_t begin, size_t end) {
+    const Window& w = args_.shape.window;
+    const Epilogue& e = args_.epilogue;
+    const size_t N = args_.shape.outputs;
+    const Place at = place(tile);
+    const size_t pixel = (at.image * w.out[1] + at.y) * w.out[2] + at.x;
+    const WinogradTile o = {args_.y + pixel * N,
+                            e.residual ? e.residual + pixel * e.ld_residual : nullptr,
+                            w.out[2] * N,
+                            e.ld_residual,
+                            min<size_t>(m, w.out[1] - at.y),
+                            min<size_t>(m, w.out[2] - at.x)};
+    winograd_output<m>(sums, plan_.s_plane, begin, end, args_, o);
+    for (size_t i = 0; i < o.h; ++i)
+      activation_pass(e, o.y + i * o.ldy + begin, N, o.w, end - begin);
+  }
+
+  const ConvArgs& args_;
+  const WinogradPlan& plan_;
+  float *v_, *s_, *patch_;
+};
+
+template <int m>
+ORTOLAN_NOINLINE void winograd_blocks(const ConvArgs& args, const WinogradPlan& plan, size_t begin,
+                                      size_t end, float* scratch) {
+  WinogradBlock<m> block(args, plan, scratch);
+  const size_t panels = panel_count(args.shape.outputs);
+  for (size_t unit = begin; unit < end; ++unit) {
+    const size_t first = unit / plan.pieces * plan.block, piece = unit % plan.pieces;
+    block.run(first, min(plan.block, plan.tiles - first), panels * piece / plan.pieces,
+              panels * (piece + 1) / plan.pieces);
+  }
+}
+
+// Work units for a static split over threads.
+ORTOLAN_INLINE size_t winograd_units(const ConvShape& s, int m, size_t threads) {
+  const WinogradPlan plan = plan_winograd(s, m, threads);
+  return plan.blocks * plan.pieces;
+}
+
+// Units [begin, end), with winograd_scratch_size bytes of scratch of this thread's own.
+// args.weights are by pack_winograd_weights.
+ORTOLAN_INLINE void winograd_run_units(const ConvArgs& args, int m, size_t threads, size_t begin,
+                                       size_t end, void* scratch) {
+  const WinogradPlan plan = plan_winograd(args.shape, m, threads);
+  (m == 2 ? winograd_blocks<2> : winograd_blocks<4>)(args, plan, begin, end,
+                                                     static_cast<float*>(scratch));
+}
+
+}  // namespace ortolan::ORTOLAN_ISA
