@@ -68,6 +68,13 @@ def test_whole_files_run_at_any_offset(tmp_path: Path) -> None:
     check("address", "--mode", "run", "--offsets", "0,4,1", *paths)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_memory_may_run_out_anywhere(name: str, tmp_path: Path) -> None:
+    """Every piece is a request of its own here; what is lost or used too late shows."""
+    found = check("address", "--mode", "oom", str(written(name, tmp_path)))
+    assert int(found.split("\toom\t0\t")[1].split()[0]) > 200
+
+
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_many_threads_share_a_model(threads: str, tmp_path: Path) -> None:
     """Eight threads, runs that are cancelled, and models loaded and released beside them."""

@@ -292,6 +292,7 @@ OrtolanValue* ortolan_run_take(OrtolanRun* run, size_t index) {
 OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call) {
   if (!run || !call || call->size < sizeof(OrtolanCall)) return ORTOLAN_INVALID_ARGUMENT;
   OrtolanStatus status = ORTOLAN_OK;
+  for (uint32_t i = 0; i < call->output_count; ++i) call->values[i] = nullptr;
   for (uint32_t i = 0; i < call->input_count && status == ORTOLAN_OK; ++i)
     if (call->inputs[i].type) status = ortolan_run_input(run, i, &call->inputs[i]);
   for (uint32_t i = 0; i < call->output_count && status == ORTOLAN_OK; ++i)

@@ -5,7 +5,7 @@
 namespace ortolan {
 
 namespace {
-#if defined(ORTOLAN_POISON)
+#if defined(ORTOLAN_POISON) || defined(ORTOLAN_ASAN)
 constexpr size_t kChunk = 0;  // every piece has a chunk of its own
 #else
 constexpr size_t kChunk = 16 * 1024;

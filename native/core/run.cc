@@ -176,7 +176,6 @@ void Run::release_outputs() {
 Status Run::execute() {
   error_.clear();
   if (!created_) return out_of_memory();
-  __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
   steps_ = 0;
   release_outputs();
   uint32_t state = model_.options.flush_denormals ? platform::flush_denormals() : 0;
@@ -185,6 +184,8 @@ Status Run::execute() {
   clean();
   if (status != Status::kOk) release_outputs();
   forget_arguments();
+  // Not at the beginning: whoever cancels just before it means this execution.
+  __atomic_store_n(&cancelled_, 0, __ATOMIC_RELAXED);
   return status;
 }
 
@@ -515,7 +516,7 @@ void Run::clean() {
     frame->caller = nullptr;
     frame = caller;
   }
-  if (!top_ && frames_) leave(*frames_[0]);  // it failed before it began
+  if (!top_ && created_) leave(*frames_[0]);  // it failed before it began
   top_ = nullptr;
   texts_.reset();
   heap_.trim(kKeptHeap);

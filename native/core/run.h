@@ -139,7 +139,8 @@ class Run {
   // caller's own memory.
   OutputValue* take_output(size_t index);
   const Shape& output_shape(size_t index) const { return output_shapes_[index]; }
-  // May be called from another thread; the run stops before its next node.
+  // May be called from another thread; the execution in flight, else the next one, stops before
+  // its next node.
   void cancel() { __atomic_store_n(&cancelled_, 1, __ATOMIC_RELAXED); }
 
   Model& model() { return model_; }

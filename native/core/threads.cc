@@ -55,7 +55,8 @@ void ThreadPool::grow(uint32_t workers) {
       continue;
     }
     bool refused = false;
-    if (workers_ == 0) platform::on_fork(forget_workers);
+    if (!watches_forks_) platform::on_fork(forget_workers);
+    watches_forks_ = true;
     while (workers_ < workers && !refused) {
       list_[workers_] = {this, load(job_)};
       refused = !platform::start_thread(work, &list_[workers_]);

@@ -33,6 +33,7 @@ class ThreadPool {
   uint32_t taken_ = 0;    // 1 while a run uses the pool
   uint32_t growing_ = 0;  // 1 while threads are started
   uint32_t workers_ = 0;  // started so far
+  bool watches_forks_ = false;
   uint32_t job_ = 0;      // number of the job; workers sleep on it
   uint32_t pending_ = 0;  // parts that are not done; the caller sleeps on it
   // The job's number, its parts, and the next part that nobody has: whoever takes one by an

@@ -28,6 +28,7 @@ enum Call : long {
   kLseek = 8,
   kMmap = 9,
   kMunmap = 11,
+  kSignalMask = 14,
   kFutex = 202,
   kAffinity = 204,
   kClock = 228,
@@ -52,6 +53,7 @@ enum Call : long {
   kFutex = 98,
   kClock = 113,
   kAffinity = 123,
+  kSignalMask = 135,
   kMunmap = 215,
   kMmap = 222,
 };
@@ -74,6 +76,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
+  kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset, always 0 here, counts pages
   kFutex = 240,
   kAffinity = 242,
@@ -99,6 +102,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
+  kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset counts pages
   kFutex = 240,
   kAffinity = 242,
@@ -137,6 +141,13 @@ void* allocate(void*, size_t bytes) {
 
 void release(void*, void* memory, size_t) { free(memory); }
 
+// Signals that are for threads of the program: one that waits for them must not wait in vain. The
+// others are for whoever causes them (faults, a profiler's), or the C library's own (32 to 34).
+constexpr uint64_t bit(int signal) { return uint64_t{1} << (signal - 1); }
+constexpr uint64_t kForProgram = ~(bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(11) | bit(27) |
+                                   bit(31) | bit(32) | bit(33) | bit(34));
+constexpr long kSetMask = 2;
+
 constexpr long kFutexPrivate = 128, kFutexWait = 0, kFutexWake = 1;
 
 }  // namespace
@@ -167,7 +178,13 @@ bool start_thread(void (*entry)(void*), void* argument) {
     copy.entry(copy.argument);
     return nullptr;
   };
-  if (pthread_create(&thread, nullptr, trampoline, start) != 0) {
+  const uint64_t mask = kForProgram;
+  uint64_t before = 0;
+  call(kSignalMask, kSetMask, reinterpret_cast<long>(&mask), reinterpret_cast<long>(&before),
+       sizeof(mask));
+  const int refused = pthread_create(&thread, nullptr, trampoline, start);
+  call(kSignalMask, kSetMask, reinterpret_cast<long>(&before), 0, sizeof(before));
+  if (refused) {
     release(nullptr, start, sizeof(Start));
     return false;
   }

@@ -352,7 +352,8 @@ class InferenceSession:
                 return self._profiled(call, run)
             return call.run(output_names, input_feed, run_options)
         finally:
-            self._idle.append(call)
+            if not call.is_spent:
+                self._idle.append(call)
 
     def run_async(
         self,
@@ -429,7 +430,8 @@ class InferenceSession:
             )
             results = run() if self._profiler is None else self._profiled(call, run)
         finally:
-            self._idle.append(call)
+            if not call.is_spent:
+                self._idle.append(call)
         iobinding._results = [OrtValue(result) for result in results]
 
     # Profiling.

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ortolan.build.compile import source_root
+from ortolan.build.compile import SHARED, source_root
 from ortolan.build.registry import PORTABLE, Selector, generate
 from ortolan.build.schema_header import generate as schema_header
 from ortolan.build.targets import COMMON_FLAGS
@@ -167,7 +167,7 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
     units = [unit(s) for part in ("core", "onnx") for s in sorted((native / part).glob("*.cc"))]
     units.append(unit(generated / "onnx_versions.cc"))
     units += [unit(native / "platform" / "linux.cc"), unit(generated / "registry.cc")]
-    units.append(unit(native / "kernels" / "infer.cc", PORTABLE))
+    units += [unit(native / "kernels" / f"{name}.cc", PORTABLE) for name in SHARED]
     for family in FAMILIES:
         namespace = isa if family.simd else PORTABLE
         if (generated / namespace / f"{family.name}.inc").is_file():

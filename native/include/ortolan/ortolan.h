@@ -176,7 +176,7 @@ typedef struct OrtolanCall {
   OrtolanValue** values;       /* filled, the caller owns the references; null where put */
 } OrtolanCall;
 /* ortolan_run_input and _output of what is given, _execute, _take and _value_tensor of the rest.
- * On failure nothing is taken. */
+ * On failure nothing is taken, and all of `values` are null. */
 ORTOLAN_API OrtolanStatus ortolan_run_call(OrtolanRun* run, const OrtolanCall* call);
 /* A node that ran; nanoseconds of a steady clock. One that runs bodies ends when a body begins. */
 typedef struct OrtolanStep {
@@ -186,7 +186,8 @@ typedef struct OrtolanStep {
 /* Each execution from now on writes its steps there, as far as there is room; `steps` is borrowed
  * until this is called with null. ortolan_run_number tells how many "steps" there were. */
 ORTOLAN_API void ortolan_run_profile(OrtolanRun* run, OrtolanStep* steps, size_t capacity);
-/* From any thread: the execution stops before its next node with ORTOLAN_CANCELLED. */
+/* From any thread: the execution in flight, or else the next one, stops before its next node with
+ * ORTOLAN_CANCELLED. */
 ORTOLAN_API void ortolan_run_cancel(OrtolanRun* run);
 /* "arena_bytes", "arena_floor", "heap_peak", "steps" of the last execution; 0 = unknown key. */
 ORTOLAN_API int32_t ortolan_run_number(const OrtolanRun* run, const char* key, int64_t* number);

@@ -205,6 +205,7 @@ class Call:
         handle = ctypes.c_void_p()
         code = library.ortolan_run_create(model, ctypes.byref(handle))
         self.handle = handle.value or 0
+        self.is_spent = False  # not to be used again
         self._error = library.ortolan_run_error
         self._release = library.ortolan_run_release
         self._cancel = library.ortolan_run_cancel
@@ -224,6 +225,9 @@ class Call:
         # Views of the structs: taking an element of an array makes an object.
         self._tensors = list(self._inputs)
         self._results = memoryview(self._outputs).cast("B")
+        # Those of values that nobody owns yet: an interrupt finds out by them.
+        self._handles = memoryview(self._values).cast("B")
+        self._nothing = bytes(len(self._handles))
         self._shapes: list[tuple[int, ...] | None] = [None] * inputs
         self._block = _native.Call(
             size=ctypes.sizeof(_native.Call), input_count=inputs, output_count=outputs,
@@ -322,13 +326,23 @@ class Call:
             kept.append(self._feed(i, value))
         if not complete:
             signature.check_complete(feed)
-        if options is None and not self._given:
-            code = self._execute(self.handle, self._address)
-            if code:
-                raise errors.from_code(code, self.error_text())
-        else:
-            self._execute_once(options)
+        try:
+            if options is None and not self._given:
+                code = self._execute(self.handle, self._address)
+                if code:
+                    raise errors.from_code(code, self.error_text())
+            else:
+                self._execute_once(options)
+        except KeyboardInterrupt:
+            self._drop()
+            raise
         return self._take()
+
+    def _drop(self) -> None:
+        """Gives back the values of a call at whose end there was an interrupt."""
+        for value in self._values:
+            _Memory.release(value)
+        self.is_spent = True
 
     def _set_shape(self, i: int, array: Array) -> None:
         shape = array.shape
@@ -381,7 +395,9 @@ class Call:
                 raise errors.Cancelled("Exiting due to terminate flag being set to true.")
             return int(self._execute(self.handle, self._address))
         finally:
+            # First out, then looked at: what came too late for this call would stop the next one.
             options._calls.discard(self)
+            self.is_spent = options.terminate
 
     def _take(self) -> list[Any]:
         """The outputs as arrays over the runtime's memory."""
@@ -408,6 +424,7 @@ class Call:
             buffer: Any = block.from_address(fields[3])
             buffer.owner = memory
             results.append(_ndarray(shape, dtype, buffer))
+        self._handles[:] = self._nothing
         if self._repeats is not None:
             return [results[k] for k in self._repeats]
         return results
@@ -445,6 +462,9 @@ class Call:
                 self._set_place(self._places[k], None if which in shared else array)
             self._block.places = _addressof(self._places)
             self._execute_once(options)
+        except KeyboardInterrupt:
+            self._drop()
+            raise
         finally:
             self._block.places = None
             self._forget()
