@@ -23,26 +23,58 @@ bool parse(String text, uint64_t* number) {
   return text.size > 0 && text.size < 20;
 }
 
+enum Option : uint8_t {
+  kThreads,
+  kFlushDenormals,
+  kInstructionSet,
+  kMaxTensorBytes,
+  kMaxNodes,
+  kSeed,
+  kMaxIterations,
+  kWinogradBytes,
+  kOptions
+};  // clang-format off
+constexpr char kOptionNames[] =
+    "session.intra_op_num_threads\0" "session.set_denormal_as_zero\0" "ortolan.instruction_set\0"
+    "ortolan.max_tensor_bytes\0" "ortolan.max_nodes\0" "ortolan.seed\0" "ortolan.max_iterations\0"
+    "ortolan.winograd_bytes\0";
+// clang-format on
+
 // False when the value of a known key is no number.
 bool apply(Options& options, String key, String value) {
+  const size_t option = find_word(kOptionNames, key);
   uint64_t n;
-  bool is_number = parse(value, &n);
-  if (key == String("ortolan.instruction_set") && value == String("base")) n = 0, is_number = true;
-  auto set = [&](auto& place, uint64_t limit) {
-    if (is_number) place = static_cast<__remove_reference_t(decltype(place))>(min(n, limit));
-    return is_number;
-  };
-  if (key == String("session.intra_op_num_threads")) return set(options.threads, 1024);
-  if (key == String("session.set_denormal_as_zero")) return set(options.flush_denormals, 1);
-  if (key == String("ortolan.instruction_set")) return set(options.instruction_set, 255);
-  if (key == String("ortolan.max_tensor_bytes")) return set(options.max_tensor_bytes, SIZE_MAX / 2);
-  if (key == String("ortolan.winograd_bytes")) return set(options.winograd_bytes, SIZE_MAX / 2);
-  if (key == String("ortolan.max_nodes")) return set(options.max_nodes, UINT64_MAX);
-  if (key == String("ortolan.seed")) {
-    options.is_seeded = is_number;
-    return set(options.seed, UINT64_MAX);
+  if (option == kOptions) return true;
+  if (!parse(value, &n)) {
+    if (option != kInstructionSet || !(value == String("base"))) return false;
+    n = 0;
   }
-  if (key == String("ortolan.max_iterations")) return set(options.max_iterations, UINT64_MAX);
+  switch (option) {
+    case kThreads:
+      options.threads = static_cast<uint32_t>(min<uint64_t>(n, 1024));
+      break;
+    case kFlushDenormals:
+      options.flush_denormals = n != 0;
+      break;
+    case kInstructionSet:
+      options.instruction_set = static_cast<uint8_t>(min<uint64_t>(n, 255));
+      break;
+    case kMaxTensorBytes:
+      options.max_tensor_bytes = static_cast<size_t>(min<uint64_t>(n, SIZE_MAX / 2));
+      break;
+    case kMaxNodes:
+      options.max_nodes = n;
+      break;
+    case kSeed:
+      options.seed = n;
+      options.is_seeded = true;
+      break;
+    case kWinogradBytes:
+      options.winograd_bytes = static_cast<size_t>(min<uint64_t>(n, SIZE_MAX / 2));
+      break;
+    default:
+      options.max_iterations = n;
+  }
   return true;
 }
 
@@ -80,6 +112,15 @@ const Value* value_at(const OrtolanModel* handle, OrtolanSide side, size_t index
   const Graph& graph = model->main();
   Span<uint32_t> list = side == ORTOLAN_INPUT ? graph.inputs : graph.outputs;
   return index < list.size ? &graph.values[list[index]] : nullptr;
+}
+
+// The number that stands at the place of a key; 0 when there is no such key.
+int32_t pick(const char* keys, const char* key, const int64_t* numbers, size_t bytes,
+             int64_t* number) {
+  const size_t place = find_word(keys, from_c(key));
+  if (place >= bytes / sizeof(int64_t)) return 0;
+  *number = numbers[place];
+  return 1;
 }
 
 }  // namespace
@@ -169,16 +210,12 @@ const char* ortolan_model_metadata(const OrtolanModel* handle, const char* key) 
   const Model* model = unwrap(handle);
   if (!model || !model->loaded || !key) return nullptr;
   const Metadata& m = model->metadata;
-  const Metadata::Property named[] = {{"ort_version", m.ort_version},
-                                      {"producer_name", m.producer_name},
-                                      {"producer_version", m.producer_version},
-                                      {"domain", m.domain},
-                                      {"description", m.description},
-                                      {"graph_name", m.graph_name},
-                                      {"graph_description", m.graph_description}};
   String wanted = from_c(key);
-  for (const Metadata::Property& p : named)
-    if (p.key == wanted) return p.value.data;
+  size_t named = find_word(
+      "ort_version\0producer_name\0producer_version\0domain\0description\0graph_name\0"
+      "graph_description\0",
+      wanted);
+  if (named < Metadata::kNames) return m.texts[named].data;
   for (const Metadata::Property& p : m.properties)
     if (p.key == wanted) return p.value.data;
   return nullptr;
@@ -197,33 +234,23 @@ const char* ortolan_model_node(const OrtolanModel* handle, size_t graph, size_t 
       index >= model->graphs[graph]->nodes.size)
     return nullptr;
   const Node& node = model->graphs[graph]->nodes[index];
-  String wanted = from_c(key);
-  if (wanted == String("name")) return node.name.data;
-  if (wanted == String("domain")) return node.domain.data;
-  return wanted == String("type") ? node.type.data : nullptr;
+  const String texts[] = {node.name, node.domain, node.type, {}};
+  return texts[find_word("name\0domain\0type\0", from_c(key))].data;
 }
 
 int32_t ortolan_model_number(const OrtolanModel* handle, const char* key, int64_t* number) {
   const Model* model = unwrap(handle);
   if (!model || !model->loaded || !number) return 0;
-  String wanted = from_c(key);
-  if (wanted == String("nodes")) {
-    *number = 0;
-    for (const Graph* graph : model->graphs) *number += static_cast<int64_t>(graph->nodes.size);
-  } else if (wanted == String("graphs")) {
-    *number = static_cast<int64_t>(model->graphs.size());
-  } else if (wanted == String("model_version")) {
-    *number = model->metadata.model_version;
-  } else if (wanted == String("ir_version")) {
-    *number = model->metadata.ir_version;
-  } else if (wanted == String("loaded_bytes")) {
-    *number = static_cast<int64_t>(model->zone.bytes());
-  } else if (wanted == String("copied")) {
-    *number = model->copied ? 1 : 0;
-  } else {
-    return 0;
-  }
-  return 1;
+  size_t nodes = 0;
+  for (const Graph* graph : model->graphs) nodes += graph->nodes.size;
+  const int64_t numbers[] = {static_cast<int64_t>(nodes),
+                             static_cast<int64_t>(model->graphs.size()),
+                             model->metadata.model_version,
+                             model->metadata.ir_version,
+                             static_cast<int64_t>(model->zone.bytes()),
+                             model->copied};
+  return pick("nodes\0graphs\0model_version\0ir_version\0loaded_bytes\0copied\0", key, numbers,
+              sizeof(numbers), number);
 }
 
 OrtolanStatus ortolan_run_create(OrtolanModel* handle, OrtolanRun** result) {
@@ -325,18 +352,11 @@ void ortolan_run_cancel(OrtolanRun* run) {
 int32_t ortolan_run_number(const OrtolanRun* handle, const char* key, int64_t* number) {
   Run* run = unwrap(const_cast<OrtolanRun*>(handle));
   if (!run || !number) return 0;
-  String wanted = from_c(key);
-  if (wanted == String("arena_bytes"))
-    *number = static_cast<int64_t>(run->arena_bytes());
-  else if (wanted == String("arena_floor"))
-    *number = static_cast<int64_t>(run->arena_floor());
-  else if (wanted == String("steps"))
-    *number = static_cast<int64_t>(run->steps());
-  else if (wanted == String("heap_peak"))
-    *number = static_cast<int64_t>(run->heap_peak());
-  else
-    return 0;
-  return 1;
+  const int64_t numbers[] = {
+      static_cast<int64_t>(run->arena_bytes()), static_cast<int64_t>(run->arena_floor()),
+      static_cast<int64_t>(run->steps()), static_cast<int64_t>(run->heap_peak())};
+  return pick("arena_bytes\0arena_floor\0steps\0heap_peak\0", key, numbers, sizeof(numbers),
+              number);
 }
 
 OrtolanStatus ortolan_run_input_value(OrtolanRun* handle, size_t index, const OrtolanValue* value) {

@@ -41,6 +41,10 @@ constexpr void swap(T& a, T& b) {
 // size rounded up to a multiple of `unit`, a power of two
 constexpr size_t round_up(size_t size, size_t unit) { return (size + unit - 1) & ~(unit - 1); }
 
+// Whether T() is all zeros, as memory of a zone is: nothing to be done to construct it there.
+template <class T>
+constexpr bool starts_zero = !__is_class(T) && !__is_union(T);
+
 // A view of n elements that somebody else owns.
 template <class T>
 struct Span {
@@ -53,6 +57,9 @@ struct Span {
   constexpr bool empty() const { return size == 0; }
 };
 
+// Whether two texts are the same: one function, as hundreds of names are compared.
+bool same_text(const char* a, size_t a_size, const char* b, size_t b_size);
+
 // A view of UTF-8 bytes, not terminated by zero.
 struct String {
   const char* data = nullptr;
@@ -63,20 +70,24 @@ struct String {
   template <size_t N>
   constexpr String(const char (&literal)[N]) : data(literal), size(N - 1) {}
 
-  ORTOLAN_INLINE constexpr bool operator==(String other) const {
-    if (size != other.size) return false;
-    for (size_t i = 0; i < size; ++i)
-      if (data[i] != other.data[i]) return false;
-    return true;
+  ORTOLAN_INLINE bool operator==(String other) const {
+    return same_text(data, size, other.data, other.size);
   }
 };
 
 // The text of a zero-terminated string; null counts as empty.
-inline String from_c(const char* text) {
-  size_t n = 0;
-  while (text && text[n]) ++n;
-  return {text, n};
-}
+String from_c(const char* text);
+
+// Tables of texts hold no addresses, which would have to be relocated: each text ends with a zero,
+// the last with two.
+String nth_word(const char* words, size_t n);
+// The place of `text` among the words; their number where it is none of them.
+size_t find_word(const char* words, String text);
+
+template <class T>
+inline constexpr bool starts_zero<Span<T>> = true;
+template <>
+inline constexpr bool starts_zero<String> = true;
 
 template <class A, class B>
 constexpr bool is_same = false;

@@ -11,8 +11,7 @@ bool covers(const Row& row, int32_t version) {
 }
 
 String kind_name(uint8_t layers) {
-  constexpr String kNames[] = {"a tensor", "a sequence", "a map", "an optional"};
-  return kNames[layers & 3];
+  return nth_word("a tensor\0a sequence\0a map\0an optional\0", layers & 3);
 }
 
 bool is_tensor_of(const GraphBuilder& b, uint32_t value, DataType type) {
@@ -80,8 +79,8 @@ DataType type_from_attribute(const Node& node, TypeAttribute source, DataType mi
     const Attribute* value = find_attribute(node, "value");
     return value && value->kind == AttributeKind::kTensor ? value->tensor.type : DataType::kFloat;
   }
-  constexpr String kNames[] = {"to", "dtype", "", "output_datatype", "output_dtype"};
-  const Attribute* a = find_attribute(node, kNames[static_cast<uint8_t>(source) - 1]);
+  const Attribute* a = find_attribute(node, nth_word("to\0dtype\0\0output_datatype\0output_dtype\0",
+                                                     static_cast<size_t>(source) - 1));
   if (!a || (a->kind == AttributeKind::kInt && a->i == 0)) return missing;
   if (a->kind != AttributeKind::kInt || a->i < 0 || a->i >= kDataTypes) return DataType::kUndefined;
   return static_cast<DataType>(a->i);
@@ -90,14 +89,11 @@ DataType type_from_attribute(const Node& node, TypeAttribute source, DataType mi
 }  // namespace
 
 String type_name(DataType type) {
-  constexpr String kNames[] = {
-      "undefined",      "float",    "uint8",        "int8",           "uint16",
-      "int16",          "int32",    "int64",        "string",         "bool",
-      "float16",        "double",   "uint32",       "uint64",         "complex64",
-      "complex128",     "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
-      "float8e5m2fnuz", "uint4",    "int4",         "float4e2m1",     "float8e8m0",
-      "uint2",          "int2"};
-  return kNames[static_cast<uint8_t>(type)];
+  return nth_word(
+      "undefined\0float\0uint8\0int8\0uint16\0int16\0int32\0int64\0string\0bool\0float16\0double\0"
+      "uint32\0uint64\0complex64\0complex128\0bfloat16\0float8e4m3fn\0float8e4m3fnuz\0float8e5m2\0"
+      "float8e5m2fnuz\0uint4\0int4\0float4e2m1\0float8e8m0\0uint2\0int2\0",
+      static_cast<size_t>(type));
 }
 
 namespace {
@@ -143,50 +139,63 @@ const Operator* find_operator(String domain, String type) {
   return found ? &kOperators[low] : nullptr;
 }
 
+// What a node reads of other nodes, its bodies included: a pair for each in `needs`, if given.
+// False where one of them comes later.
+bool Loader::follows(const GraphBuilder& b, uint32_t index, const List<uint32_t>& producer,
+                     List<Need>* needs, bool* is_valid) {
+  bool has_memory = true;
+  auto visit = [&](uint32_t value) {
+    if (value == kNoValue || producer[value] == kNoValue) return;
+    if (producer[value] >= index) *is_valid = false;
+    if (needs && !needs->push({index, producer[value], kNoValue})) has_memory = false;
+  };
+  const Node& node = b.nodes[index];
+  for (uint32_t value : node.inputs) visit(value);
+  for (Graph* body : node.bodies) {
+    if (!body) continue;
+    GraphBuilder* inner = builder_of(body);
+    for (uint32_t capture : inner->captures) visit(inner->values[capture].outer);
+  }
+  return has_memory;
+}
+
 // Keeps the file's order where it is valid; else producers come first, otherwise as in the file.
 Status Loader::order(GraphBuilder& b) {
   const Allocator& allocator = model_.options.allocator;
-  size_t n = b.nodes.size();
-  List<uint32_t> producer(allocator), waits(allocator), first(allocator), users(allocator);
-  List<uint32_t> ready(allocator);
+  const uint32_t n = static_cast<uint32_t>(b.nodes.size());
+  List<uint32_t> producer(allocator), waits(allocator), users(allocator), ready(allocator);
+  List<Need> needs(allocator);
+  List<Node> sorted(allocator);
   if (!producer.resize(b.values.size(), kNoValue)) return out_of_memory();
   for (uint32_t i = 0; i < n; ++i)
     for (uint32_t value : b.nodes[i].outputs)
       if (value != kNoValue) producer[value] = i;
-  auto each_need = [&](uint32_t i, auto use) {
-    const Node& node = b.nodes[i];
-    auto visit = [&](uint32_t value) {
-      if (value != kNoValue && producer[value] != kNoValue) use(producer[value]);
-    };
-    for (uint32_t value : node.inputs) visit(value);
-    for (Graph* body : node.bodies) {
-      if (!body) continue;
-      GraphBuilder* inner = builder_of(body);
-      for (uint32_t capture : inner->captures) visit(inner->values[capture].outer);
+  bool is_valid = true;
+  for (uint32_t i = 0; i < n; ++i) follows(b, i, producer, nullptr, &is_valid);
+  if (is_valid) return Status::kOk;
+  if (!waits.resize(n, 0) || !users.resize(n, kNoValue) || !sorted.reserve(n))
+    return out_of_memory();
+  // From the last on, so that the users of each node are listed from the first on.
+  for (uint32_t i = n; i-- > 0;) {
+    const size_t begin = needs.size();
+    if (!follows(b, i, producer, &needs, &is_valid)) return out_of_memory();
+    for (size_t k = begin; k < needs.size(); ++k) {
+      ++waits[i];
+      needs[k].next = users[needs[k].producer];
+      users[needs[k].producer] = static_cast<uint32_t>(k);
     }
-  };
-  bool valid = true;
-  for (uint32_t i = 0; i < n; ++i) each_need(i, [&](uint32_t p) { valid = valid && p < i; });
-  if (valid) return Status::kOk;
-  if (!waits.resize(n, 0) || !first.resize(n + 2, 0)) return out_of_memory();
-  for (uint32_t i = 0; i < n; ++i) each_need(i, [&](uint32_t p) { ++waits[i], ++first[p + 2]; });
-  for (size_t i = 2; i < n + 2; ++i) first[i] += first[i - 1];
-  if (!users.resize(first[n + 1], 0) || !ready.reserve(n)) return out_of_memory();
-  for (uint32_t i = 0; i < n; ++i) each_need(i, [&](uint32_t p) { users[first[p + 1]++] = i; });
-  List<Node> sorted(allocator);
-  if (!sorted.reserve(n)) return out_of_memory();
+  }
   for (uint32_t i = 0; i < n; ++i)
     if (waits[i] == 0 && !ready.push(i)) return out_of_memory();
   for (size_t at = 0; at < ready.size(); ++at) {
-    uint32_t i = ready[at];
-    if (!sorted.push(b.nodes[i])) return out_of_memory();
-    for (uint32_t k = first[i]; k < first[i + 1]; ++k)
-      if (--waits[users[k]] == 0 && !ready.push(users[k])) return out_of_memory();
+    if (!sorted.push(b.nodes[ready[at]])) return out_of_memory();
+    for (uint32_t k = users[ready[at]]; k != kNoValue; k = needs[k].next)
+      if (--waits[needs[k].node] == 0 && !ready.push(needs[k].node)) return out_of_memory();
   }
   if (sorted.size() != n)
     for (uint32_t i = 0; i < n; ++i)
       if (waits[i]) return node_error(b.nodes[i], Status::kInvalidGraph, "it is part of a cycle");
-  for (size_t i = 0; i < n; ++i) b.nodes[i] = sorted[i];
+  b.nodes.take_from(sorted);
   return Status::kOk;
 }
 
@@ -225,12 +234,9 @@ Status Loader::unknown_operators() {
   error_.append(Part("operators that this build does not have:"));
   for (size_t i = 0; i < unknown_count_; ++i) {
     const Node& node = *unknown_[i];
-    error_.append(Part(i ? String(", ") : String(" ")));
-    if (node.domain.size) error_.append(Part(node.domain)), error_.append(Part(":"));
-    error_.append(Part(node.type));
-    error_.append(Part(" (version "));
-    error_.append(Part(static_cast<int64_t>(node.since_version)));
-    error_.append(Part(")"));
+    const Part parts[] = {i ? String(", ") : String(" "), node.domain,
+                          node.domain.size ? String(":") : String(), node.type, node.since_version};
+    error_.append("%%%% (version %)", parts, 5);
   }
   return Status::kNotImplemented;
 }
@@ -317,19 +323,21 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
                                              ((1 << kTypeAttributeBits) - 1));
     if (variable == kFreeVariable) {
       auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
-      if (source == TypeAttribute::kRule) ORTOLAN_TRY(set_special(b, node, i, rule));
+      if (kHasTypeRules && source == TypeAttribute::kRule)
+        ORTOLAN_TRY(set_special(b, node, i, rule));
       continue;
     }
     DataType& type = variables[variable];
     uint32_t mask = signature.mask(variable);
     bool is_single = (mask & (mask - 1)) == 0;
-    if (type == DataType::kUndefined && source == TypeAttribute::kRule && !is_single) {
+    if (kHasTypeRules && type == DataType::kUndefined && source == TypeAttribute::kRule &&
+        !is_single) {
       auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
       bool has_input = node.inputs.size && node.inputs[0] != kNoValue;
       ValueType input = has_input ? b.values[node.inputs[0]].full_type() : ValueType();
       type = special_type(rule, node, {}, input).element;
-    } else if (type == DataType::kUndefined && source != TypeAttribute::kNone &&
-               source != TypeAttribute::kRule) {
+    } else if (kHasTypeAttributes && type == DataType::kUndefined &&
+               source != TypeAttribute::kNone && source != TypeAttribute::kRule) {
       uint8_t other = signature.header.type_attribute >> kTypeAttributeBits;
       DataType missing = static_cast<DataType>(other);
       if (other >= kFallback) {
@@ -528,10 +536,7 @@ Status Loader::prepare(Graph& graph) {
       v.shape = outer.shape;
       v.data = outer.data;
     }
-    slots[i].type = v.type;
-    slots[i].key = v.key;
-    slots[i].layers = v.layers;
-    slots[i].layout = v.layout;
+    static_cast<Typed&>(slots[i]) = v;
     slots[i].shape = v.shape;
     if (!v.is_constant) continue;
     slots[i].data = const_cast<void*>(v.data);

@@ -12,8 +12,8 @@ namespace ortolan {
 class Run;
 class ThreadPool;
 
-// A value of a running frame.
-struct Slot {
+// A value of a running frame. Where it has layers, `data` is a Container.
+struct Slot : Typed {
   enum State : uint8_t {
     kEmpty,  // nothing known
     kShape,  // shape known, bytes not yet
@@ -21,17 +21,11 @@ struct Slot {
   };
   void* data = nullptr;
   Shape shape;
-  DataType type = DataType::kUndefined;
-  Layout layout = Layout::kPlain;
   State state = kEmpty;
-  bool known = false;  // bytes are known whenever the plan of the frame is valid
-  uint8_t layers = 0;  // not 0: `data` is a Container
-  DataType key = DataType::kUndefined;
+  bool known = false;            // bytes are known whenever the plan of the frame is valid
   uint32_t alias_of = kNoValue;  // infer found that the bytes are those of this value...
   size_t alias_offset = 0;       // ... from here on
   void* block = nullptr;         // of the run's heap, one reference; null: somebody else's bytes
-
-  ValueType full_type() const { return {type, key, layers}; }
 };
 
 // What a container holds: blocks of the run's heap, each with one reference of the container. The

@@ -44,12 +44,22 @@ struct Attribute {
   Span<const String> strings;
 };
 
-struct Value {
-  String name;
+template <>
+inline constexpr bool starts_zero<Attribute> = true;
+
+// What values of a graph and of a run have in common; four bytes that are copied as one.
+struct Typed {
   DataType type = DataType::kUndefined;  // of the elements; undefined: nothing is known
   DataType key = DataType::kUndefined;   // see ValueType
   uint8_t layers = 0;
   Layout layout = Layout::kPlain;
+
+  ValueType full_type() const { return {type, key, layers}; }
+  void set_type(ValueType is) { type = is.element, key = is.key, layers = is.layers; }
+};
+
+struct Value : Typed {
+  String name;
   bool is_constant = false;      // data and shape are those of an initializer
   bool is_input = false;         // of this graph, captures apart
   bool is_output = false;        // of this graph
@@ -58,9 +68,6 @@ struct Value {
   Span<const String> dim_names;  // of graph inputs and outputs, empty where a dimension has none
   Shape shape;                   // of a constant; of inputs and outputs as declared, -1 = unknown
   const void* data = nullptr;
-
-  ValueType full_type() const { return {type, key, layers}; }
-  void set_type(ValueType is) { type = is.element, key = is.key, layers = is.layers; }
 };
 
 struct Node {

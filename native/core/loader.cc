@@ -162,8 +162,7 @@ Status Loader::describe_types(GraphBuilder& b) {
       ErrorText text;
       uint32_t closing = 0;
       for (ValueType t = v.full_type();; t = t.inner(), ++closing) {
-        constexpr String kOpen[] = {"tensor(", "seq(", "map(", "optional("};
-        text.append(Part(kOpen[static_cast<uint8_t>(t.kind())]));
+        text.append(nth_word("tensor(\0seq(\0map(\0optional(\0", static_cast<size_t>(t.kind())));
         if (t.kind() == ValueKind::kTensor) break;
         if (t.kind() == ValueKind::kMap)
           text.append(Part(type_name(t.key))), text.append(Part(","));
@@ -267,9 +266,11 @@ Status Model::load(const uint8_t* data, size_t size) {
   error.clear();
   file_bytes = size;
   level = min(platform::instruction_set_level(), options.instruction_set);
-  threads = options.threads ? options.threads : platform::processors();
-  threads = min(threads, ThreadPool::kMaxWorkers + 1);
-  if (threads > 1) pool = &ThreadPool::with(threads);
+  if (platform::kHasThreads) {
+    threads = options.threads ? options.threads : platform::processors();
+    threads = min(threads, ThreadPool::kMaxWorkers + 1);
+    if (threads > 1) pool = &ThreadPool::with(threads);
+  }
   if (kReadsOnnx && may_be_onnx(data, size))
     ORTOLAN_TRY(read_onnx(*this, data, size));
   else
@@ -281,6 +282,8 @@ Status Model::load(const uint8_t* data, size_t size) {
 Status Model::open(const char* path) {
   int reason = 0;
   String name = from_c(path);
+  if (!platform::kHasFiles)
+    return fail(error, Status::kNoSuchFile, "cannot read \"%\": give the bytes of the model", name);
   if (!platform::map_file(path, &mapping_, &reason))
     return fail(error, Status::kNoSuchFile, "cannot read \"%\" (system error %)", name, reason);
   path_ = name;

@@ -91,6 +91,12 @@ class Loader {
   Status too_many_dimensions(String what, size_t rank);
 
   // bind.cc
+  // A node reads what another one makes; the next that reads the same.
+  struct Need {
+    uint32_t node, producer, next;
+  };
+  bool follows(const GraphBuilder& b, uint32_t index, const List<uint32_t>& producer,
+               List<Need>* needs, bool* is_valid);
   Status order(GraphBuilder& b);
   template <class... Parts>
   ORTOLAN_INLINE Status node_error(const Node& node, Status code, Message format,

@@ -4,6 +4,32 @@
 
 namespace ortolan {
 
+bool same_text(const char* a, size_t a_size, const char* b, size_t b_size) {
+  if (a_size != b_size) return false;
+  for (size_t i = 0; i < a_size; ++i)
+    if (a[i] != b[i]) return false;
+  return true;
+}
+
+String from_c(const char* text) {
+  size_t n = 0;
+  while (text && text[n]) ++n;
+  return {text, n};
+}
+
+String nth_word(const char* words, size_t n) {
+  String word = from_c(words);
+  while (n--) word = from_c(word.data + word.size + 1);
+  return word;
+}
+
+size_t find_word(const char* words, String text) {
+  size_t n = 0;
+  for (String word = from_c(words); word.size; word = from_c(word.data + word.size + 1), ++n)
+    if (word == text) break;
+  return n;
+}
+
 namespace {
 #if defined(ORTOLAN_POISON) || defined(ORTOLAN_ASAN)
 constexpr size_t kChunk = 0;  // every piece has a chunk of its own
@@ -15,6 +41,11 @@ constexpr size_t kHeader = kAlignment;
 
 void* Zone::allocate(size_t bytes, size_t alignment) { return take(bytes, alignment, true); }
 void* Zone::allocate_raw(size_t bytes) { return take(max<size_t>(bytes, 1), kAlignment, false); }
+
+void* Zone::allocate_many(size_t count, size_t bytes) {
+  size_t total;
+  return __builtin_mul_overflow(count, bytes, &total) ? nullptr : allocate(total);
+}
 
 void* Zone::take(size_t bytes, size_t alignment, bool zeroed) {
   if (bytes > SIZE_MAX / 2) return nullptr;
@@ -51,6 +82,34 @@ void Zone::reset() {
   }
   cursor_ = limit_ = nullptr;
   bytes_ = 0;
+}
+
+void ListBase::free(size_t item) { allocator_->put(items_, capacity_ * item); }
+
+bool ListBase::reserve(size_t n, size_t item) {
+  if (n <= capacity_) return true;
+  size_t bytes;
+  if (__builtin_mul_overflow(n, item, &bytes)) return false;
+  void* items = allocator_->get(bytes);
+  if (!items) return false;
+  if (size_) copy(items, items_, size_ * item);
+  free(item);
+  items_ = items;
+  capacity_ = n;
+  return true;
+}
+
+bool ListBase::push(const void* from, size_t item) {
+  if (size_ == capacity_ && !reserve(size_ ? size_ * 2 : 16, item)) return false;
+  copy(static_cast<char*>(items_) + size_++ * item, from, item);
+  return true;
+}
+
+bool ListBase::resize(size_t n, const void* fill, size_t item) {
+  if (!reserve(n, item)) return false;
+  for (; size_ < n; ++size_) copy(static_cast<char*>(items_) + size_ * item, fill, item);
+  size_ = n;
+  return true;
 }
 
 }  // namespace ortolan

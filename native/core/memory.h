@@ -41,11 +41,10 @@ class Zone {
   }
   template <class T>
   Span<T> array(size_t n) {
-    size_t bytes;
-    if (__builtin_mul_overflow(n, sizeof(T), &bytes)) return {};
-    T* items = static_cast<T*>(allocate(bytes, max<size_t>(alignof(T), 8)));
+    T* items = static_cast<T*>(allocate_many(n, sizeof(T)));
     if (!items) return {};
-    for (size_t i = 0; i < n; ++i) new (items + i, Placement{}) T();
+    if constexpr (!starts_zero<T>)
+      for (size_t i = 0; i < n; ++i) new (items + i, Placement{}) T();
     return {items, n};
   }
 
@@ -62,6 +61,7 @@ class Zone {
   };
 
   void* take(size_t bytes, size_t alignment, bool zeroed);
+  void* allocate_many(size_t count, size_t bytes);
 
   Allocator allocator_;
   Chunk* chunks_ = nullptr;
@@ -78,61 +78,56 @@ inline void* operator new(size_t, void* memory, ortolan::Zone::Placement) noexce
 
 namespace ortolan {
 
-// A list of trivially copyable items that grows; push answers false when memory is out.
-template <class T>
-class List {
+// What lists of all types share: `item` is the size of one.
+class ListBase {
  public:
-  explicit List(const Allocator& allocator) : allocator_(allocator) {}
-  List(const List&) = delete;
-  List& operator=(const List&) = delete;
-  ~List() { allocator_.put(items_, capacity_ * sizeof(T)); }
+  ListBase(const ListBase&) = delete;
+  ListBase& operator=(const ListBase&) = delete;
 
-  [[nodiscard]] bool push(const T& item) {
-    if (size_ == capacity_ && !reserve(size_ ? size_ * 2 : 16)) return false;
-    items_[size_++] = item;
-    return true;
-  }
-  [[nodiscard]] bool resize(size_t n, const T& fill = T()) {
-    if (n > capacity_ && !reserve(n)) return false;
-    for (size_t i = size_; i < n; ++i) items_[i] = fill;
-    size_ = n;
-    return true;
-  }
-  [[nodiscard]] bool reserve(size_t n) {
-    if (n <= capacity_) return true;
-    size_t bytes;
-    if (__builtin_mul_overflow(n, sizeof(T), &bytes)) return false;
-    T* items = static_cast<T*>(allocator_.get(bytes));
-    if (!items) return false;
-    if (size_) copy(items, items_, size_ * sizeof(T));
-    allocator_.put(items_, capacity_ * sizeof(T));
-    items_ = items;
-    capacity_ = n;
-    return true;
-  }
-  T pop() { return items_[--size_]; }
   void clear() { size_ = 0; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+
+ protected:
+  explicit ListBase(const Allocator& allocator) : allocator_(&allocator) {}
+  void free(size_t item);
+  bool reserve(size_t n, size_t item);
+  bool push(const void* from, size_t item);
+  bool resize(size_t n, const void* fill, size_t item);
+
+  const Allocator* allocator_;
+  void* items_ = nullptr;
+  size_t size_ = 0;
+  size_t capacity_ = 0;
+};
+
+// A list of trivially copyable items that grows; push answers false when memory is out. The
+// allocator outlives it.
+template <class T>
+class List : public ListBase {
+ public:
+  explicit List(const Allocator& allocator) : ListBase(allocator) {}
+  ~List() { free(sizeof(T)); }
+
+  [[nodiscard]] bool push(const T& item) { return ListBase::push(&item, sizeof(T)); }
+  [[nodiscard]] bool resize(size_t n, const T& fill = T()) {
+    return ListBase::resize(n, &fill, sizeof(T));
+  }
+  [[nodiscard]] bool reserve(size_t n) { return ListBase::reserve(n, sizeof(T)); }
+  T pop() { return begin()[--size_]; }
   void take_from(List& other) {
     swap(items_, other.items_);
     swap(size_, other.size_);
     swap(capacity_, other.capacity_);
   }
 
-  size_t size() const { return size_; }
-  bool empty() const { return size_ == 0; }
-  T& operator[](size_t i) { return items_[i]; }
-  const T& operator[](size_t i) const { return items_[i]; }
-  T* begin() { return items_; }
-  T* end() { return items_ + size_; }
-  const T* begin() const { return items_; }
-  const T* end() const { return items_ + size_; }
-  Span<T> span() const { return {items_, size_}; }
-
- private:
-  Allocator allocator_;
-  T* items_ = nullptr;
-  size_t size_ = 0;
-  size_t capacity_ = 0;
+  T& operator[](size_t i) { return begin()[i]; }
+  const T& operator[](size_t i) const { return begin()[i]; }
+  T* begin() { return static_cast<T*>(items_); }
+  T* end() { return begin() + size_; }
+  const T* begin() const { return static_cast<const T*>(items_); }
+  const T* end() const { return begin() + size_; }
+  Span<T> span() const { return {static_cast<T*>(items_), size_}; }
 };
 
 }  // namespace ortolan

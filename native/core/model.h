@@ -32,8 +32,17 @@ struct Metadata {
   struct Property {
     String key, value;
   };
-  String ort_version, producer_name, producer_version, domain, description;
-  String graph_name, graph_description;
+  enum Name {
+    kOrtVersion,
+    kProducerName,
+    kProducerVersion,
+    kDomain,
+    kDescription,
+    kGraphName,
+    kGraphDescription,
+    kNames
+  };
+  String texts[kNames];
   int64_t model_version = 0, ir_version = 0;
   Span<Property> properties;
 };
@@ -43,8 +52,8 @@ class Model {
   explicit Model(const Options& options)
       : options(options),
         zone(options.allocator),
-        graphs(options.allocator),
-        mappings_(options.allocator) {}
+        graphs(this->options.allocator),
+        mappings_(this->options.allocator) {}
 
   // Reads a file, of ORT format or of ONNX if the build has its reader, from bytes that outlive the
   // model. A base that is not aligned to 4 is copied once.
@@ -66,6 +75,7 @@ class Model {
   // True when this was the last reference.
   bool release() { return __atomic_sub_fetch(&references_, 1, __ATOMIC_ACQ_REL) == 0; }
   ~Model() {
+    if (!platform::kHasFiles) return;
     platform::unmap_file(mapping_);
     platform::unmap_file(external_);
     for (const platform::Mapping& mapping : mappings_) platform::unmap_file(mapping);

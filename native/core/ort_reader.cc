@@ -55,16 +55,16 @@ Status OrtReader::read_metadata(FbTable session) {
   using schema::StringStringEntryTable;
   FbTable model = session.table(schema::InferenceSessionTable::kModel);
   Metadata& m = model_.metadata;
-  m.ort_version = session.string(schema::InferenceSessionTable::kOrtVersion);
-  m.producer_name = model.string(ModelTable::kProducerName);
-  m.producer_version = model.string(ModelTable::kProducerVersion);
-  m.domain = model.string(ModelTable::kDomain);
-  m.description = model.string(ModelTable::kDocString);
-  m.graph_description = model.string(ModelTable::kGraphDocString);
-  const String texts[] = {m.producer_name, m.producer_version, m.domain, m.description,
-                          m.graph_description};
-  for (String text : texts)
-    if (!is_utf8(text)) return not_utf8("a text of the model");
+  m.texts[Metadata::kOrtVersion] = session.string(schema::InferenceSessionTable::kOrtVersion);
+  constexpr uint8_t kFields[][2] = {{Metadata::kProducerName, ModelTable::kProducerName},
+                                    {Metadata::kProducerVersion, ModelTable::kProducerVersion},
+                                    {Metadata::kDomain, ModelTable::kDomain},
+                                    {Metadata::kDescription, ModelTable::kDocString},
+                                    {Metadata::kGraphDescription, ModelTable::kGraphDocString}};
+  for (const uint8_t (&field)[2] : kFields) {
+    m.texts[field[0]] = model.string(field[1]);
+    if (!is_utf8(m.texts[field[0]])) return not_utf8("a text of the model");
+  }
   m.model_version = model.scalar<int64_t>(ModelTable::kModelVersion, 0);
   m.ir_version = model.scalar<int64_t>(ModelTable::kIrVersion, 0);
   FbOffsets props = model.offsets(ModelTable::kMetadataProps);
@@ -347,7 +347,7 @@ Status OrtReader::read_tensor(FbTable table, String what, TensorView* tensor) {
   if (tensor->type == DataType::kString) return read_texts(table, what, tensor);
   const uint8_t bits = schema::kElementBits[type];
   const size_t count = bytes;
-  if (bits < 8) bytes = (count * bits + 7) / 8;
+  if (kHasPacked && bits < 8) bytes = (count * bits + 7) / 8;
   int64_t offset = table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1);
   if (offset >= 0) {
     if (data) return wrong("its data are in the file and in another one");

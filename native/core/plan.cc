@@ -36,7 +36,7 @@ Status Planner::plan() {
   else
     assign_by_time(placed);
   ORTOLAN_TRY(keep());
-  ORTOLAN_TRY(list_releases());
+  if (kHasDynamic) ORTOLAN_TRY(list_releases());
   ORTOLAN_TRY(list_rebinds());
   f_.planned = true;
   return Status::kOk;
@@ -61,10 +61,7 @@ void Planner::reset_slots() {
       f_.sources[v] = Source::kNone;
       f_.slots[v] = Slot();
     }
-    f_.slots[v].type = value.type;
-    f_.slots[v].key = value.key;
-    f_.slots[v].layers = value.layers;
-    f_.slots[v].layout = value.layout;
+    static_cast<Typed&>(f_.slots[v]) = value;
   }
   size_t i = 0;
   for (uint32_t v : graph.inputs) f_.input_shapes[i++] = f_.slots[v].shape;
@@ -84,6 +81,7 @@ bool Planner::is_folded(const Node& node) const {
 
 // Whether shapes of results are known only when the node runs.
 bool Planner::must_wait(const Node& node) const {
+  if (!kHasDynamic) return false;
   if (node.kernel->control != Control::kNone) return true;
   if (node.kernel->flags & KernelInfo::kDataDependent) return true;
   for (size_t i = 0; i < node.inputs.size; ++i) {
@@ -109,7 +107,7 @@ Status Planner::plan_node(uint32_t index) {
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
   ORTOLAN_TRY(check_outputs(node));
   ORTOLAN_TRY(check_layout(error_, node, f_.slots));
-  if (can_compute(node)) return compute(node);
+  if (kHasKnown && can_compute(node)) return compute(node);
   if (!place_outputs(node)) return Status::kOk;
   step.scratch_shared = context_.scratch_shared_;
   step.scratch_per_thread = context_.scratch_per_thread_;

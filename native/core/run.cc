@@ -400,7 +400,7 @@ Status Run::loop() {
     ORTOLAN_TRY(times_.size ? timed_step(frame, now) : step(frame, now));
     // A control node's operands are still in use by its body.
     if (top_ != &frame) continue;
-    for (uint32_t i = now.release_begin; i < now.release_end; ++i)
+    for (uint32_t i = now.release_begin; kHasDynamic && i < now.release_end; ++i)
       drop(frame.slots[frame.releases[i]]);
   }
 }
@@ -419,7 +419,7 @@ void Run::start_context(Frame& frame, Node& node) {
 Status Run::step(Frame& frame, const Step& step) {
   Node& node = frame.graph->nodes[step.node];
   start_context(frame, node);
-  if (step.dynamic) return step_dynamic(frame, step);
+  if (kHasDynamic && step.dynamic) return step_dynamic(frame, step);
   context_.scratch_ = frame.base + step.scratch;
   context_.scratch_shared_ = step.scratch_shared;
   context_.scratch_per_thread_ = step.scratch_per_thread;
@@ -443,12 +443,8 @@ Status Run::step_dynamic(Frame& frame, const Step& step) {
   context_.scratch_shared_ = context_.scratch_per_thread_ = 0;
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
-    const Value& value = frame.graph->values[v];
     frame.slots[v] = Slot();
-    frame.slots[v].type = value.type;
-    frame.slots[v].key = value.key;
-    frame.slots[v].layers = value.layers;
-    frame.slots[v].layout = value.layout;
+    static_cast<Typed&>(frame.slots[v]) = frame.graph->values[v];
   }
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
   ORTOLAN_TRY(check_layout(error_, node, frame.slots));
@@ -609,7 +605,7 @@ bool Context::input_ints(size_t i, int64_t* values, size_t capacity, size_t* cou
 
 void Context::parallel_for(size_t units, size_t grain, Body body, void* user) const {
   size_t threads = min(threads_, units / max<size_t>(grain, 1));
-  if (!pool_ || threads < 2) {
+  if (!platform::kHasThreads || !pool_ || threads < 2) {
     if (units) body(user, 0, units, 0);
     return;
   }

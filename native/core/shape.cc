@@ -2,6 +2,22 @@
 
 namespace ortolan {
 
+Shape Shape::of(Span<const int64_t> values) {
+  Shape shape;
+  shape.rank = static_cast<uint32_t>(min<size_t>(values.size, kMaxRank));
+  for (uint32_t i = 0; i < shape.rank; ++i) shape.dims[i] = values[i];
+  return shape;
+}
+
+size_t Shape::count() const { return product(0, rank); }
+
+size_t Shape::product(uint32_t begin, uint32_t end) const {
+  size_t n = 1;
+#pragma clang loop vectorize(disable) unroll(disable)
+  for (uint32_t i = begin; i < end; ++i) n *= static_cast<size_t>(dims[i]);
+  return n;
+}
+
 bool Shape::operator==(const Shape& other) const {
   if (rank != other.rank) return false;
   for (uint32_t i = 0; i < rank; ++i)

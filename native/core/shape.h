@@ -12,12 +12,7 @@ struct Shape {
   int64_t dims[kMaxRank] = {};
 
   ORTOLAN_INLINE constexpr Shape() {}
-  ORTOLAN_INLINE static Shape of(Span<const int64_t> values) {
-    Shape shape;
-    shape.rank = static_cast<uint32_t>(min<size_t>(values.size, kMaxRank));
-    for (uint32_t i = 0; i < shape.rank; ++i) shape.dims[i] = values[i];
-    return shape;
-  }
+  static Shape of(Span<const int64_t> values);
 
   ORTOLAN_INLINE int64_t& operator[](size_t i) { return dims[i]; }
   ORTOLAN_INLINE int64_t operator[](size_t i) const { return dims[i]; }
@@ -26,15 +21,14 @@ struct Shape {
   ORTOLAN_INLINE void append(int64_t dim) { dims[rank++] = dim; }
 
   // Number of elements. The caller has checked that the product fits (see checked_count).
-  ORTOLAN_INLINE size_t count() const { return product(0, rank); }
-  ORTOLAN_INLINE size_t product(uint32_t begin, uint32_t end) const {
-    size_t n = 1;
-    for (uint32_t i = begin; i < end; ++i) n *= static_cast<size_t>(dims[i]);
-    return n;
-  }
+  size_t count() const;
+  // Not inlined: there are hundreds of callers, each with a loop over up to eight otherwise.
+  size_t product(uint32_t begin, uint32_t end) const;
 
   bool operator==(const Shape& other) const;
 };
+template <>
+inline constexpr bool starts_zero<Shape> = true;
 
 // Bytes of `shape` with elements of `element` bytes; false when a dimension is negative or the
 // product does not fit into half of the address space.

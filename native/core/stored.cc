@@ -13,7 +13,7 @@ constexpr size_t kMaxDenseBytes = 0x7fffffff;
 
 Status Model::external(platform::Mapping* mapping) {
   if (!external_.data) {
-    if (!path_.size)
+    if (!platform::kHasFiles || !path_.size)
       return fail(error, Status::kInvalidArgument,
                   "the weights are in another file: open the model by its path, not its bytes");
     char path[kMaxPath + sizeof(kExternalSuffix)];
@@ -39,11 +39,14 @@ Status Loader::take_bytes(String what, TensorView* tensor, const uint8_t* data, 
                 "tensor \"%\": its dimensions are negative or too large", what);
   const uint8_t bits = schema::kElementBits[static_cast<uint8_t>(tensor->type)];
   const size_t count = bytes;
-  if (bits < 8) bytes = (count * bits + 7) / 8;
+  if (kHasPacked && bits < 8) bytes = (count * bits + 7) / 8;
   if (size != bytes)
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
-  if (bits < 8) return unpack(data, bits, count, tensor);
+  if (bits < 8)
+    return kHasPacked ? unpack(data, bits, count, tensor)
+                      : fail(error_, Status::kNotImplemented,
+                             "tensor \"%\": this build has no elements of a few bits", what);
   size_t alignment = min<size_t>(element, 8);
   if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0) {
     void* moved = model_.zone.allocate_raw(bytes);

@@ -76,12 +76,12 @@ Status OnnxReader::keep(String text, String* kept) {
 Status OnnxReader::read_metadata(const Message& model) {
   Metadata& m = model_.metadata;
   Message graph = model.message(model::kGraph);
-  ORTOLAN_TRY(keep(model.text(model::kProducerName), &m.producer_name));
-  ORTOLAN_TRY(keep(model.text(model::kProducerVersion), &m.producer_version));
-  ORTOLAN_TRY(keep(model.text(model::kDomain), &m.domain));
-  ORTOLAN_TRY(keep(model.text(model::kDocString), &m.description));
-  ORTOLAN_TRY(keep(graph.text(graph::kName), &m.graph_name));
-  ORTOLAN_TRY(keep(graph.text(graph::kDocString), &m.graph_description));
+  ORTOLAN_TRY(keep(model.text(model::kProducerName), &m.texts[Metadata::kProducerName]));
+  ORTOLAN_TRY(keep(model.text(model::kProducerVersion), &m.texts[Metadata::kProducerVersion]));
+  ORTOLAN_TRY(keep(model.text(model::kDomain), &m.texts[Metadata::kDomain]));
+  ORTOLAN_TRY(keep(model.text(model::kDocString), &m.texts[Metadata::kDescription]));
+  ORTOLAN_TRY(keep(graph.text(graph::kName), &m.texts[Metadata::kGraphName]));
+  ORTOLAN_TRY(keep(graph.text(graph::kDocString), &m.texts[Metadata::kGraphDescription]));
   m.ir_version = static_cast<int64_t>(model.number(model::kIrVersion));
   m.model_version = static_cast<int64_t>(model.number(model::kModelVersion));
   m.properties = model_.zone.array<Metadata::Property>(model.count(model::kMetadataProps));

@@ -35,6 +35,7 @@ _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
 _TYPE_ATTRIBUTES = {
     "none": 0, "to": 1, "dtype": 2, "value": 3, "output_datatype": 4, "output_dtype": 5,
 }  # fmt: skip
+_PACKED = frozenset(t for t in DataType if t >= DataType.UINT4)  # less than a byte, or unused
 _RULE = 7
 _FALLBACK = 16
 _TEXT = "Text"
@@ -295,11 +296,14 @@ def _uses(kept: Sequence[Operator], select: Selector, types: TypeSet) -> bool:
     """Whether some operator may meet values of these types."""
     every = frozenset(DataType)
     for operator in kept:
-        free = set(operator.types) - set(operator.keys)
-        if any(operator.types[variable] & types for variable in free):
-            return True
-        if select(operator, (types, every)) or select(operator, (every, types)):
-            return True
+        for variable, possible in operator.types.items():
+            if not possible & types:
+                continue
+            if variable not in operator.keys:
+                return True
+            place = operator.keys.index(variable)
+            if select(operator, (types, every) if place == 0 else (every, types)):
+                return True
     return False
 
 
@@ -320,6 +324,14 @@ def _features_source(kept: Sequence[Operator], select: Selector, onnx: bool) -> 
         "kHasContainers": any(map(_has_containers, kept)),
         "kHasTexts": _uses(kept, select, frozenset({DataType.STRING})),
         "kHasHalves": _uses(casts, select, HALVES),
+        "kHasPacked": _uses(kept, select, _PACKED),
+        "kHasTypeAttributes": any(o.type_attribute not in ("none", *TYPE_RULES) for o in kept),
+        "kHasTypeRules": any(o.type_attribute in TYPE_RULES for o in kept),
+        # Otherwise no result depends on shapes alone, and all shapes are known before a run.
+        "kHasKnown": any("shape_only" in o.flags for o in kept),
+        "kHasDynamic": any(
+            o.control != "none" or o.value_inputs or "data_dependent" in o.flags for o in kept
+        ),
     }
     lines = ["// Made by ortolan.build.registry from the catalog. Do not edit.", "#pragma once"]
     lines += ["namespace ortolan {"]
