@@ -223,14 +223,17 @@ ROTATIONS = [
          + ROWS + HALVES + TURN, "float[B, S, 8] x, int64[B, S] pos"),
          "RotaryEmbedding Reshape Transpose", feeds=FEEDS),
     Case("2: computed", rotary(ANGLES + HALVES + TURN),
-         "Cast Unsqueeze MatMul Concat Cos Sin Mul Mul Shape Slice ReduceProd Range Reshape "
+         "Cast Unsqueeze MatMul Concat Cos Sin Mul Mul Shape Gather ReduceProd Range Reshape "
          "Slice Reshape Slice Reshape RotaryEmbedding", feeds=FEEDS),
     no("halves differ", rotary(ROWS.replace("Gather(t", "Gather(uneven") + HALVES + TURN),
        feeds=FEEDS),
     no("the halves are not swapped", rotary(ROWS + HALVES + TURN.replace("(n, a)", "(a, n)")),
        feeds=FEEDS),
+    Case("1: positions for all of the batch", rotary(ROWS + HALVES + TURN,
+         "float[B, 2, S, 4] x4, int64[1, S] pos"), "Shape Gather Concat Expand " + ROTATED,
+         feeds={"pos": np.array([[0, 1, 1]])}),
     no("positions of another batch", rotary(ROWS + HALVES + TURN,
-       "float[B, 2, S, 4] x4, int64[1, S] pos"), feeds={"pos": np.array([[0, 1, 1]])}),
+       "float[B, 2, S, 4] x4, int64[C, S] pos"), feeds={"pos": np.array([[0, 1, 1]])}),
     no("another user", rotary(ROWS + HALVES + TURN + " z = Abs(c)", y=", float[B, 2, S, 4] z"),
        feeds=FEEDS),
 ]  # fmt: skip

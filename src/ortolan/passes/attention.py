@@ -36,7 +36,7 @@ from ortolan.passes.rewriting import MICROSOFT, Rewriter, rewrite
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposes import order_of
 
-__all__ = ["fuse_attention"]
+__all__ = ["fuse_attention", "product_of_scores", "take_present"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
     if context is None or context.inputs[0] is not softmax.outputs[0]:
         return False
     mask, rest = mask_of(x)
-    product, scale = _product(rest)
+    product, scale = product_of_scores(rest)
     if product is None or mask is None:
         return False
     query, keys, values = (
@@ -86,7 +86,7 @@ def _is_over_last(softmax: ir.Node) -> bool:
     return axis in (-1, 3)
 
 
-def _product(value: ir.Value | None) -> tuple[ir.Node | None, float]:
+def product_of_scores(value: ir.Value | None) -> tuple[ir.Node | None, float]:
     """The product of query and key behind factors, and the factors."""
     scale = 1.0
     node = value.producer() if value is not None else None
@@ -238,7 +238,7 @@ def _replace(
         return False
     for present, result in zip((keys, values), attention.outputs[1:], strict=False):
         for value in present.present:
-            _take(rewriter, graph, attention, value, result)
+            take_present(rewriter, attention, value, result)
     return True
 
 
@@ -273,15 +273,13 @@ def _split(rewriter: Rewriter, graph: ir.Graph, x: ir.Value, columns: int) -> ir
     return rewriter.node("Split", [x, sizes], {"axis": 2}, outputs=3)
 
 
-def _take(
-    rewriter: Rewriter, graph: ir.Graph, attention: ir.Node, value: ir.Value, result: ir.Value
-) -> None:
+def take_present(rewriter: Rewriter, attention: ir.Node, value: ir.Value, result: ir.Value) -> None:
     """Gives the users of what was appended to the past the output of the node.
 
     Those that come before it are moved behind it, with all that depends on them.
     """
-    producer = value.producer()
-    assert producer is not None
+    producer, graph = value.producer(), attention.graph
+    assert producer is not None and isinstance(graph, ir.Graph)
     rewriter.bypass(producer, result)
     late = {result}
     moved = []

@@ -26,6 +26,7 @@ class Mask:
         padding: integers (batch, keys), 1 for keys to look at.
         filtered: what is added where the padding is 0.
         stretches: the bias may have 1 instead of the numbers of queries and keys.
+        term: what is added for the padding.
         causal: a query sees the keys up to its own.
     """
 
@@ -34,6 +35,7 @@ class Mask:
     filtered: float = 0.0
     causal: bool = False
     stretches: bool = False
+    term: ir.Value | None = None
 
 
 _PADDING = Pattern("""
@@ -131,7 +133,7 @@ def _padding(value: ir.Value) -> Mask | None:
     if wide is None or shape is None or len(shape) != 2 or sorted(axes) not in ([1, 2], [1, 1]):
         return None
     integer = wide.dtype in (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL)
-    return Mask(padding=wide, filtered=filtered) if integer else None
+    return Mask(padding=wide, filtered=filtered, term=value) if integer else None
 
 
 def _causal(node: ir.Node) -> tuple[Mask | None, ir.Value | None]:

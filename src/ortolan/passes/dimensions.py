@@ -188,6 +188,39 @@ def _arithmetic(d: Dimensions, node: ir.Node) -> Elements | None:
     return Elements.of([combine(p, q) for p, q in pairs], a.scalar and b.scalar)
 
 
+def _where(d: Dimensions, node: ir.Node) -> Elements | None:
+    """A choice by whether elements equal numbers; no size with a name is a negative number."""
+    equal = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if equal is None or (equal.domain, equal.op_type) != ("", "Equal"):
+        return None
+    a, b, yes, no = (d.elements(value) for value in (*equal.inputs, *node.inputs[1:]))
+    if a is None or b is None or yes is None or no is None:
+        return None
+    n = max(len(items) for items in (a, b, yes, no))
+    wide = [tuple(items) * (n if len(items) == 1 else 1) for items in (a, b, yes, no)]
+    if any(len(items) != n for items in wide):
+        return None
+    chosen: list[Element] = []
+    for left, right, first, second in zip(*wide, strict=True):
+        same = _is_equal(left, right)
+        if same is None:
+            return None
+        chosen.append(first if same else second)
+    return Elements.of(chosen, all(items.scalar for items in (a, b, yes, no)))
+
+
+def _is_equal(a: Element, b: Element) -> bool | None:
+    """Whether two elements are equal, None if that is not sure."""
+    if a == b:
+        return True
+    if isinstance(a, int) and isinstance(b, int):
+        return False
+    number, name = (a, b) if isinstance(a, int) else (b, a)
+    # What is in brackets may be a difference.
+    negative = isinstance(number, int) and number < 0
+    return False if negative and "(" not in str(name) and "-" not in str(name) else None
+
+
 _OPERATORS: dict[str, Callable[[Element, Element], Element]] = {
     "Add": add, "Sub": subtract, "Mul": multiply, "Div": divide,
 }  # fmt: skip
@@ -195,6 +228,6 @@ _OPERATORS: dict[str, Callable[[Element, Element], Element]] = {
 _RULES: dict[str, Callable[[Dimensions, ir.Node], Elements | None]] = {
     "Shape": _shape, "Size": _size, "Gather": _gather, "Slice": _slice, "Concat": _concat,
     "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Cast": _cast, "Identity": _same,
-    "Reshape": _reshape, "ReduceProd": _product,
+    "Reshape": _reshape, "ReduceProd": _product, "Where": _where,
     **dict.fromkeys(_OPERATORS, _arithmetic),
 }  # fmt: skip

@@ -26,6 +26,7 @@ from ortolan.passes.flat_products import unflatten_products
 from ortolan.passes.fused_matmul import fuse_matmul_operands
 from ortolan.passes.gelu import fuse_gelu
 from ortolan.passes.gemm_activation import fuse_gemm_activation
+from ortolan.passes.group_query_attention import fuse_group_query_attention
 from ortolan.passes.hard_swish import fuse_hard_swish
 from ortolan.passes.identity_elimination import eliminate_identities
 from ortolan.passes.joining import join_movements
@@ -145,6 +146,10 @@ EXTENDED: tuple[Step, ...] = (
     Step("layer norm", fuse_layer_norm, "before GELU: its parts look like other patterns' parts"),
     Step("RMS norm", fuse_rms_norm, "after layer norm, which has all of its parts and more"),
     Step("rotary embedding", fuse_rotary, "before attention, which looks for heads behind it"),
+    Step(
+        "group query attention", fuse_group_query_attention,
+        "before attention, which would take the repeated heads as they are",
+    ),
     Step("attention", fuse_attention, "before scales go elsewhere; norms around it do not matter"),
     Step("projections of attention", fuse_attention_projection, "after attention, which it widens"),
     Step(

@@ -7,7 +7,7 @@
 1. Cosines and sines are rows of constant tables, taken by positions (batch, n): the tables, cut
    to half their columns, and the positions are inputs.
 2. They are computed of positions, twice the same columns side by side, for (batch, n): they are
-   the tables themselves, with a row for each position.
+   the tables themselves, with a row for each position. What is one batch is there for all.
 
 The result is com.microsoft:RotaryEmbedding; it is moved before the columns are split into heads
 where that is possible, so that attention still finds them. Not rewritten when the two halves of a
@@ -54,10 +54,14 @@ _OLDEST = 13
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of cosines or sines: a constant and who takes rows, or values (batch, n, size)."""
+    """Rows of cosines or sines: a constant and who takes rows, or values (batch, n, size).
+
+    `place`: the axis of n, which is 2 where the values have an axis for heads.
+    """
 
     rows: ir.Value
     positions: ir.Value | None
+    place: int = 1
 
 
 def fuse_rotary(model: ir.Model, target: Target = ORTOLAN) -> bool:
@@ -85,12 +89,15 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
         positions = cos.positions
         tables = [_half_of_constant(rewriter, graph, t.rows, size) for t in (cos, sin)]
     else:
-        if not _for_each(cos.rows, x) or not _for_each(sin.rows, x):
+        if not _for_each(cos.rows, x, cos.place) or not _for_each(sin.rows, x, sin.place):
             return False
-        positions = _places(rewriter, graph, nodes, cos.rows)
+        positions = _places(rewriter, graph, nodes, cos)
         tables = [_half_of_rows(rewriter, graph, nodes, t.rows, size) for t in (cos, sin)]
     if any(table is None for table in tables):
         return False
+    one = (known_shape(cos.positions or cos.rows) or (None,))[0] == 1
+    if one and (known_shape(x) or (None,))[0] != 1:
+        positions = _for_batch(rewriter, graph, nodes, positions, x)
     _embed(rewriter, nodes, x, [positions, *tables])
     return rewriter.replace(node, nodes)
 
@@ -146,7 +153,9 @@ def _table(value: ir.Value, function: str, size: int) -> _Table | None:
     """Where cosines or sines (batch, 1, n, size) come from."""
     node = value.producer()
     if node is None or node.op_type != "Unsqueeze" or axes_of(node) != [1]:
-        return None
+        shape = known_shape(value)
+        headless = shape is not None and len(shape) == 4 and (shape[1], shape[3]) == (1, size)
+        return _Table(value, None, 2) if headless and _is_twice(value, function) else None
     rows = node.inputs[0]
     shape = known_shape(rows)
     if rows is None or shape is None or len(shape) != 3 or shape[-1] != size:
@@ -177,28 +186,40 @@ def _whole(table: ir.Value | None) -> ir.Value | None:
 
 def _is_twice(rows: ir.Value, function: str) -> bool:
     """Whether rows are a function of the same columns twice, perhaps scaled."""
-    node = rows.producer()
-    while node is not None and node.op_type in ("Mul", "Cast") and node.domain == "":
-        if node.op_type == "Mul" and scalar(node.inputs[1]) is None:
+    value: ir.Value | None = rows
+    found, twice = False, False
+    while value is not None and not (found and twice):
+        node = value.producer()
+        if node is None or node.domain:
             return False
-        source = node.inputs[0]
-        node = source.producer() if source is not None else None
-    if node is None or (node.domain, node.op_type) != ("", function):
-        return False
-    angles = node.inputs[0]
-    concat = angles.producer() if angles is not None else None
-    if concat is None or concat.op_type != "Concat" or len(concat.inputs) != 2:
-        return False
-    same = concat.inputs[0] is concat.inputs[1]
-    return same and concat.attributes.get_int("axis", 0) in (-1, 2)
+        if node.op_type == function and not found:
+            found = True
+        elif node.op_type == "Concat" and not twice:
+            last = len(known_shape(value) or ()) - 1
+            if len(node.inputs) != 2 or node.attributes.get_int("axis", 0) not in (-1, last):
+                return False
+            twice = node.inputs[0] is node.inputs[1]
+            if not twice:
+                return False
+        elif node.op_type == "Mul":
+            if scalar(node.inputs[1]) is None:
+                return False
+        elif node.op_type != "Cast" and (node.op_type != "Unsqueeze" or axes_of(node) != [1]):
+            return False
+        value = node.inputs[0]
+    return found and twice
 
 
-def _for_each(value: ir.Value, x: ir.Value) -> bool:
-    """Whether a value begins with the batch and the places of `x`, or the model calls them so."""
+def _for_each(value: ir.Value, x: ir.Value, place: int = 1) -> bool:
+    """Whether a value begins with the batch, or one, and the places of `x`.
+
+    It is enough if the model calls them so.
+    """
     sizes, wanted = known_shape(value), known_shape(x)
     if sizes is None or wanted is None or len(sizes) < 2:
         return False
-    return all(_same(value, axis, sizes, x, place, wanted) for axis, place in ((0, 0), (1, 2)))
+    batch = sizes[0] == 1 or _same(value, 0, sizes, x, 0, wanted)
+    return batch and _same(value, place, sizes, x, 2, wanted)
 
 
 def _same(
@@ -239,17 +260,33 @@ def _half_of_rows(
     return table.outputs[0]
 
 
-def _places(rewriter: Rewriter, graph: ir.Graph, nodes: list[ir.Node], rows: ir.Value) -> ir.Value:
+def _places(rewriter: Rewriter, graph: ir.Graph, nodes: list[ir.Node], table: _Table) -> ir.Value:
     """For each of (batch, n) its row in such a table."""
-    shape = rewriter.node("Shape", [rows])
-    bounds = [_integers(rewriter, graph, [k]) for k in (0, 2)]
-    sizes = rewriter.node("Slice", [shape.outputs[0], *bounds])
+    shape = rewriter.node("Shape", [table.rows])
+    chosen = _integers(rewriter, graph, [0, table.place])
+    sizes = rewriter.node("Gather", [shape.outputs[0], chosen], {"axis": 0})
     count = rewriter.node("ReduceProd", [sizes.outputs[0]], {"keepdims": 0})
     ends = [rewriter.constant(graph, np.array(k, np.int64), "number") for k in (0, 1)]
     numbers = rewriter.node("Range", [ends[0], count.outputs[0], ends[1]])
     places = rewriter.node("Reshape", [numbers.outputs[0], sizes.outputs[0]])
     nodes.extend((shape, sizes, count, numbers, places))
     return places.outputs[0]
+
+
+def _for_batch(
+    rewriter: Rewriter, graph: ir.Graph, nodes: list[ir.Node], positions: ir.Value, x: ir.Value
+) -> ir.Value:
+    """Positions (1, n) for all of the batch."""
+    shape = rewriter.node("Shape", [x])
+    batch = rewriter.node(
+        "Gather", [shape.outputs[0], _integers(rewriter, graph, [0])], {"axis": 0}
+    )
+    sizes = rewriter.node(
+        "Concat", [batch.outputs[0], _integers(rewriter, graph, [1])], {"axis": 0}
+    )
+    wide = rewriter.node("Expand", [positions, sizes.outputs[0]])
+    nodes.extend((shape, batch, sizes, wide))
+    return wide.outputs[0]
 
 
 def _integers(rewriter: Rewriter, graph: ir.Graph, numbers: list[int]) -> ir.Value:

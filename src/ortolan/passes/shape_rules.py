@@ -328,5 +328,5 @@ _RULES: dict[str, Rule] = {
     "Gather": _gather, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
     "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv,
     "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _fused_matmul,
-    "MultiHeadAttention": _many_heads, "Attention": _attention,
+    "MultiHeadAttention": _many_heads, "GroupQueryAttention": _same, "Attention": _attention,
 }  # fmt: skip
