@@ -30,8 +30,6 @@ from ortolan.importing.versions import since_version
 
 SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261127"))
 MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
-# What the reader leaves to the converter, as the operator or the word that the refusal names.
-CONVERTED = {"corpus/functions": "defines functions"}
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
 
@@ -71,10 +69,6 @@ def test_entry_of_the_corpus(name: str) -> None:
     if corpus.entry(name).not_yet:
         pytest.xfail(corpus.entry(name).not_yet)
     check = corpus.make_check(name)
-    if name in CONVERTED:
-        with pytest.raises(errors.NotImplemented, match=CONVERTED[name]):
-            opened(check.source)
-        return
     assert not models_lib.run_check(check, opened(check.source)).problem
 
 

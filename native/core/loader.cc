@@ -4,16 +4,12 @@
 
 namespace ortolan {
 
-namespace {
-
 uint32_t name_hash(String name, uint32_t salt) {
   uint32_t hash = 2166136261u ^ salt;
   for (size_t i = 0; i < name.size; ++i)
     hash = (hash ^ static_cast<uint8_t>(name.data[i])) * 16777619u;
   return hash ^ hash >> 15;
 }
-
-}  // namespace
 
 // Texts that callers see are UTF-8, so that every language can hold them.
 bool is_utf8(String text) {

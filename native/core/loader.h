@@ -7,6 +7,8 @@
 
 namespace ortolan {
 
+uint32_t name_hash(String name, uint32_t salt);
+
 // Names of a graph's values. Open addressing; lives as long as loading.
 class NameTable {
  public:

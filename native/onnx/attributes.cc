@@ -33,28 +33,33 @@ bool has_prefix(String text, String prefix) {
 
 }  // namespace
 
-Status OnnxReader::lift_constant(GraphBuilder& b, const Message& node) {
-  Fields outputs = node.each(node::kOutput);
+Status OnnxReader::lift_constant(GraphBuilder& b, const Item& item) {
+  Fields outputs = item.node.each(node::kOutput);
   if (!outputs.next() || outputs.text().size == 0) return Status::kOk;
-  String name = outputs.text();
+  const String name = outputs.text();
+  String kind, full;
   Message value;
   size_t values = 0;
-  for (Fields each = node.each(node::kAttribute); each.next();) {
+  for (Fields each = item.node.each(node::kAttribute); each.next();) {
     String key = each.message().text(attribute::kName);
-    if (key == String("value") || key == String("sparse_value") || has_prefix(key, "value_"))
-      value = each.message(), ++values;
+    if (key != String("value") && key != String("sparse_value") && !has_prefix(key, "value_"))
+      continue;
+    Message found = each.message();
+    Scope* scope = item.scope;
+    ORTOLAN_TRY(dereference(&found, &scope));
+    if (found) value = found, kind = key, ++values;
   }
   if (values != 1)
     return fail(error_, Status::kInvalidGraph,
                 "[Constant] \"%\": it needs exactly one value, not %", name, values);
   TensorView view;
-  ORTOLAN_TRY(constant_of(value, name, &view));
-  return set_constant(b, name, view);
+  ORTOLAN_TRY(constant_of(kind, value, name, &view));
+  ORTOLAN_TRY(full_name(item.scope, name, &full));
+  return set_constant(b, full, view);
 }
 
 // Numbers and strings may be in the attribute itself: a scalar, or a list as a vector.
-Status OnnxReader::constant_of(const Message& source, String what, TensorView* view) {
-  String key = source.text(attribute::kName);
+Status OnnxReader::constant_of(String key, const Message& source, String what, TensorView* view) {
   if (key == String("value") && source.has(attribute::kTensor))
     return read_tensor(source.message(attribute::kTensor), what, view);
   if (key == String("sparse_value") && source.has(attribute::kSparseTensor))
@@ -133,12 +138,25 @@ Status OnnxReader::read_ints(const Message& message, uint32_t field, Span<const 
   return Status::kOk;
 }
 
-Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Node& node,
+Status OnnxReader::read_attributes(GraphBuilder& b, const Item& item, Node& node) {
+  node.attributes = model_.zone.array<Attribute>(item.node.count(node::kAttribute));
+  size_t i = 0;
+  for (Fields each = item.node.each(node::kAttribute); each.next();) {
+    if (i >= node.attributes.size) return out_of_memory();
+    Message source = each.message();
+    Scope* scope = item.scope;
+    ORTOLAN_TRY(dereference(&source, &scope));
+    if (!source) continue;
+    Attribute& attribute = node.attributes[i++];
+    attribute.name = each.message().text(attribute::kName);
+    ORTOLAN_TRY(read_attribute(b, source, scope, node, attribute));
+  }
+  node.attributes.size = i;
+  return Status::kOk;
+}
+
+Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Scope* scope, Node& node,
                                   Attribute& a) {
-  a.name = source.text(attribute::kName);
-  if (source.text(attribute::kRefAttrName).size)
-    return node_error(node, Status::kInvalidGraph,
-                      "attribute \"%\" refers to one of a function, but is in none", a.name);
   a.kind = kind_of(source);
   switch (a.kind) {
     case Kind::kUndefined:
@@ -173,7 +191,7 @@ Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Node& 
       if (!source.has(attribute::kGraph)) break;
       Graph** place;
       ORTOLAN_TRY(find_body(node, a.name, &place));
-      ORTOLAN_TRY(read_graph(source.message(attribute::kGraph), &b, &a.graph));
+      ORTOLAN_TRY(read_graph(source.message(attribute::kGraph), scope, &b, &a.graph));
       *place = a.graph;
       break;
     }

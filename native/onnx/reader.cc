@@ -6,8 +6,9 @@
 namespace ortolan {
 
 Status read_onnx(Model& model, const uint8_t* data, size_t size) {
-  ORTOLAN_TRY(onnx::verify_onnx({data, size}, model.options.allocator, model.error));
-  return onnx::OnnxReader(model).run(onnx::Message({data, size}));
+  size_t marks;
+  ORTOLAN_TRY(onnx::verify_onnx({data, size}, model.options.allocator, model.error, &marks));
+  return onnx::OnnxReader(model, marks).run(onnx::Message({data, size}));
 }
 
 namespace onnx {
@@ -16,7 +17,8 @@ namespace {
 
 constexpr String kMlDomain = "ai.onnx.ml";
 
-String canonical(String domain) { return domain == String("ai.onnx") ? String() : domain; }
+// A graph in a graph takes some of the C++ stack.
+constexpr uint32_t kMaxGraphs = 24;
 
 bool is_constant(const Message& node) {
   return node.text(node::kOpType) == String("Constant") &&
@@ -46,8 +48,15 @@ bool is_no_name(String text) {
 
 }  // namespace
 
-OnnxReader::OnnxReader(Model& model)
-    : Loader(model), imports_(model.options.allocator), files_(model.options.allocator) {}
+OnnxReader::OnnxReader(Model& model, size_t marks)
+    : Loader(model),
+      imports_(model.options.allocator),
+      functions_(model.options.allocator),
+      function_names_(model.options.allocator),
+      key_(model.options.allocator),
+      scopes_(model.options.allocator),
+      marks_(marks),
+      files_(model.options.allocator) {}
 
 Status OnnxReader::run(const Message& model) {
   size_t graphs = model.count(model::kGraph);
@@ -56,11 +65,9 @@ Status OnnxReader::run(const Message& model) {
   ORTOLAN_TRY(read_metadata(model));
   initializers_are_constant_ = model_.metadata.ir_version < 4;
   ORTOLAN_TRY(read_imports(model));
-  if (model.has(model::kFunctions))
-    return fail(error_, Status::kNotImplemented,
-                "the model defines functions: convert it first (ortolan convert model.onnx)");
+  ORTOLAN_TRY(read_functions(model));
   Graph* graph = nullptr;
-  ORTOLAN_TRY(read_graph(model.message(model::kGraph), nullptr, &graph));
+  ORTOLAN_TRY(read_graph(model.message(model::kGraph), nullptr, nullptr, &graph));
   return complete();
 }
 
@@ -95,21 +102,9 @@ Status OnnxReader::read_metadata(const Message& model) {
 }
 
 Status OnnxReader::read_imports(const Message& model) {
-  for (Fields imports = model.each(model::kOpsetImport); imports.next();) {
-    Import import = {canonical(imports.message().text(opset::kDomain)),
-                     static_cast<int64_t>(imports.message().number(opset::kVersion))};
-    if (import.version < 1)
-      return fail(error_, Status::kInvalidGraph,
-                  "the model imports version % of \"%\": the first version is 1", import.version,
-                  import.domain);
-    int64_t newest = import.domain.size == 0      ? kNewestOpset
-                     : import.domain == kMlDomain ? kNewestMlOpset
-                                                  : INT32_MAX;
-    if (import.version > newest)
-      return fail(error_, Status::kNotImplemented,
-                  "the model imports version % of \"%\", but % is the newest one known: export it "
-                  "for that version, or update Ortolan",
-                  import.version, import.domain, newest);
+  for (Fields imports = model.each(model::kOpsetImport); imports.next(); ++model_imports_) {
+    const Import import = import_of(imports.message());
+    ORTOLAN_TRY(check_import(import));
     if (!imports_.push(import)) return out_of_memory();
   }
   if (!imports_.empty()) return Status::kOk;
@@ -118,19 +113,42 @@ Status OnnxReader::read_imports(const Message& model) {
     return fail(error_, Status::kInvalidGraph,
                 "the model imports no operator set, so the version of its operators is unknown: "
                 "export it again, or set opset_import");
+  model_imports_ = 1;
   return imports_.push({{}, 1}) ? Status::kOk : out_of_memory();
 }
 
-// Of a domain that is imported twice, the last; 0: not at all.
-int64_t OnnxReader::imported(String domain) const {
-  for (size_t i = imports_.size(); i-- > 0;)
-    if (imports_[i].domain == domain) return imports_[i].version;
-  return 0;
+Status OnnxReader::check_import(const Import& import) {
+  if (import.version < 1)
+    return fail(error_, Status::kInvalidGraph,
+                "the model imports version % of \"%\": the first version is 1", import.version,
+                import.domain);
+  int64_t newest = import.domain.size == 0      ? kNewestOpset
+                   : import.domain == kMlDomain ? kNewestMlOpset
+                                                : INT32_MAX;
+  if (import.version <= newest) return Status::kOk;
+  return fail(error_, Status::kNotImplemented,
+              "the model imports version % of \"%\", but % is the newest one known: export it "
+              "for that version, or update Ortolan",
+              import.version, import.domain, newest);
 }
 
-int32_t OnnxReader::since_version(String domain, String type) const {
+// Of a domain that is imported twice, the last; 0: not at all. What a function does not import is
+// what the model does.
+int64_t OnnxReader::imported(const Scope* scope, String domain) const {
+  auto find = [&](size_t begin, size_t end) -> int64_t {
+    while (end-- > begin)
+      if (imports_[end].domain == domain) return imports_[end].version;
+    return 0;
+  };
+  int64_t version = 0;
+  if (scope)
+    version = find(functions_[scope->function].imports, functions_[scope->function].imports_end);
+  return version ? version : find(0, model_imports_);
+}
+
+int32_t OnnxReader::since_version(const Scope* scope, String domain, String type) const {
   if (domain == String("com.microsoft")) return 1;
-  const int64_t version = imported(domain);
+  const int64_t version = imported(scope, domain);
   const Operator* op = find_operator(domain, type);
   const uint32_t versions = op ? kSinceVersions[op - kOperators] : 0;
   const bool is_standard = domain.size == 0 || domain == kMlDomain;
@@ -142,48 +160,57 @@ int32_t OnnxReader::since_version(String domain, String type) const {
   return version ? static_cast<int32_t>(version) : 1;
 }
 
-Status OnnxReader::read_graph(const Message& graph, GraphBuilder* parent, Graph** result) {
+Status OnnxReader::read_graph(const Message& graph, Scope* scope, GraphBuilder* parent,
+                              Graph** result) {
+  if (parent && parent->graph->depth >= kMaxGraphs)
+    return fail(error_, Status::kLimitExceeded, "graphs are nested deeper than %", kMaxGraphs);
   GraphBuilder* b;
+  Body body(model_.options.allocator, graph, scope);
+  ORTOLAN_TRY(expand(body));
   ORTOLAN_TRY(open_graph(parent, &b));
-  ORTOLAN_TRY(declare(*b, graph));
-  ORTOLAN_TRY(resolve_nodes(*b, graph));
-  ORTOLAN_TRY(resolve_outputs(*b, graph));
+  ORTOLAN_TRY(declare(*b, body));
+  ORTOLAN_TRY(resolve_nodes(*b, body));
+  ORTOLAN_TRY(resolve_outputs(*b, body));
   ORTOLAN_TRY(order(*b));
   *result = b->graph;
   return Status::kOk;
 }
 
-Status OnnxReader::declare(GraphBuilder& b, const Message& graph) {
-  size_t nodes = 0, names = graph.count(graph::kInput) + graph.count(graph::kInitializer) +
-                            graph.count(graph::kSparseInitializer);
-  for (Fields each = graph.each(graph::kNode); each.next(); ++nodes)
-    names += each.message().count(node::kOutput);
-  ORTOLAN_TRY(reserve(b, names, nodes));
-  ORTOLAN_TRY(declare_constants(b, graph));
-  ORTOLAN_TRY(declare_inputs(b, graph));
-  ORTOLAN_TRY(declare_nodes(b, graph));
-  ORTOLAN_TRY(declare_types(b, graph, graph::kInput));
-  ORTOLAN_TRY(declare_types(b, graph, graph::kOutput));
-  return declare_types(b, graph, graph::kValueInfo);
+Status OnnxReader::declare(GraphBuilder& b, const Body& body) {
+  const Message& graph = body.graph;
+  size_t names = graph.count(graph::kInput) + graph.count(graph::kInitializer) +
+                 graph.count(graph::kSparseInitializer) + body.aliases.size();
+  for (const Item& item : body.items) names += item.node.count(node::kOutput);
+  ORTOLAN_TRY(reserve(b, names, body.items.size() + body.aliases.size()));
+  ORTOLAN_TRY(declare_constants(b, body));
+  ORTOLAN_TRY(declare_inputs(b, body));
+  ORTOLAN_TRY(declare_nodes(b, body));
+  ORTOLAN_TRY(declare_aliases(b, body));
+  ORTOLAN_TRY(declare_types(b, body, graph::kInput));
+  ORTOLAN_TRY(declare_types(b, body, graph::kOutput));
+  return declare_types(b, body, graph::kValueInfo);
 }
 
 // Of several constants with one name the last is valid for every user, also for those before it.
-Status OnnxReader::declare_constants(GraphBuilder& b, const Message& graph) {
+Status OnnxReader::declare_constants(GraphBuilder& b, const Body& body) {
   TensorView view;
-  for (Fields each = graph.each(graph::kInitializer); each.next();) {
+  String full;
+  for (Fields each = body.graph.each(graph::kInitializer); each.next();) {
     String name = each.message().text(tensor::kName);
     view = TensorView();
     ORTOLAN_TRY(read_tensor(each.message(), name, &view));
-    ORTOLAN_TRY(set_constant(b, name, view));
+    ORTOLAN_TRY(full_name(body.scope, name, &full));
+    ORTOLAN_TRY(set_constant(b, full, view));
   }
-  for (Fields each = graph.each(graph::kSparseInitializer); each.next();) {
+  for (Fields each = body.graph.each(graph::kSparseInitializer); each.next();) {
     String name = each.message().message(sparse::kValues).text(tensor::kName);
     view = TensorView();
     ORTOLAN_TRY(read_sparse(each.message(), name, &view));
-    ORTOLAN_TRY(set_constant(b, name, view));
+    ORTOLAN_TRY(full_name(body.scope, name, &full));
+    ORTOLAN_TRY(set_constant(b, full, view));
   }
-  for (Fields each = graph.each(graph::kNode); each.next();)
-    if (is_constant(each.message())) ORTOLAN_TRY(lift_constant(b, each.message()));
+  for (const Item& item : body.items)
+    if (is_constant(item.node)) ORTOLAN_TRY(lift_constant(b, item));
   return Status::kOk;
 }
 
@@ -202,11 +229,12 @@ Status OnnxReader::set_constant(GraphBuilder& b, String name, const TensorView& 
 
 // A constant that is listed as an input is a default from IR version 4 on. Before, and in a body,
 // whose inputs are counted without it, it is no input.
-Status OnnxReader::declare_inputs(GraphBuilder& b, const Message& graph) {
+Status OnnxReader::declare_inputs(GraphBuilder& b, const Body& body) {
   const bool has_defaults = !b.parent && !initializers_are_constant_;
   List<uint32_t> found(model_.options.allocator);
-  for (Fields each = graph.each(graph::kInput); each.next();) {
-    String name = each.message().text(value_info::kName);
+  for (Fields each = body.graph.each(graph::kInput); each.next();) {
+    String name;
+    ORTOLAN_TRY(full_name(body.scope, each.message().text(value_info::kName), &name));
     uint32_t value = b.names.find(b.values, name);
     if (value == kNoValue) {
       ORTOLAN_TRY(define(b, name, &value));
@@ -229,24 +257,24 @@ Status OnnxReader::declare_inputs(GraphBuilder& b, const Message& graph) {
   return Status::kOk;
 }
 
-Status OnnxReader::declare_nodes(GraphBuilder& b, const Message& graph) {
-  uint32_t index = 0;
-  for (Fields each = graph.each(graph::kNode); each.next(); ++index) {
-    Message source = each.message();
+Status OnnxReader::declare_nodes(GraphBuilder& b, const Body& body) {
+  for (const Item& item : body.items) {
+    const Message& source = item.node;
     if (is_constant(source)) continue;
     Node node;
     ORTOLAN_TRY(keep(source.text(node::kName), &node.name));
     ORTOLAN_TRY(keep(source.text(node::kOpType), &node.type));
     ORTOLAN_TRY(keep(canonical(source.text(node::kDomain)), &node.domain));
-    node.since_version = since_version(node.domain, node.type);
-    node.file_index = index;
+    node.since_version = since_version(item.scope, node.domain, node.type);
+    node.file_index = static_cast<uint32_t>(&item - body.items.begin());
     if (node.type.size == 0) return node_error(node, Status::kInvalidGraph, "it names no operator");
     node.outputs = model_.zone.array<uint32_t>(source.count(node::kOutput));
     size_t i = 0;
     for (Fields outputs = source.each(node::kOutput); outputs.next(); ++i) {
       if (i >= node.outputs.size) return out_of_memory();
       node.outputs[i] = kNoValue;
-      String name = outputs.text();
+      String name;
+      ORTOLAN_TRY(full_name(item.scope, outputs.text(), &name));
       if (name.size && b.names.find(b.values, name) != kNoValue)
         return node_error(node, Status::kInvalidGraph, "its output \"%\" is defined a second time",
                           name);
@@ -257,11 +285,27 @@ Status OnnxReader::declare_nodes(GraphBuilder& b, const Message& graph) {
   return Status::kOk;
 }
 
+Status OnnxReader::declare_aliases(GraphBuilder& b, const Body& body) {
+  for (const Body::Alias& alias : body.aliases) {
+    Node node;
+    node.type = String("Identity");
+    node.since_version = since_version(nullptr, {}, node.type);
+    node.file_index = static_cast<uint32_t>(b.nodes.size());
+    node.outputs = model_.zone.array<uint32_t>(1);
+    if (!node.outputs.size) return out_of_memory();
+    ORTOLAN_TRY(define(b, alias.to, &node.outputs[0]));
+    if (!b.nodes.push(node)) return out_of_memory();
+  }
+  return Status::kOk;
+}
+
 // Types and shapes that the model states; what was read first, stays. Only those of inputs are
 // relied on; the rest are hints.
-Status OnnxReader::declare_types(GraphBuilder& b, const Message& graph, uint32_t which) {
-  for (Fields each = graph.each(which); each.next();) {
-    uint32_t value = b.names.find(b.values, each.message().text(value_info::kName));
+Status OnnxReader::declare_types(GraphBuilder& b, const Body& body, uint32_t which) {
+  for (Fields each = body.graph.each(which); each.next();) {
+    String name;
+    ORTOLAN_TRY(full_name(body.scope, each.message().text(value_info::kName), &name));
+    uint32_t value = b.names.find(b.values, name);
     if (value == kNoValue || b.values[value].type != DataType::kUndefined) continue;
     ORTOLAN_TRY(read_type(each.message().message(value_info::kType), b.values[value]));
   }
@@ -318,33 +362,36 @@ Status OnnxReader::read_shape(const Message& shape, Value& v) {
   return Status::kOk;
 }
 
-Status OnnxReader::resolve_nodes(GraphBuilder& b, const Message& graph) {
+Status OnnxReader::resolve_nodes(GraphBuilder& b, const Body& body) {
   size_t k = 0;
-  for (Fields each = graph.each(graph::kNode); each.next();) {
-    Message source = each.message();
-    if (is_constant(source)) continue;
+  String name;
+  for (const Item& item : body.items) {
+    if (is_constant(item.node)) continue;
     Node& node = b.nodes[k++];
-    node.inputs = model_.zone.array<uint32_t>(source.count(node::kInput));
+    node.inputs = model_.zone.array<uint32_t>(item.node.count(node::kInput));
     size_t i = 0;
-    for (Fields inputs = source.each(node::kInput); inputs.next(); ++i) {
+    for (Fields inputs = item.node.each(node::kInput); inputs.next(); ++i) {
       if (i >= node.inputs.size) return out_of_memory();
-      ORTOLAN_TRY(resolve(b, inputs.text(), &node.inputs[i]));
+      ORTOLAN_TRY(full_name(item.scope, inputs.text(), &name));
+      ORTOLAN_TRY(resolve(b, name, &node.inputs[i]));
     }
-    node.attributes = model_.zone.array<Attribute>(source.count(node::kAttribute));
-    i = 0;
-    for (Fields attributes = source.each(node::kAttribute); attributes.next(); ++i) {
-      if (i >= node.attributes.size) return out_of_memory();
-      ORTOLAN_TRY(read_attribute(b, attributes.message(), node, node.attributes[i]));
-    }
+    ORTOLAN_TRY(read_attributes(b, item, node));
+  }
+  for (const Body::Alias& alias : body.aliases) {
+    Node& node = b.nodes[k++];
+    node.inputs = model_.zone.array<uint32_t>(1);
+    if (!node.inputs.size) return out_of_memory();
+    ORTOLAN_TRY(resolve(b, alias.from, &node.inputs[0]));
   }
   return Status::kOk;
 }
 
-Status OnnxReader::resolve_outputs(GraphBuilder& b, const Message& graph) {
-  ORTOLAN_TRY(reserve_outputs(b, graph.count(graph::kOutput)));
+Status OnnxReader::resolve_outputs(GraphBuilder& b, const Body& body) {
+  ORTOLAN_TRY(reserve_outputs(b, body.graph.count(graph::kOutput)));
   size_t i = 0;
-  for (Fields each = graph.each(graph::kOutput); each.next(); ++i) {
-    String name = each.message().text(value_info::kName);
+  for (Fields each = body.graph.each(graph::kOutput); each.next(); ++i) {
+    String name;
+    ORTOLAN_TRY(full_name(body.scope, each.message().text(value_info::kName), &name));
     ORTOLAN_TRY(resolve_output(b, i, name));
     Value& v = b.values[b.graph->outputs[i]];
     if (!b.parent) ORTOLAN_TRY(keep(name, &v.name));

@@ -12,6 +12,7 @@ enum class Id : uint8_t {
   kOpset,
   kEntry,
   kGraph,
+  kFunction,
   kNode,
   kAttribute,
   kValueInfo,
@@ -47,7 +48,7 @@ constexpr FieldRule kRules[] = {
     {Id::kModel, model::kGraph, Kind::kMessage, Id::kGraph},
     {Id::kModel, model::kOpsetImport, Kind::kMessage, Id::kOpset},
     {Id::kModel, model::kMetadataProps, Kind::kMessage, Id::kEntry},
-    {Id::kModel, model::kFunctions, Kind::kBytes},
+    {Id::kModel, model::kFunctions, Kind::kMessage, Id::kFunction},
     {Id::kOpset, opset::kDomain, Kind::kText},
     {Id::kOpset, opset::kVersion, Kind::kNumber},
     {Id::kEntry, entry::kKey, Kind::kText},
@@ -60,12 +61,21 @@ constexpr FieldRule kRules[] = {
     {Id::kGraph, graph::kOutput, Kind::kMessage, Id::kValueInfo},
     {Id::kGraph, graph::kValueInfo, Kind::kMessage, Id::kValueInfo},
     {Id::kGraph, graph::kSparseInitializer, Kind::kMessage, Id::kSparse},
+    {Id::kFunction, function::kName, Kind::kText},
+    {Id::kFunction, function::kInput, Kind::kText},
+    {Id::kFunction, function::kOutput, Kind::kText},
+    {Id::kFunction, function::kNode, Kind::kMessage, Id::kNode},
+    {Id::kFunction, function::kOpsetImport, Kind::kMessage, Id::kOpset},
+    {Id::kFunction, function::kDomain, Kind::kText},
+    {Id::kFunction, function::kDefaults, Kind::kMessage, Id::kAttribute},
+    {Id::kFunction, function::kOverload, Kind::kText},
     {Id::kNode, node::kInput, Kind::kText},
     {Id::kNode, node::kOutput, Kind::kText},
     {Id::kNode, node::kName, Kind::kText},
     {Id::kNode, node::kOpType, Kind::kText},
     {Id::kNode, node::kAttribute, Kind::kMessage, Id::kAttribute},
     {Id::kNode, node::kDomain, Kind::kText},
+    {Id::kNode, node::kOverload, Kind::kText},
     {Id::kAttribute, attribute::kName, Kind::kText},
     {Id::kAttribute, attribute::kFloat, Kind::kFloat},
     {Id::kAttribute, attribute::kInt, Kind::kNumber},
@@ -135,9 +145,10 @@ class Verifier {
   Verifier(Bytes file, const Allocator& allocator, ErrorText& error)
       : file_(file), error_(error), pending_(allocator) {}
 
-  Status run() {
+  Status run(size_t* marks) {
     ORTOLAN_TRY(enqueue(file_, Id::kModel, 0));
     while (!pending_.empty()) ORTOLAN_TRY(message(pending_.pop()));
+    *marks = marks_;
     return Status::kOk;
   }
 
@@ -200,6 +211,11 @@ class Verifier {
     if (rule.kind == Kind::kText &&
         !is_utf8({reinterpret_cast<const char*>(field.bytes.data), size}))
       return bad("a text that is not UTF-8", begin);
+    if (rule.kind == Kind::kText) {
+      size_t marks = 0;
+      while (marks < size && field.bytes.data[marks] == kMark) ++marks;
+      marks_ = max(marks_, marks);
+    }
     if (rule.kind != Kind::kMessage) return Status::kOk;
     return enqueue(field.bytes, rule.child, static_cast<uint8_t>(item.depth + 1));
   }
@@ -207,6 +223,7 @@ class Verifier {
   Bytes file_;
   ErrorText& error_;
   List<Pending> pending_;
+  size_t marks_ = 0;
 };
 
 }  // namespace
@@ -278,6 +295,13 @@ size_t Message::count(uint32_t number) const {
   return n;
 }
 
+size_t Message::fields() const {
+  const uint8_t *at = bytes_.data, *end = at + bytes_.size;
+  size_t n = 0;
+  for (Field field; next_field(&at, end, &field);) ++n;
+  return n;
+}
+
 uint64_t Message::number(uint32_t number, uint64_t fallback) const {
   for (Fields fields = each(number); fields.next();) fallback = fields.field().value;
   return fallback;
@@ -316,8 +340,8 @@ bool Numbers::next(uint64_t* value) {
   return next_varint(&at_, end_, value);
 }
 
-Status verify_onnx(Bytes file, const Allocator& allocator, ErrorText& error) {
-  return Verifier(file, allocator, error).run();
+Status verify_onnx(Bytes file, const Allocator& allocator, ErrorText& error, size_t* marks) {
+  return Verifier(file, allocator, error).run(marks);
 }
 
 }  // namespace ortolan::onnx

@@ -41,8 +41,28 @@ enum : uint32_t {
 };
 }  // namespace graph
 namespace node {
-enum : uint32_t { kInput = 1, kOutput = 2, kName = 3, kOpType = 4, kAttribute = 5, kDomain = 7 };
+enum : uint32_t {
+  kInput = 1,
+  kOutput = 2,
+  kName = 3,
+  kOpType = 4,
+  kAttribute = 5,
+  kDomain = 7,
+  kOverload = 8,
+};
 }  // namespace node
+namespace function {
+enum : uint32_t {
+  kName = 1,
+  kInput = 4,
+  kOutput = 5,
+  kNode = 7,
+  kOpsetImport = 9,
+  kDomain = 10,
+  kDefaults = 11,
+  kOverload = 13,
+};
+}  // namespace function
 namespace attribute {
 enum : uint32_t {
   kName = 1,
@@ -135,6 +155,7 @@ class Message {
 
   Fields each(uint32_t number) const { return {bytes_, number}; }
   size_t count(uint32_t number) const;
+  size_t fields() const;  // with any number
   bool has(uint32_t number) const { return count(number) != 0; }
   // Of a field that comes once; the last, if it comes again.
   uint64_t number(uint32_t number, uint64_t fallback = 0) const;
@@ -159,8 +180,11 @@ class Numbers {
   const uint8_t *at_ = nullptr, *end_ = nullptr;  // in a packed field
 };
 
+// What names that the reader makes begin with, once more than any text of the model.
+constexpr char kMark = '#';
+
 // Checks tags, kinds, lengths, nesting and texts of the whole model, once and in time linear in its
-// size.
-Status verify_onnx(Bytes file, const Allocator& allocator, ErrorText& error);
+// size. Tells how many marks a text begins with at most.
+Status verify_onnx(Bytes file, const Allocator& allocator, ErrorText& error, size_t* marks);
 
 }  // namespace ortolan::onnx
