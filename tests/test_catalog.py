@@ -238,8 +238,28 @@ def test_registry_has_no_pointers_and_no_names() -> None:
 
 def test_reduced_registry_compiles_only_what_is_wanted() -> None:
     files = registry.generate(FAMILIES, ["a"], lambda operator, types: operator.name == "Relu")
-    assert set(files) == {"a/elementwise.inc", "registry.cc", "ortolan_features.h"}
+    assert set(files) == {
+        "a/elementwise.inc",
+        "registry.cc",
+        "ortolan_features.h",
+        "ortolan_variants.h",
+    }
     assert "Add" not in files["a/elementwise.inc"]
+
+
+def test_variants_are_built_where_an_operator_needs_them() -> None:
+    def built(*names: str, wanted: str = "") -> set[str]:
+        files = registry.generate(
+            FAMILIES, ["a"], lambda operator, types: operator.name in names,
+            variants=lambda operator, variant: f"{operator.name}:{variant}" in wanted.split(),
+        )  # fmt: skip
+        return set(re.findall(r"Variant k(\w+) = {\d+, true}", files["ortolan_variants.h"]))
+
+    assert built("Conv") == set()
+    assert built("Conv", wanted="Conv:depthwise_3 Gemm:products_dots") == {"Depthwise3"}
+    assert built("FusedGemm") == {"GemmActivation", "Activations"}
+    everything = registry.generate(FAMILIES, ["a"])["ortolan_variants.h"]
+    assert "true" in everything and "false" not in everything
 
 
 def test_error_codes_are_those_of_the_headers() -> None:

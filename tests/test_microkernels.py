@@ -25,6 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ortolan.build.registry import generate
+from ortolan.catalog import FAMILIES
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
@@ -577,9 +580,11 @@ def build(isa: str, folder: Path) -> Path:
     ziglang = pytest.importorskip("ziglang")
     zig = Path(ziglang.__file__).parent / "zig"
     is_wasm = isa.startswith("wasm")
+    (folder / "ortolan_variants.h").write_text(generate(FAMILIES, [isa])["ortolan_variants.h"])
     library = folder / f"probe_{isa}.{'wasm' if is_wasm else 'so'}"
     command = [
         zig, "c++", *TARGETS[isa], *FLAGS, f"-DORTOLAN_ISA={isa}", f"-I{ROOT / 'native'}",
+        f"-I{folder}",
         *(LINK_WASM if is_wasm else LINK), "-o", library,
         ROOT / "tests" / "native" / "kernels_probe.cc",
     ]  # fmt: skip

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import ortolan
 from ortolan import catalog
+from ortolan.build.variants import record_variants
 from ortolan.catalog.types import DataType, type_set
 from ortolan.errors import NoSuchFile
 from ortolan.ortformat import read
@@ -26,6 +28,7 @@ from ortolan.required_ops import (
     read_config,
     required_operators,
     selector,
+    variant_selector,
 )
 from ortolan.required_ops.config import merge
 from ortolan.required_ops.reading import parse_types
@@ -224,3 +227,49 @@ def test_types_by_name() -> None:
     assert parse_types("float, int8,int64_t") == type_set("float", "int8", "int64")
     with pytest.raises(ConfigError, match='no type "real"'):
         parse_types("real")
+
+
+DEEP = "#ortolan:variant;ai.onnx;11;Conv;float;depthwise"
+
+
+def test_variants_stand_in_comments_and_are_kept_by_operator() -> None:
+    text = f"ai.onnx;11;Conv\nai.onnx;14;LSTM\n{DEEP}\n"
+    config = parse_config(text)
+    assert parse_config(config.text()) == config == minimise(config)
+    conv, lstm = catalog.find("", "Conv", 11), catalog.find("", "LSTM", 14)
+    wanted = variant_selector(config)
+    assert wanted is not None and conv is not None and lstm is not None
+    assert wanted(conv, "depthwise") and not wanted(conv, "depthwise_3")
+    assert wanted(lstm, "curves")  # nothing is said of it
+    assert variant_selector(parse_config("ai.onnx;11;Conv")) is None
+    # Without a word on variants, one of both needs all of them.
+    both = variant_selector(merge([config, parse_config("ai.onnx;11;Conv")]))
+    assert both is None or both(conv, "depthwise_3")
+    more = merge([config, parse_config(text.replace("depthwise", "pointwise"))])
+    assert more.variants_of("", "Conv", 1, 255) == frozenset({"depthwise", "pointwise"})
+
+
+def test_a_line_of_a_variant_that_is_wrong_is_told() -> None:
+    with pytest.raises(ConfigError, match=r'c:2: Conv of version 11 has no variant "depth"'):
+        parse_config(f"ai.onnx;11;Conv\n{DEEP[:-4]}\n", "c")
+    with pytest.raises(ConfigError, match="c:1: a line of a variant is #ortolan:variant;domain"):
+        parse_config("#ortolan:variants;Conv", "c")
+
+
+def test_variants_of_a_model_follow_from_constants_and_vectors() -> None:
+    weights = np.zeros((6, 1, 3, 3), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], group=6, pads=[1, 1, 1, 1])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6, 9, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 6, 9, 9])],
+        [numpy_helper.from_array(weights, "w")],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content = ortolan.convert(made.SerializeToString())
+
+    def names(lanes: int) -> set[str]:
+        return {use.variant for use in record_variants(content, [lanes])}
+
+    assert names(4) == {"depthwise", "depthwise_3"}
+    assert names(8) == names(16) == {"depthwise_narrow"}
+    assert {use.version for use in record_variants(content, [4])} == {11}

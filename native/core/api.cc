@@ -32,19 +32,20 @@ enum Option : uint8_t {
   kSeed,
   kMaxIterations,
   kWinogradBytes,
+  kRecordedLanes,
   kOptions
 };  // clang-format off
 constexpr char kOptionNames[] =
     "session.intra_op_num_threads\0" "session.set_denormal_as_zero\0" "ortolan.instruction_set\0"
     "ortolan.max_tensor_bytes\0" "ortolan.max_nodes\0" "ortolan.seed\0" "ortolan.max_iterations\0"
-    "ortolan.winograd_bytes\0";
+    "ortolan.winograd_bytes\0" "ortolan.record_variants\0";
 // clang-format on
 
 // False when the value of a known key is no number.
 bool apply(Options& options, String key, String value) {
   const size_t option = find_word(kOptionNames, key);
   uint64_t n;
-  if (option == kOptions) return true;
+  if (option == kOptions || (!kRecordsVariants && option == kRecordedLanes)) return true;
   if (!parse(value, &n)) {
     if (option != kInstructionSet || !(value == String("base"))) return false;
     n = 0;
@@ -71,6 +72,9 @@ bool apply(Options& options, String key, String value) {
       break;
     case kWinogradBytes:
       options.winograd_bytes = static_cast<size_t>(min<uint64_t>(n, SIZE_MAX / 2));
+      break;
+    case kRecordedLanes:
+      options.recorded_lanes = static_cast<uint8_t>(min<uint64_t>(n, 64));
       break;
     default:
       options.max_iterations = n;
@@ -234,8 +238,10 @@ const char* ortolan_model_node(const OrtolanModel* handle, size_t graph, size_t 
       index >= model->graphs[graph]->nodes.size)
     return nullptr;
   const Node& node = model->graphs[graph]->nodes[index];
+  const String wanted = from_c(key);
+  if (kRecordsVariants && wanted == String("variants")) return node.variants;
   const String texts[] = {node.name, node.domain, node.type, {}};
-  return texts[find_word("name\0domain\0type\0", from_c(key))].data;
+  return texts[find_word("name\0domain\0type\0", wanted)].data;
 }
 
 int32_t ortolan_model_number(const OrtolanModel* handle, const char* key, int64_t* number) {

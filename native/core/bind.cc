@@ -550,15 +550,37 @@ Status Loader::prepare(Graph& graph) {
   context.threads_ = model_.threads;
   context.tensor_limit_ = model_.options.max_tensor_bytes;
   context.extra_ = &model_.options.winograd_bytes;
+  if (kRecordsVariants) context.recorded_lanes_ = model_.options.recorded_lanes;
   for (Node& node : graph.nodes) {
     context.node_ = &node;
+    context.variants_ = 0;
     if (node.kernel->prepare) ORTOLAN_TRY(invoke(node.kernel->prepare, context));
+    if constexpr (kRecordsVariants)
+      if (context.recorded_lanes_) ORTOLAN_TRY(record_variants(graph, node, context.variants_));
     if (!is_constant_node(node, slots)) continue;
     // A node that fails may stand in a branch that is never taken: it fails when it is run.
     Status status = fold(graph, node, context, slots);
     if (status == Status::kOutOfMemory) return status;
     error_.clear();
   }
+  return Status::kOk;
+}
+
+// "11 ac float float": see ortolan_model_node.
+Status Loader::record_variants(const Graph& graph, Node& node, uint32_t variants) {
+  ErrorText text;
+  text.append(Part(static_cast<int64_t>(node.since_version)));
+  text.append(Part(variants ? String(" ") : String(" -")));
+  for (char letter = 'a'; variants; ++letter, variants >>= 1)
+    if (variants & 1) text.append(String(&letter, 1));
+  for (uint32_t value : node.inputs) {
+    text.append(String(" "));
+    text.append(type_name(value == kNoValue ? DataType::kUndefined : graph.values[value].type));
+  }
+  auto* kept = static_cast<char*>(model_.zone.allocate(text.length() + 1, 1));
+  if (!kept) return out_of_memory();
+  copy(kept, text.text(), text.length() + 1);
+  node.variants = kept;
   return Status::kOk;
 }
 

@@ -103,6 +103,9 @@ class Context {
     *extra_ -= bytes;
     return true;
   }
+  // Floats of a vector of the machine for which variants are recorded; 0: they are not.
+  size_t recorded_lanes() const { return recorded_lanes_; }
+  void record_variant(uint32_t number) { variants_ |= 1u << number; }
   // Null when the input is absent or no constant.
   const Slot* constant_input(size_t i) const;
 
@@ -212,6 +215,8 @@ class Context {
   void* scratch_ = nullptr;
   size_t scratch_shared_ = 0, scratch_per_thread_ = 0;
   size_t tensor_limit_ = SIZE_MAX;  // bytes
+  size_t recorded_lanes_ = 0;
+  uint32_t variants_ = 0;  // of the node, a bit each
 };
 
 }  // namespace ortolan

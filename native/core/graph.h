@@ -78,8 +78,9 @@ struct Node {
   Span<uint32_t> outputs;  // likewise
   Span<Attribute> attributes;
   const KernelInfo* kernel = nullptr;
-  void* state = nullptr;  // made by prepare
-  Graph* bodies[2] = {};  // then_branch or body, else_branch
+  void* state = nullptr;           // made by prepare
+  Graph* bodies[2] = {};           // then_branch or body, else_branch
+  const char* variants = nullptr;  // as api.cc hands them out, where they are recorded
 };
 
 struct Graph {

@@ -133,6 +133,7 @@ class Loader {
   GraphBuilder* builder_of(const Graph* graph) { return builders_[graph->index]; }
   Status finish(GraphBuilder& b);
   Status prepare(Graph& graph);
+  Status record_variants(const Graph& graph, Node& node, uint32_t variants);
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;
   Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
 

@@ -25,6 +25,7 @@ struct Options {
   uint64_t max_iterations = UINT64_MAX;  // of one Loop
   bool is_seeded = false;                // random operators without a seed of their own use `seed`
   uint64_t seed = 0;
+  size_t recorded_lanes = 0;  // see Context::recorded_lanes
 };
 
 // What a model says of itself. All texts are followed by a zero, or null.

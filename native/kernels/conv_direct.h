@@ -88,7 +88,7 @@ ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
   constexpr size_t kUnits = 16;       // at least, so that threads get equal shares
   const Window& w = s.window;
   ConvPlan p = {};
-  p.is_product = s.groups == 1 && w.taps() == 1;
+  p.is_product = variants::kPointwise.is_built && s.groups == 1 && w.taps() == 1;
   for (int i = 0; i < 3; ++i)
     p.is_product = p.is_product && w.in[i] == w.out[i] && w.pad[i] == 0 && w.stride[i] == 1;
   p.is_merged =

@@ -2,6 +2,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
+#include "kernels/variant.h"
 #include "kernels/window.h"
 #include "kernels/winograd.h"
 
@@ -25,6 +26,8 @@ struct ConvState {
   float alpha = 0, beta = 0;
   const float* packed = nullptr;  // when the weights are constant
   int winograd = 0;               // how they are packed: for Winograd's F(2x2) or F(4x4), or not
+  Choice<variants::kDepthwise> depthwise;
+  Choice<variants::kDepthwiseNarrow> narrow;  // less channels than a vector has
 };
 
 // com.microsoft:FusedConv names its activation like the operator, with its attributes in a list.
@@ -63,6 +66,33 @@ Status read_activation(Context& c, ConvState* s) {
 bool is_depthwise(const ConvShape& s) {
   return s.groups > 1 && s.groups == s.channels && s.groups == s.outputs;
 }
+bool is_depthwise(const ConvState& state, const ConvShape& s) {
+  return (s.channels < kLanes ? bool(state.narrow) : bool(state.depthwise)) && is_depthwise(s);
+}
+
+// `shape` is of constant weights, or null.
+void choose_variants(Context& c, ConvState* s, const ConvShape* shape) {
+  const WindowAttributes& w = s->window;
+  const bool is_deep = shape ? is_depthwise(*shape) : s->groups > 1;
+  const bool is_known = s->kernel_known && w.rank;
+  const int64_t stride = w.rank ? w.stride[w.rank - 1] : 0;
+  const bool is_dense = is_known && w.dilation[w.rank - 1] == 1 && stride <= 2;
+  const bool is_three = is_dense && w.kernel[w.rank - 1] == 3;
+  auto wide = [=](int lanes) { return is_deep && !(shape && shape->channels < size_t(lanes)); };
+  choose(c, &s->depthwise, wide);
+  choose(c, &s->narrow,
+         [=](int lanes) { return is_deep && !(shape && shape->channels >= size_t(lanes)); });
+  note<variants::kDepthwise3>(
+      c, [=](int lanes) { return wide(lanes) && (!is_known || (is_three && stride == 1)); });
+  note<variants::kDepthwise3Stride2>(
+      c, [=](int lanes) { return wide(lanes) && (!is_known || (is_three && stride == 2)); });
+  note<variants::kDepthwiseAny>(c, [=](int lanes) { return wide(lanes) && !is_three; });
+  bool is_point = s->groups == 1;
+  for (uint32_t i = 0; i < w.rank; ++i)
+    is_point = is_point && (!is_known || w.kernel[i] == 1) && w.stride[i] == 1;
+  note<variants::kPointwise>(c, [=](int) { return is_point; });
+  note<variants::kActivations>(c, [=](int) { return s->activation > Activation::kClip; });
+}
 
 // Shape of the weights and what follows from it alone; *window gets a kernel that only they tell.
 Status weights_shape(Context& c, const ConvState& s, const Shape& w, WindowAttributes* window,
@@ -93,15 +123,15 @@ uint32_t listed_rank(Context& c) {
   return static_cast<uint32_t>(max(rank, c.attribute_ints("pads").size / 2));
 }
 
-size_t packed_bytes(const ConvShape& s, int winograd = 0) {
+size_t packed_bytes(const ConvState& state, const ConvShape& s, int winograd = 0) {
   if (winograd) return sizeof(float) * winograd_weights_size(s, winograd);
-  return sizeof(float) * (is_depthwise(s) ? packed_depthwise_size(s) : packed_conv_size(s));
+  return sizeof(float) * (is_depthwise(state, s) ? packed_depthwise_size(s) : packed_conv_size(s));
 }
 
-void pack(const ConvShape& s, int winograd, const float* weights, float* out) {
-  if (winograd)
-    pack_winograd_weights(s, winograd, weights, out);
-  else if (is_depthwise(s))
+void pack(const ConvState& state, const ConvShape& s, const float* weights, float* out) {
+  if (state.winograd)
+    pack_winograd_weights(s, state.winograd, weights, out);
+  else if (is_depthwise(state, s))
     pack_depthwise_weights(s, weights, out);
   else
     pack_conv_weights(s, weights, out);
@@ -109,7 +139,7 @@ void pack(const ConvShape& s, int winograd, const float* weights, float* out) {
 
 // Which transform the weights get: what suits the image that the file announces, or one as is usual
 // for so many channels, within the bytes that the session allows.
-int find_winograd(Context& c, const WindowAttributes& window, ConvShape s) {
+int find_winograd(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
   constexpr size_t kUsual = 3584;  // channels times the side of the image
   for (uint32_t i = 0; i < window.rank; ++i) {
     s.window.stride[3 - window.rank + i] = static_cast<size_t>(window.stride[i]);
@@ -126,7 +156,7 @@ int find_winograd(Context& c, const WindowAttributes& window, ConvShape s) {
   }
   const int found = choose_winograd(s);
   if (!found) return 0;
-  return c.take_extra(packed_bytes(s, found) - packed_bytes(s)) ? found : 0;
+  return c.take_extra(packed_bytes(state, s, found) - packed_bytes(state, s)) ? found : 0;
 }
 
 }  // namespace
@@ -149,14 +179,15 @@ struct Conv {
     for (size_t i = 0; i < kernel.size; ++i) s->window.kernel[i] = kernel[i];
     ORTOLAN_TRY(read_window(c, &s->window));
     ORTOLAN_TRY(read_activation(c, s));
-    if (!weights) return Status::kOk;
     WindowAttributes window;
     ConvShape shape;
-    ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
-    s->winograd = find_winograd(c, window, shape);
-    auto* packed = static_cast<float*>(c.model_memory(packed_bytes(shape, s->winograd)));
+    if (weights) ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
+    choose_variants(c, s, weights ? &shape : nullptr);
+    if (!weights) return Status::kOk;
+    s->winograd = find_winograd(c, *s, window, shape);
+    auto* packed = static_cast<float*>(c.model_memory(packed_bytes(*s, shape, s->winograd)));
     if (!packed) return c.out_of_memory();
-    pack(shape, s->winograd, static_cast<const float*>(weights->data), packed);
+    pack(*s, shape, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
     return Status::kOk;
   }
@@ -181,10 +212,10 @@ struct Conv {
     ORTOLAN_TRY(c.set_output(0, out));
     if (c.has_input(3) && !(c.input_shape(3) == out))
       return c.invalid("input 3 has shape %, the output %", c.input_shape(3).span(), out.span());
-    size_t own = s.winograd            ? winograd_scratch_size(shape, s.winograd)
-                 : is_depthwise(shape) ? depthwise_scratch_size(shape)
-                                       : conv_scratch_size(shape);
-    c.request_scratch(s.packed ? 0 : packed_bytes(shape), own);
+    size_t own = s.winograd               ? winograd_scratch_size(shape, s.winograd)
+                 : is_depthwise(s, shape) ? depthwise_scratch_size(shape)
+                                          : conv_scratch_size(shape);
+    c.request_scratch(s.packed ? 0 : packed_bytes(s, shape), own);
     return Status::kOk;
   }
 
@@ -204,7 +235,7 @@ struct Conv {
     args.weights = s.packed;
     if (!s.packed) {
       auto* packed = static_cast<float*>(c.scratch());
-      pack(args.shape, 0, c.input_data<float>(1), packed);
+      pack(s, args.shape, c.input_data<float>(1), packed);
       args.weights = packed;
     }
     args.epilogue.bias = c.has_input(2) ? c.input_data<float>(2) : nullptr;
@@ -221,7 +252,7 @@ struct Conv {
       });
       return Status::kOk;
     }
-    bool deep = is_depthwise(args.shape);
+    const bool deep = is_depthwise(s, args.shape);
     size_t units = deep ? depthwise_units(args.shape) : conv_units(args.shape);
     c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
       if (deep)

@@ -162,10 +162,12 @@ class DepthwiseLine {
   void run(size_t begin, size_t end) {
     const size_t stride = window_.stride[2], kernel = window_.kernel[2];
     const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
-    if (args_.shape.channels < kLanes)
+    if (variants::kDepthwiseNarrow.is_built && args_.shape.channels < kLanes)
       narrow(begin, end);
-    else if (dense && kernel == 3)
-      stride == 1 ? columns<4, 1, 3>(begin, end) : columns<4, 2, 3>(begin, end);
+    else if (variants::kDepthwise3.is_built && dense && kernel == 3 && stride == 1)
+      columns<4, 1, 3>(begin, end);
+    else if (variants::kDepthwise3Stride2.is_built && dense && kernel == 3 && stride == 2)
+      columns<4, 2, 3>(begin, end);
     else if (!kSmall && dense && kernel == 5)
       stride == 1 ? columns<4, 1, 5>(begin, end) : columns<4, 2, 5>(begin, end);
     else
@@ -198,6 +200,7 @@ class DepthwiseLine {
   void any_kernel(size_t begin, size_t end) {
     const size_t inner = min(end, max(begin, first_inner()));
     const size_t outer = max(inner, min(end, last_inner()));
+    if constexpr (!variants::kDepthwiseAny.is_built) return single(begin, end);
     single(begin, inner);
     columns<4, 0, 0>(inner, outer);
     single(outer, end);

@@ -4,6 +4,7 @@
 
 #include "core/math.h"
 #include "kernels/simd.h"
+#include "ortolan_variants.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -59,6 +60,8 @@ ORTOLAN_INLINE F clamp_sums(F v, F low, F high) {
 #endif
 }
 
+ORTOLAN_INLINE float clamp_sums(float v, float low, float high) { return clamp(v, low, high); }
+
 // c[rows][columns], row stride ldc: c = op(c).
 template <class Op>
 ORTOLAN_INLINE void map_rows(float* c, size_t ldc, size_t rows, size_t columns, Op op) {
@@ -77,10 +80,11 @@ ORTOLAN_INLINE void map_rows(float* c, size_t ldc, size_t rows, size_t columns, 
     }
 }
 
-// The activations that a tile does not apply itself.
-ORTOLAN_INLINE F activate(const Epilogue& e, F x) {
-  const F zero = splat<F>(0), half = splat<F>(0.5f), one = splat<F>(1);
-  const F alpha = splat<F>(e.alpha), beta = splat<F>(e.beta);
+// The activations that a tile does not apply itself; V is F or float.
+template <class V>
+ORTOLAN_INLINE V activate(const Epilogue& e, V x) {
+  const V zero = splat<V>(0), half = splat<V>(0.5f), one = splat<V>(1);
+  const V alpha = splat<V>(e.alpha), beta = splat<V>(e.beta);
   switch (e.activation) {
     case Activation::kNone:
     case Activation::kRelu:
@@ -95,11 +99,11 @@ ORTOLAN_INLINE F activate(const Epilogue& e, F x) {
     case Activation::kHardSigmoid:
       return clamp_sums(fma(x, alpha, beta), zero, one);
     case Activation::kHardSwish:
-      return x * clamp_sums(fma(x, splat<F>(1 / 6.f), half), zero, one);
+      return x * clamp_sums(fma(x, splat<V>(1 / 6.f), half), zero, one);
     case Activation::kSilu:
       return x * math::sigmoid(x);
     case Activation::kGelu:
-      return half * x * (one + math::erf(x * splat<F>(0.70710678f)));
+      return half * x * (one + math::erf(x * splat<V>(0.70710678f)));
   }
   return x;
 }
@@ -108,6 +112,11 @@ ORTOLAN_INLINE F activate(const Epilogue& e, F x) {
 ORTOLAN_NOINLINE inline void activation_pass(const Epilogue& e, float* c, size_t ldc, size_t rows,
                                              size_t columns) {
   if (e.activation <= Activation::kClip) return;
+  if constexpr (!variants::kActivations.is_built) {  // small and slow
+    for (size_t i = 0; i < rows; ++i)
+      for (size_t n = 0; n < columns; ++n) c[i * ldc + n] = activate(e, c[i * ldc + n]);
+    return;
+  }
   if constexpr (kSmall) return map_rows(c, ldc, rows, columns, [&](F x) { return activate(e, x); });
   auto map = [&](auto kind) {  // a loop for each, without a branch inside
     map_rows(c, ldc, rows, columns, [&](F x) {

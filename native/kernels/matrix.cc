@@ -57,11 +57,13 @@ struct MatMul {
     state->moves_first[0] = c.attribute_int("transBatchA", 0) != 0;
     state->moves_first[1] = c.attribute_int("transBatchB", 0) != 0;
     const Slot* constant = c.constant_input(1);
-    if (!is_same<T, float> || !constant || constant->shape.rank < 2 || state->moves_first[1])
-      return Status::kOk;
-    const Shape& shape = constant->shape;
+    if (!is_same<T, float>) return Status::kOk;
     Product p;
-    place(*state, 1, shape, &p);
+    const bool can_pack = constant && constant->shape.rank > 1 && !state->moves_first[1];
+    if (can_pack) place(*state, 1, constant->shape, &p);
+    note_ways(c, p, can_pack);
+    if (!can_pack) return Status::kOk;
+    const Shape& shape = constant->shape;
     if (p.N == 1 || !shape.count()) return Status::kOk;
     state->packed = pack_constant(c, static_cast<const float*>(constant->data), p,
                                   shape.product(0, shape.rank - 2), state->alpha);
@@ -194,6 +196,7 @@ struct MatMul {
 
 // Y = alpha * A' * B' + beta * C, A' and B' transposed where asked for.
 struct Gemm {
+  static constexpr bool kFuses = variants::kGemmActivation.is_built;
   struct State {
     const float* packed = nullptr;  // alpha * B'
     float alpha = 1, beta = 1;
@@ -209,11 +212,14 @@ struct Gemm {
     state->beta = c.attribute_float("beta", 1);
     state->transpose_a = c.attribute_int("transA", 0) != 0;
     state->transpose_b = c.attribute_int("transB", 0) != 0;
-    ORTOLAN_TRY(state->activation.read(c));
+    if constexpr (kFuses) ORTOLAN_TRY(state->activation.read(c));
     const Slot* constant = c.constant_input(1);
-    if (!is_same<T, float> || !constant || constant->shape.rank != 2) return Status::kOk;
+    if (!is_same<T, float>) return Status::kOk;
     Product p;
-    place_b(*state, constant->shape, &p);
+    const bool can_pack = constant && constant->shape.rank == 2;
+    if (can_pack) place_b(*state, constant->shape, &p);
+    note_ways(c, p, can_pack);
+    if (!can_pack) return Status::kOk;
     if (p.N == 1 || !constant->shape.count()) return Status::kOk;
     state->packed = pack_constant(c, static_cast<const float*>(constant->data), p, 1, state->alpha);
     if (!state->packed) return c.out_of_memory();
@@ -254,7 +260,7 @@ struct Gemm {
       addend.data = nullptr;
     }
     const FusedActivation* activation = &state.activation;
-    if (!activation->kind) activation = nullptr;
+    if (!kFuses || !activation->kind) activation = nullptr;
     const Finish<T> rest = {addend, alpha, p.N, o.y, activation};
     const bool is_done = alpha == 1 && !addend.data && !activation;
     multiply(c, p, o, is_done ? Ready{} : Ready{Finish<T>::call, &rest});
@@ -294,7 +300,7 @@ struct Gemm {
       const Finish& f = *static_cast<const Finish*>(user);
       for (size_t i = r.row0; i < r.row1; ++i) {
         f.row(i, r.column0, r.column1);
-        if constexpr (is_same<T, float>)
+        if constexpr (is_same<T, float> && kFuses)
           if (f.activation) f.activation->apply(f.y + i * f.N + r.column0, r.column1 - r.column0);
       }
     }

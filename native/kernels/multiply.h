@@ -5,6 +5,7 @@
 
 #include "core/context.h"
 #include "kernels/few_rows.h"
+#include "kernels/variant.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -55,10 +56,18 @@ enum class Way : uint8_t {
   kPackPerThread,  // a B for each batch: each thread packs the one that it is at
 };
 ORTOLAN_INLINE Way choose_way(const Product& p, bool packed) {
-  if (p.N == 1 && p.b_row == 1) return Way::kDots;
+  if (variants::kProductsDots.is_built && p.N == 1 && p.b_row == 1) return Way::kDots;
   if (packed) return Way::kPacked;
-  if (p.M <= kPlainRows && p.b_column == 1) return Way::kInPlace;
+  if (variants::kProductsInPlace.is_built && p.M <= kPlainRows && p.b_column == 1)
+    return Way::kInPlace;
   return p.batches == 1 ? Way::kPackShared : Way::kPackPerThread;
+}
+
+// In prepare, with the second operand's place in `p` if it is constant.
+ORTOLAN_INLINE void note_ways(Context& c, const Product& p, bool is_constant) {
+  const bool is_vector = is_constant && p.N == 1;
+  note<variants::kProductsDots>(c, [=](int) { return !is_constant || is_vector; });
+  note<variants::kProductsInPlace>(c, [=](int) { return !is_constant; });
 }
 
 // Scratch in bytes: first a copy of A, or of B for other types than float, then packed B.
@@ -164,7 +173,7 @@ ORTOLAN_NOINLINE inline void pack_matrix(const Product& p, const float* b, size_
 // float, B not packed and read in place: N == 1 or few rows.
 ORTOLAN_INLINE void multiply_in_place(const Context& c, const Product& p, GemmArgs g,
                                       const Operands<float>& o, const Ready& ready) {
-  if (p.N == 1 && p.b_row == 1)
+  if (variants::kProductsDots.is_built && p.N == 1 && p.b_row == 1)
     return split(c, p, p.M, [&](size_t batch, size_t first, size_t last, size_t) {
       const float* a = g.a + p.a_offset(batch);
       const float* b = o.b + p.b_offset(batch);
@@ -172,6 +181,7 @@ ORTOLAN_INLINE void multiply_in_place(const Context& c, const Product& p, GemmAr
         o.y[batch * p.M + i] = dot(a + i * g.lda, b, p.K) + (o.bias ? *o.bias : 0);
       ready(Region{first, last, 0, 1});
     });
+  if constexpr (!variants::kProductsInPlace.is_built) return;
   split(c, p, panel_count(p.N), [&](size_t batch, size_t first, size_t last, size_t) {
     GemmArgs part = g;
     part.a += p.a_offset(batch);

@@ -5,6 +5,7 @@
 
 #include "core/math.h"
 #include "kernels/simd.h"
+#include "ortolan_variants.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -29,9 +30,11 @@ struct Curve {
   float beta;
 };
 
-ORTOLAN_NOINLINE inline F apply(const Curve& curve, F x) {
-  const F zero = splat<F>(0), one = splat<F>(1);
-  const F alpha = splat<F>(curve.alpha), beta = splat<F>(curve.beta);
+// V is F or float.
+template <class V>
+ORTOLAN_INLINE V apply_to(const Curve& curve, V x) {
+  const V zero = splat<V>(0), one = splat<V>(1);
+  const V alpha = splat<V>(curve.alpha), beta = splat<V>(curve.beta);
   switch (curve.function) {
     case Function::kSigmoid:
       return math::sigmoid(x);
@@ -57,6 +60,12 @@ ORTOLAN_NOINLINE inline F apply(const Curve& curve, F x) {
       break;
   }
   return at_least(x, zero) + math::log1p(math::exp(-math::abs(x)));
+}
+
+ORTOLAN_NOINLINE inline F apply(const Curve& curve, F x) {
+  if constexpr (variants::kCurves.is_built) return apply_to(curve, x);
+  for (int i = 0; i < kLanes; ++i) x[i] = apply_to(curve, x[i]);  // small and slow
+  return x;
 }
 
 // What all rows of a direction share.

@@ -5,6 +5,7 @@
 #include "core/context.h"
 #include "kernels/few_rows.h"
 #include "kernels/recurrent_cells.h"
+#include "kernels/variant.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
@@ -211,6 +212,7 @@ inline Status prepare_layer(Context& c, const Kind& kind) {
   LayerState* state = c.make_state<LayerState>();
   if (!state) return c.out_of_memory();
   ORTOLAN_TRY(parse_attributes(c, kind, state));
+  note<variants::kCurves>(c, [=](int) { return !state->cells[0].usual || !state->cells[1].usual; });
   ORTOLAN_TRY(pack_weight(c, kind, kW, state));
   return pack_weight(c, kind, kR, state);
 }

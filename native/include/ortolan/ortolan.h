@@ -137,7 +137,10 @@ ORTOLAN_API int32_t ortolan_model_overridable(const OrtolanModel* model, size_t 
 ORTOLAN_API const char* ortolan_model_metadata(const OrtolanModel* model, const char* key);
 /* The keys of the model's own metadata; null past the end. */
 ORTOLAN_API const char* ortolan_model_metadata_key(const OrtolanModel* model, size_t index);
-/* "name", "domain" or "type" of a node as a step counts it; null when there is none. */
+/* "name", "domain" or "type" of a node as a step counts it; null when there is none. "variants"
+ * where the option ortolan.record_variants gave the floats of a vector and the library records
+ * them: the version, a letter for each variant ("a" is number 0) or "-", the types of the inputs.
+ */
 ORTOLAN_API const char* ortolan_model_node(const OrtolanModel* model, size_t graph, size_t node,
                                            const char* key);
 /* "nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"; 0 = unknown key. */

@@ -7,12 +7,12 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ortolan.build import schema_header
 from ortolan.build.link import BuildError, compiler, import_library, link, run
-from ortolan.build.registry import PORTABLE, Selector, generate
+from ortolan.build.registry import PORTABLE, Selector, VariantSelector, generate
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog import FAMILIES
 
@@ -22,6 +22,8 @@ SHARED = ("infer", "narrow", "texts")
 """Files of ``native/kernels`` that several families use."""
 
 _INCLUDE = re.compile(rb'^\s*#include\s+"([^"]+)"', re.MULTILINE)
+# Helpers of operators that a reduced build leaves out have no user.
+_LEFT_OUT = ("-Wno-unused-function", "-Wno-unneeded-internal-declaration")
 _SMALL = ("-Os", "-Xclang", "-Oz")
 
 
@@ -111,6 +113,7 @@ def build(
     cache: Path,
     *,
     wanted: Selector | None = None,
+    variants: VariantSelector | None = None,
     extra_flags: tuple[str, ...] = (),
     options: BuildOptions = SPEED,
     core_flags: tuple[str, ...] = (),
@@ -125,6 +128,7 @@ def build(
         output: folder for the result; nothing is written to it before all is done.
         cache: folder for generated sources and objects; safe to share between builds.
         wanted: instances to include; None for the whole catalog.
+        variants: variants of their kernels to include; None for all.
         extra_flags: more compiler flags.
         options: how to compile.
         core_flags: more of them for native/core alone, such as -DORTOLAN_POISON (core/poison.h).
@@ -139,7 +143,9 @@ def build(
         BuildError: the compiler is missing or refused, or a file could not be written.
     """
     try:
-        objects = _objects(target, cache, wanted, extra_flags, tuple(core_flags), options, progress)
+        generated = _generated(target, cache, wanted, variants)
+        flags = [*extra_flags] if wanted is None else [*extra_flags, *_LEFT_OUT]
+        objects = _objects(target, cache, generated, flags, tuple(core_flags), options, progress)
         for path in objects:
             linked(path)
         made = _link(target, objects, cache, options)
@@ -154,9 +160,14 @@ def build(
     return library
 
 
-def _generated(target: Target, cache: Path, wanted: Selector | None) -> Path:
+def _generated(
+    target: Target, cache: Path, wanted: Selector | None, variants: VariantSelector | None
+) -> Path:
     """Writes the generated sources; answers their folder."""
-    files = generate(FAMILIES, [i.name for i in target.instruction_sets], wanted, onnx=target.onnx)
+    files = generate(
+        FAMILIES, [i.name for i in target.instruction_sets], wanted, variants=variants,
+        onnx=target.onnx, records=target.records and wanted is None,
+    )  # fmt: skip
     files["ort_schema.h"] = schema_header.generate()
     key = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
     generated = cache / "generated" / key
@@ -169,17 +180,14 @@ def _generated(target: Target, cache: Path, wanted: Selector | None) -> Path:
 
 
 def _objects(
-    target: Target, cache: Path, wanted: Selector | None, extra_flags: tuple[str, ...],
+    target: Target, cache: Path, generated: Path, extra_flags: Sequence[str],
     core_flags: tuple[str, ...], options: BuildOptions, progress: Callable[[str], None],
 ) -> list[Path]:  # fmt: skip
     native = source_root()
-    generated = _generated(target, cache, wanted)
     digests = _Digests([native, native / "include", generated])
     sets = {i.name: i.flags for i in target.instruction_sets}
     baseline = target.instruction_sets[0].flags
     flags = [*COMMON_FLAGS, *target.flags, *extra_flags]
-    if wanted is not None:  # helpers of operators that are left out
-        flags += ["-Wno-unused-function", "-Wno-unneeded-internal-declaration"]
     if options.optimize == "size":
         flags.append("-DORTOLAN_FOR_SIZE")
     if options.messages == "codes":

@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from ortolan.build.attribution import by_part, functions
 from ortolan.build.bundle import fat, write_xcframework
 from ortolan.build.compile import BuildError, BuildOptions, build, source_root
 from ortolan.build.targets import PLATFORMS, TARGETS, Target
+from ortolan.build.variants import lanes_of, record_variants
 from ortolan.build.verify import Check, Reference, reference, runner_of, verify
 from ortolan.catalog.types import TypeSet
 from ortolan.conversion import convert
@@ -40,6 +41,7 @@ from ortolan.required_ops import (
     read_config,
     required_operators,
     selector,
+    variant_selector,
 )
 from ortolan.required_ops.config import ConfigError, merge
 from ortolan.required_ops.models import unknown_operators
@@ -125,17 +127,18 @@ def read_uses(path: Path) -> tuple[set[RequiredOperator], list[str], int]:
     return required_operators(session, lenient=True), unknown, nodes
 
 
-def config_of(content: bytes, name: str) -> Config:
-    """What a model in ORT format needs."""
+def config_of(content: bytes, name: str, lanes: Iterable[int]) -> Config:
+    """What a model in ORT format needs, with the variants of kernels; see `record_variants`."""
     try:
-        return from_uses(required_operators(read(content)))
+        found = from_uses(required_operators(read(content)))
+        return dataclasses.replace(found, variants=record_variants(content, lanes))
     except OrtFormatError as error:
         raise InvalidFormat(f"{name}: damaged or no ORT format file: {error}") from error
 
 
 def wanted_config(
     models: Sequence[tuple[str, bytes]], config: Path | None, *,
-    types: TypeSet | None = None, with_ml: bool = True,
+    types: TypeSet | None = None, with_ml: bool = True, targets: Iterable[Target] = (),
 ) -> Config:  # fmt: skip
     """What a build keeps.
 
@@ -144,11 +147,13 @@ def wanted_config(
         config: a file that adds to what the models need; with neither, everything is kept.
         types: the only element types that kernels are kept for.
         with_ml: keep the operators of ai.onnx.ml.
+        targets: those for which variants of kernels are recorded; all without any.
 
     Raises:
         ConfigError: the file is malformed, or names what there is not.
     """
-    found = [config_of(content, name) for name, content in models]
+    lanes = lanes_of(list(targets) or TARGETS.values())
+    found = [config_of(content, name, lanes) for name, content in models]
     if config is not None:
         found.append(read_config(config))
     merged = merge(found) if found else _EVERYTHING
@@ -209,7 +214,7 @@ def build_product(
     targets = [_with_sets(t, instruction_sets) for t in targets_of(platform)]
     contents = [(path.name, load_model(path)) for path in models]
     if kept is None:
-        kept = wanted_config(contents, config, types=types, with_ml=with_ml)
+        kept = wanted_config(contents, config, types=types, with_ml=with_ml, targets=targets)
     trial = _Trial(contents, cache)
     with _staging(output) as stage:
         artefacts, parts, made = [], {}, {}
@@ -254,8 +259,9 @@ def _build_one(
     objects: list[Path] = []
     listings: list[Path] = []
     library = build(
-        target, folder / target.name, cache, wanted=selector(kept), options=options,
-        progress=progress, linked=objects.append, listed=listings.append,
+        target, folder / target.name, cache, wanted=selector(kept),
+        variants=variant_selector(kept), options=options, progress=progress,
+        linked=objects.append, listed=listings.append,
     )  # fmt: skip
     if not listings:
         return library, {}

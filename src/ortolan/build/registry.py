@@ -38,11 +38,15 @@ _TYPE_ATTRIBUTES = {
 _PACKED = frozenset(t for t in DataType if t >= DataType.UINT4)  # less than a byte, or unused
 _RULE = 7
 _FALLBACK = 16
+_MAX_VARIANTS = 26  # a letter each
 _TEXT = "Text"
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
 """Whether an instance (its operator, the types of its two keys) is wanted."""
+
+VariantSelector = Callable[[Operator, str], bool]
+"""Whether an operator that is kept needs a variant of its kernel."""
 
 
 def operator_hash(domain: str, name: str) -> int:
@@ -311,7 +315,9 @@ def _has_containers(operator: Operator) -> bool:
     return any(p.is_sequence or p.variable == "Any" for p in operator.inputs + operator.outputs)
 
 
-def _features_source(kept: Sequence[Operator], select: Selector, onnx: bool) -> str:
+def _features_source(
+    kept: Sequence[Operator], select: Selector, *, onnx: bool, records: bool
+) -> str:
     """What the core need not have where no operator needs it."""
     casts = [o for o in kept if o.name == "Cast"]
     features = {
@@ -320,6 +326,7 @@ def _features_source(kept: Sequence[Operator], select: Selector, onnx: bool) -> 
         "kHasLoop": any(o.control == "loop" for o in kept),
         "kHasScan": any(o.control == "scan" for o in kept),
         "kReadsOnnx": onnx,
+        "kRecordsVariants": records,
         "kHasLayouts": any(o.layout == "spatial" for o in kept),
         "kHasContainers": any(map(_has_containers, kept)),
         "kHasTexts": _uses(kept, select, frozenset({DataType.STRING})),
@@ -337,6 +344,30 @@ def _features_source(kept: Sequence[Operator], select: Selector, onnx: bool) -> 
     lines += ["namespace ortolan {"]
     lines += [f"constexpr bool {k} = {str(v).lower()};" for k, v in features.items()]
     return "\n".join([*lines, "}  // namespace ortolan", ""])
+
+
+def variant_numbers(families: Iterable[Family]) -> dict[str, int]:
+    """All variants of kernels by name, as the runtime numbers them."""
+    operators = [o for family in families for o in family.operators]
+    names = sorted({v for o in operators for v in o.variants + o.fixed_variants})
+    if len(names) > _MAX_VARIANTS:
+        raise ValueError(f"{len(names)} variants, but a record has {_MAX_VARIANTS}")
+    return {name: number for number, name in enumerate(names)}
+
+
+def _variants_source(
+    families: Sequence[Family], kept: Sequence[Operator], wanted: VariantSelector
+) -> str:
+    """Which variants of kernels this build has: kDepthwise..."""
+    lines = ["// Made by ortolan.build.registry from the catalog. Do not edit.", "#pragma once"]
+    lines += ['#include "core/variant.h"', "namespace ortolan::variants {"]
+    for name, number in variant_numbers(families).items():
+        built = any(
+            name in o.fixed_variants or (name in o.variants and wanted(o, name)) for o in kept
+        )
+        constant = "k" + "".join(word.capitalize() for word in name.split("_"))
+        lines.append(f"constexpr Variant {constant} = {{{number}, {str(built).lower()}}};")
+    return "\n".join([*lines, "}  // namespace ortolan::variants", ""])
 
 
 def _thunks_source(isa: str, bodies: Mapping[str, str]) -> str:
@@ -369,7 +400,9 @@ def generate(
     isas: Sequence[str],
     wanted: Selector | None = None,
     *,
+    variants: VariantSelector | None = None,
     onnx: bool = False,
+    records: bool = False,
 ) -> dict[str, str]:
     """The generated sources by relative path.
 
@@ -377,12 +410,15 @@ def generate(
         families: the catalog, or a part of it.
         isas: instruction sets of the target from the baseline up, e.g. ("sse2", "avx2", "avx512").
         wanted: selection of instances for reduced builds; None takes all.
+        variants: those of kernels that are wanted; None takes all.
         onnx: for a build with the reader of ONNX models.
+        records: for a build that tells which variants a model uses.
 
     Raises:
         ValueError: two operators have the same hash, or an entry is malformed.
     """
     tables, functions = _Tables(), _Functions()
+    families = list(families)
     select = wanted or (lambda operator, types: True)
     kept: list[Operator] = []
     for family in families:
@@ -395,7 +431,10 @@ def generate(
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions)
-    files["ortolan_features.h"] = _features_source(kept, select, onnx)
+    files["ortolan_features.h"] = _features_source(kept, select, onnx=onnx, records=records)
+    files["ortolan_variants.h"] = _variants_source(
+        families, kept, variants or (lambda operator, variant: True)
+    )
     if onnx:
         files["onnx_versions.cc"] = _versions_source(tables)
     return files

@@ -21,6 +21,8 @@ class InstructionSet:
 
     name: str
     flags: tuple[str, ...] = ()
+    lanes: int = 4
+    """Floats of a vector: kLanes of kernels/simd.h."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Target:
     """How a machine like this one may run it: "native", "node", "qemu-arm64", "qemu-arm"..."""
     onnx: bool = False
     """Whether the library opens ONNX models as well (``native/onnx``)."""
+    records: bool = False
+    """Whether it tells, if it has every operator, which variants of kernels a model uses."""
 
 
 _ELF_LINK = (
@@ -50,8 +54,8 @@ _ELF_LINK = (
 )  # fmt: skip
 _ANDROID_LINK = (*_ELF_LINK, "--exclude-libs", "ALL", "-z", "relro", "-z", "now")
 _SSE2 = InstructionSet("sse2")
-_AVX2 = InstructionSet("avx2", ("-mcpu=x86_64_v3",))
-_AVX512 = InstructionSet("avx512", ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"))
+_AVX2 = InstructionSet("avx2", ("-mcpu=x86_64_v3",), 8)
+_AVX512 = InstructionSet("avx512", ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"), 16)
 _NEON = InstructionSet("neon")
 _WASM = InstructionSet("wasm")
 _RELAXED = InstructionSet("wasm_relaxed", ("-mrelaxed-simd",))
@@ -68,7 +72,7 @@ _THREADS_FLAGS = (*_WASM_FLAGS, "-matomics", "-mmutable-globals")
 
 LINUX_X64 = Target(
     "linux-x64", "x86_64-linux-gnu.2.17", (_SSE2, _AVX2, _AVX512), ("linux.cc",),
-    "libortolan.so", "elf", link_flags=_ELF_LINK, runner="x86_64", onnx=True,
+    "libortolan.so", "elf", link_flags=_ELF_LINK, runner="x86_64", onnx=True, records=True,
 )  # fmt: skip
 LINUX_ARM64 = Target(
     "linux-arm64", "aarch64-linux-gnu.2.17", (_NEON,), ("linux.cc",),
@@ -92,7 +96,7 @@ _BASE = InstructionSet("base", ("-ffp-contract=off", "-DORTOLAN_BASE=1"))
 LINUX_ARM64_HOST = Target(
     "linux-arm64-host", LINUX_ARM64.triple, (_BASE, _NEON), ("linux.cc",),
     "libortolan.so", "elf", flags=("-DORTOLAN_HAS_BASE=1",), link_flags=_ELF_LINK,
-    runner="aarch64", onnx=True,
+    runner="aarch64", onnx=True, records=True,
 )  # fmt: skip
 WEB = Target(
     "web", "wasm32-freestanding", (_WASM,), ("wasm.cc",),
@@ -153,7 +157,7 @@ def _apple(
     name: str, triple: str, sets: tuple[InstructionSet, ...], output: str, *, onnx: bool = False
 ) -> Target:
     linker = "archive" if output.endswith(".a") else "macho"
-    return Target(name, triple, sets, ("apple.cc",), output, linker, onnx=onnx)
+    return Target(name, triple, sets, ("apple.cc",), output, linker, onnx=onnx, records=onnx)
 
 
 _APPLE_X64 = (InstructionSet("sse2", ("-mcpu=x86_64_v2",)), _AVX2)
@@ -174,7 +178,7 @@ def _windows(name: str, triple: str, sets: tuple[InstructionSet, ...], machine: 
         ("/dll", "/entry:DllMainCRTStartup", "/opt:ref,icf", "/Brepro", "/lldmingw",
          "/nodefaultlib", f"/machine:{machine}"),
         (("windows_kernel32.def", "kernel32.dll"), ("windows_synch.def", "synch.dll")),
-        "wine" if machine == "x64" else "", onnx=True,
+        "wine" if machine == "x64" else "", onnx=True, records=True,
     )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ FAMILY = Family(
             "past_present_share_buffer:int=0 do_rotary:int=0 rotary_embedding_dim:int=0 "
             "mask_filter_value:float=-10000.0 scale:float",
             domain=_MICROSOFT, kernel="MicrosoftAttention", types={"T": FLOAT, "M": _INT32},
+            variants="products_in_place! products_dots!",
             prepare="plain",
         ),
         op(

@@ -9,6 +9,7 @@ _F = {"T": FLOAT}
 _D = {"T": FLOATS}
 _POOLED = FLOATS | type_set("int8", "uint8")
 _CONV = "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
+_VARIANTS = "depthwise depthwise_narrow depthwise_3 depthwise_3_stride_2 depthwise_any pointwise"
 
 FAMILY = Family(
     "convolution",
@@ -16,12 +17,13 @@ FAMILY = Family(
     operators=(
         op(
             "Conv", "1-", "X:T W:T B?:T", "Y:T", _CONV, types=_F, prepare="typed",
-            layout="spatial",
+            layout="spatial", variants=_VARIANTS,
         ),
         op(
             "FusedConv", "1-", "X:T W:T B?:T Z?:T", "Y:T",
             _CONV + " activation:string activation_params:floats", domain="com.microsoft",
             kernel="Conv", types=_F, prepare="typed", layout="spatial",
+            variants=_VARIANTS + " activations",
         ),
         op(
             "MaxPool", "1-7", "X:T", "Y:T",

@@ -11,7 +11,7 @@ FAMILY = Family(
     operators=(
         op(
             "Einsum", "12-", "Inputs*:T", "Output:T", "equation!:string", types={"T": NUMBERS},
-            prepare="plain",
+            prepare="plain", variants="products_in_place! products_dots!",
         ),
     ),
 )  # fmt: skip

@@ -8,15 +8,42 @@ from ortolan.catalog.types import FLOAT, FLOATS, type_set
 _WITH_INTEGERS = FLOATS | type_set("int32", "int64", "uint32", "uint64")
 _MICROSOFT = "com.microsoft"
 _GEMM = "alpha:float=1.0 beta:float=1.0 transA:int=0 transB:int=0"
+_WAYS = "products_in_place products_dots"
 
 FAMILY = Family(
     "matrix",
     simd=True,
     operators=(
-        op("MatMul", "1-8", "A:T B:T", "Y:T", types={"T": FLOATS}, prepare="typed"),
-        op("MatMul", "9-", "A:T B:T", "Y:T", types={"T": _WITH_INTEGERS}, prepare="typed"),
-        op("Gemm", "7-10", "A:T B:T C:T", "Y:T", _GEMM, types={"T": FLOATS}, prepare="typed"),
-        op("Gemm", "11-", "A:T B:T C?:T", "Y:T", _GEMM, types={"T": FLOATS}, prepare="typed"),
+        op("MatMul", "1-8", "A:T B:T", "Y:T", types={"T": FLOATS}, prepare="typed", variants=_WAYS),
+        op(
+            "MatMul",
+            "9-",
+            "A:T B:T",
+            "Y:T",
+            types={"T": _WITH_INTEGERS},
+            prepare="typed",
+            variants=_WAYS,
+        ),
+        op(
+            "Gemm",
+            "7-10",
+            "A:T B:T C:T",
+            "Y:T",
+            _GEMM,
+            types={"T": FLOATS},
+            prepare="typed",
+            variants=_WAYS,
+        ),
+        op(
+            "Gemm",
+            "11-",
+            "A:T B:T C?:T",
+            "Y:T",
+            _GEMM,
+            types={"T": FLOATS},
+            prepare="typed",
+            variants=_WAYS,
+        ),
         op(
             "MatMulNBits",
             "1",
@@ -43,6 +70,7 @@ FAMILY = Family(
             kernel="MatMul",
             types={"T": FLOATS},
             prepare="typed",
+            variants=_WAYS,
         ),
         op(
             "TransposeMatMul",
@@ -54,6 +82,7 @@ FAMILY = Family(
             kernel="MatMul",
             types={"T": FLOATS},
             prepare="typed",
+            variants=_WAYS,
         ),
         op(
             "FusedGemm",
@@ -66,6 +95,7 @@ FAMILY = Family(
             kernel="Gemm",
             types={"T": FLOAT},
             prepare="typed",
+            variants=_WAYS + " gemm_activation! activations!",
         ),
     ),
 )

@@ -81,6 +81,11 @@ class Operator:
     not bound by an input, or a rule (``TypeRule`` of ``core/registry.h``: "same", "labels"...)."""
     type_fallback: str
     """The type where that attribute is left out: "float", or that of a variable that is bound."""
+    variants: tuple[str, ...] = ()
+    """Ways of computing that the kernel has besides its general one and that a reduced build may
+    leave out. Several kernels may share one."""
+    fixed_variants: tuple[str, ...] = ()
+    """Those that the kernel always needs."""
 
     @property
     def min_inputs(self) -> int:
@@ -150,6 +155,7 @@ def op(
     in_place: tuple[int, ...] = (),
     flags: tuple[str, ...] = (),
     type_attribute: str = "none",
+    variants: str = "",
 ) -> Operator:
     """One operator.
 
@@ -173,6 +179,7 @@ def op(
         in_place: inputs whose memory output 0 may take.
         flags: of "shape_only", "data_dependent", "volatile".
         type_attribute: ``"dtype"``, or with the fallback ``"dtype=T1"``; see :class:`Operator`.
+        variants: names, separated by a space; ``!`` where always needed; see :class:`Operator`.
     """
     first, dash, last = versions.partition("-")
     since = int(first)
@@ -182,6 +189,8 @@ def op(
         _attributes(attributes), types or {}, name if kernel is None else kernel, instances,
         tuple(keys.split()), prepare, infer, layout, control, value_inputs, in_place, flags,
         *type_attribute.partition("=")[::2],
+        tuple(v for v in variants.split() if not v.endswith("!")),
+        tuple(v[:-1] for v in variants.split() if v.endswith("!")),
     )  # fmt: skip
 
 

@@ -17,19 +17,20 @@ _COMMON = (
 _LSTM = _COMMON + " input_forget:int=0"
 _GRU = _COMMON + " linear_before_reset:int=0"
 _LAYOUT = " layout:int=0"
+_CURVES = "curves"  # others than the standard's defaults
 
 FAMILY = Family(
     "recurrent",
     simd=True,
     operators=(
-        op("LSTM", "7", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM, types=_TYPES, prepare="plain"),
+        op("LSTM", "7", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM, types=_TYPES, prepare="plain", variants=_CURVES),
         op(
             "LSTM", "14-", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM + _LAYOUT, types=_TYPES,
-            prepare="plain",
+            prepare="plain", variants=_CURVES,
         ),
-        op("GRU", "7", _INPUTS, _OUTPUTS, _GRU, types=_TYPES, prepare="plain"),
-        op("GRU", "14-", _INPUTS, _OUTPUTS, _GRU + _LAYOUT, types=_TYPES, prepare="plain"),
-        op("RNN", "7", _INPUTS, _OUTPUTS, _COMMON, types=_TYPES, prepare="plain"),
-        op("RNN", "14-", _INPUTS, _OUTPUTS, _COMMON + _LAYOUT, types=_TYPES, prepare="plain"),
+        op("GRU", "7", _INPUTS, _OUTPUTS, _GRU, types=_TYPES, prepare="plain", variants=_CURVES),
+        op("GRU", "14-", _INPUTS, _OUTPUTS, _GRU + _LAYOUT, types=_TYPES, prepare="plain", variants=_CURVES),
+        op("RNN", "7", _INPUTS, _OUTPUTS, _COMMON, types=_TYPES, prepare="plain", variants=_CURVES),
+        op("RNN", "14-", _INPUTS, _OUTPUTS, _COMMON + _LAYOUT, types=_TYPES, prepare="plain", variants=_CURVES),
     ),
 )  # fmt: skip

@@ -18,15 +18,18 @@ def command(
     add_to: Annotated[
         Path | None, typer.Option("--config", help="a config whose operators are kept too")
     ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="record variants of kernels for it; default: all")
+    ] = None,
 ) -> None:
-    """Tell which operators and types models need, in onnxruntime's format.
+    """Tell which operators, types and variants of kernels models need, in onnxruntime's format.
 
     An ONNX model is converted first, so that what our own passes make of it is named.
     """
-    from ortolan.build.product import load_model, wanted_config
+    from ortolan.build.product import load_model, targets_of, wanted_config
 
     contents = [(path.name, load_model(path)) for path in models]
-    config = wanted_config(contents, add_to)
+    config = wanted_config(contents, add_to, targets=targets_of(target) if target else ())
     comments = [f"made by ortolan config from {', '.join(sorted(n for n, _ in contents))}"]
     if output is None:
         print(config.text(comments), end="")

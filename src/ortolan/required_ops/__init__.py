@@ -6,16 +6,24 @@ format; `reading` and `selection` go from the file to it and from it to kernels.
 
 from __future__ import annotations
 
-from ortolan.required_ops.config import Config, ConfigError, TypeUse
+from ortolan.required_ops.config import GENERAL, Config, ConfigError, TypeUse, VariantUse
 from ortolan.required_ops.models import RequiredOperator, required_operators
 from ortolan.required_ops.reading import parse_config, read_config
-from ortolan.required_ops.selection import from_uses, minimise, missing, selector
+from ortolan.required_ops.selection import (
+    from_uses,
+    minimise,
+    missing,
+    selector,
+    variant_selector,
+)
 
 __all__ = [
+    "GENERAL",
     "Config",
     "ConfigError",
     "RequiredOperator",
     "TypeUse",
+    "VariantUse",
     "from_uses",
     "minimise",
     "missing",
@@ -23,4 +31,5 @@ __all__ = [
     "read_config",
     "required_operators",
     "selector",
+    "variant_selector",
 ]

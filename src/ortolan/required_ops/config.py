@@ -13,7 +13,15 @@ from pathlib import Path
 from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import InvalidArgument
 
-__all__ = ["ALL_OPERATORS", "TYPE_NAMES", "Config", "ConfigError", "TypeUse", "merge"]
+__all__ = [
+    "ALL_OPERATORS", "GENERAL", "TYPE_NAMES", "VARIANT", "Config", "ConfigError", "TypeUse",
+    "VariantUse", "merge",
+]  # fmt: skip
+
+VARIANT = "#ortolan:variant"
+"""The start of a line that names a variant; a comment for onnxruntime."""
+GENERAL = "general"
+"""A node that uses no variant of its kernel; every build has what it needs."""
 
 ALL_OPERATORS = "!no_ops_specified_means_all_ops_are_required"
 TYPE_NAMES: Mapping[DataType, str] = {
@@ -77,6 +85,31 @@ class TypeUse:
         return json.dumps(content)
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class VariantUse:
+    """A way of computing that some node of a model uses: one of its kernel's variants.
+
+    Attributes:
+        domain: of the operator.
+        name: of the operator.
+        version: its since_version.
+        types: of the variables that choose a kernel.
+        variant: its name, or GENERAL.
+    """
+
+    domain: str
+    name: str
+    version: int
+    types: tuple[DataType, ...]
+    variant: str
+
+    def text(self) -> str:
+        """The line of a config."""
+        types = ",".join(TYPE_NAMES[t] for t in self.types)
+        parts = (VARIANT, self.domain or "ai.onnx", str(self.version), self.name, types)
+        return ";".join((*parts, self.variant))
+
+
 def _union(a: Mapping[int, TypeSet], b: Mapping[int, TypeSet]) -> dict[int, TypeSet]:
     return {k: a[k] | b[k] for k in a.keys() & b.keys()}
 
@@ -90,6 +123,7 @@ class Config:
         types: by (domain, name); an operator without an entry keeps all types.
         allowed_types: the only types that kernels are kept for; None allows all.
         all_if_empty: no operators mean all operators.
+        variants: what is used of the kernels' variants; an operator that no use names keeps all.
         lines: the line of the file by (domain, name), for messages.
         source: the name of the file, for messages.
     """
@@ -98,6 +132,7 @@ class Config:
     types: Mapping[tuple[str, str], TypeUse] = dataclasses.field(default_factory=dict)
     allowed_types: TypeSet | None = None
     all_if_empty: bool = False
+    variants: frozenset[VariantUse] = frozenset()
     lines: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict, compare=False)
     source: str = dataclasses.field(default="", compare=False)
 
@@ -128,7 +163,17 @@ class Config:
             f"{domain};{opset};{','.join(entries)}"
             for (domain, opset), entries in sorted(by_opset.items())
         ]
+        rows += [use.text() for use in sorted(self.variants)]
         return "\n".join(rows) + "\n"
+
+    def variants_of(self, domain: str, name: str, first: int, last: int) -> frozenset[str] | None:
+        """The variants that an operator uses in a range of its versions; None: perhaps all."""
+        found = frozenset(
+            use.variant
+            for use in self.variants
+            if (use.domain, use.name) == (domain, name) and first <= use.version <= last
+        )
+        return found or None
 
     def write(self, path: Path, comments: Iterable[str] = ()) -> None:
         """Writes `text` beside the file and renames it into place.
@@ -151,6 +196,7 @@ class Config:
             self,
             operators={k: v for k, v in self.operators.items() if k[0] != domain},
             types={k: v for k, v in self.types.items() if k[0] != domain},
+            variants=frozenset(use for use in self.variants if use.domain != domain),
         )
 
     def place(self, key: tuple[str, str]) -> str:
@@ -193,6 +239,8 @@ def _merge(a: Config, b: Config) -> Config:
             types[key] = a.types.get(key) or b.types[key]
     if a.keeps_all or b.keeps_all:
         return Config(allowed_types=allowed, all_if_empty=True, source=a.source)
+    named = [{(use.domain, use.name) for use in c.variants} for c in (a, b)]
+    open_keys = (a.operators.keys() - named[0]) | (b.operators.keys() - named[1])
     return Config(
         {
             key: a.operators.get(key, frozenset()) | b.operators.get(key, frozenset())
@@ -201,6 +249,7 @@ def _merge(a: Config, b: Config) -> Config:
         types,
         allowed,
         False,
+        frozenset(u for u in a.variants | b.variants if (u.domain, u.name) not in open_keys),
         {**b.lines, **a.lines},
         a.source,
     )

@@ -7,9 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ortolan import catalog
 from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import NoSuchFile
-from ortolan.required_ops.config import ALL_OPERATORS, TYPE_NAMES, Config, ConfigError, TypeUse
+from ortolan.required_ops.config import (
+    ALL_OPERATORS,
+    GENERAL,
+    TYPE_NAMES,
+    VARIANT,
+    Config,
+    ConfigError,
+    TypeUse,
+    VariantUse,
+)
 
 __all__ = ["parse_config", "parse_types", "read_config"]
 
@@ -74,13 +84,16 @@ class _Parser:
         self._allowed: TypeSet | None = None
         self._allowed_line = 0
         self._all_if_empty = False
+        self._variants: set[VariantUse] = set()
         self._where = source
 
     def parse(self, text: str) -> Config:
         for number, line in enumerate(text.splitlines(), 1):
             self._where = f"{self._source}:{number}"
             line = line.strip()
-            if line and not line.startswith("#"):
+            if line.startswith("#ortolan:"):
+                self._variant(line)
+            elif line and not line.startswith("#"):
                 self._line(line, number)
         types = {k: use for k, use in self._types.items() if k not in self._open}
         if types and self._allowed is not None:
@@ -94,6 +107,7 @@ class _Parser:
             types,
             self._allowed,
             self._all_if_empty,
+            frozenset(self._variants),
             self._lines,
             self._source,
         )
@@ -135,6 +149,25 @@ class _Parser:
             self._allowed_line = number
         else:
             raise self._fail(f'there is no "{name}": {_ALLOWED} and {ALL_OPERATORS} are known')
+
+    def _variant(self, line: str) -> None:
+        parts = [part.strip() for part in line.split(";")]
+        if parts[0] != VARIANT or len(parts) != 6:
+            raise self._fail(
+                f"a line of a variant is {VARIANT};domain;version;operator;types;variant, such as "
+                f"{VARIANT};ai.onnx;11;Conv;float;depthwise"
+            )
+        domain, name, variant = "" if parts[1] == "ai.onnx" else parts[1], parts[3], parts[5]
+        version = self._opset(parts[2])
+        operator = catalog.find(domain, name, version)
+        known = (*(operator.variants if operator else ()), GENERAL)
+        if variant not in known:
+            raise self._fail(
+                f'{name} of version {version} has no variant "{variant}", but {", ".join(known)}: '
+                "leave the line out to keep all"
+            )
+        types = tuple(_type(t, self._where) for t in parts[4].split(",") if t)
+        self._variants.add(VariantUse(domain, name, version, types, variant))
 
     def _opset(self, text: str) -> int:
         text = text.strip()

@@ -14,9 +14,13 @@ from ortolan.catalog.types import DataType, TypeSet, type_set
 from ortolan.required_ops.config import Config, TypeUse
 from ortolan.required_ops.models import RequiredOperator, casts_of_promotion, promoted
 
-__all__ = ["Missing", "Selector", "from_uses", "minimise", "missing", "selector", "since_version"]
+__all__ = [
+    "Missing", "Selector", "from_uses", "minimise", "missing", "selector", "since_version",
+    "variant_selector",
+]  # fmt: skip
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
+VariantSelector = Callable[[Operator, str], bool]
 
 _SHAPES = type_set("int32", "int64", "bool")
 # Models compute shapes with these, whatever the types of their data.
@@ -181,6 +185,18 @@ def selector(config: Config) -> Selector | None:
         return any(_serves(operator, types, use) for use in uses) and (
             config.allowed_types is None or _allowed(operator, types, config.allowed_types)
         )
+
+    return wanted
+
+
+def variant_selector(config: Config) -> VariantSelector | None:
+    """Which variants of the kernels that a config keeps are kept too; None keeps all."""
+    if not config.variants:
+        return None
+
+    def wanted(operator: Operator, variant: str) -> bool:
+        used = config.variants_of(operator.domain, operator.name, operator.since, operator.until)
+        return used is None or variant in used
 
     return wanted
 
