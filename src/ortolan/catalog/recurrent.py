@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ortolan.catalog.operator import Family, op
 from ortolan.catalog.types import FLOAT, type_set
 
@@ -17,20 +19,19 @@ _COMMON = (
 _LSTM = _COMMON + " input_forget:int=0"
 _GRU = _COMMON + " linear_before_reset:int=0"
 _LAYOUT = " layout:int=0"
-_CURVES = "curves"  # others than the standard's defaults
+
+# Curves: activations that are not the defaults.
+_GIVEN: dict[str, Any] = {"types": _TYPES, "prepare": "plain", "variants": "curves"}
 
 FAMILY = Family(
     "recurrent",
     simd=True,
     operators=(
-        op("LSTM", "7", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM, types=_TYPES, prepare="plain", variants=_CURVES),
-        op(
-            "LSTM", "14-", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM + _LAYOUT, types=_TYPES,
-            prepare="plain", variants=_CURVES,
-        ),
-        op("GRU", "7", _INPUTS, _OUTPUTS, _GRU, types=_TYPES, prepare="plain", variants=_CURVES),
-        op("GRU", "14-", _INPUTS, _OUTPUTS, _GRU + _LAYOUT, types=_TYPES, prepare="plain", variants=_CURVES),
-        op("RNN", "7", _INPUTS, _OUTPUTS, _COMMON, types=_TYPES, prepare="plain", variants=_CURVES),
-        op("RNN", "14-", _INPUTS, _OUTPUTS, _COMMON + _LAYOUT, types=_TYPES, prepare="plain", variants=_CURVES),
+        op("LSTM", "7", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM, **_GIVEN),
+        op("LSTM", "14-", _LSTM_INPUTS, _LSTM_OUTPUTS, _LSTM + _LAYOUT, **_GIVEN),
+        op("GRU", "7", _INPUTS, _OUTPUTS, _GRU, **_GIVEN),
+        op("GRU", "14-", _INPUTS, _OUTPUTS, _GRU + _LAYOUT, **_GIVEN),
+        op("RNN", "7", _INPUTS, _OUTPUTS, _COMMON, **_GIVEN),
+        op("RNN", "14-", _INPUTS, _OUTPUTS, _COMMON + _LAYOUT, **_GIVEN),
     ),
 )  # fmt: skip
