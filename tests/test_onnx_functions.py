@@ -73,7 +73,8 @@ MODELS = {
         { t = Neg(x) y = If (c) <then_branch = a () => (float[n, 3] r) { r = Identity(x) },
                         else_branch = b () => (float[n, 3] r) { u = f.twice(t) r = f.twice(u) }> }
         %F twice (p) => (q) { t = Add(p, p) q = Neg(t) }""",
-    "constants in the body": """g (float[n, 3] x) => (float[n, 3] y) { a = f.scale(x) y = f.scale(a) }
+    "constants in the body": """g (float[n, 3] x) => (float[n, 3] y)
+        { a = f.scale(x) y = f.scale(a) }
         %F scale (p) => (q) { h = Constant <value = float[1] {0.5}> () t = Mul(h, p)
             three = Constant <value_float = 3.0> () q = Add(t, three) }""",
     "nodes out of order": """g (float[n, 3] x) => (float[n, 3] y) { y = f.one(x) }
