@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,14 @@ def test_results_do_not_depend_on_the_number_of_threads(size: tuple[int, int]) -
     expected = result_bytes(make_session(model, 1), "x", image)
     for threads in (2, 3, 4, 7):
         assert result_bytes(make_session(model, threads), "x", image) == expected
+
+
+@pytest.mark.slow
+def test_an_idle_session_uses_no_processor() -> None:
+    sessions = [make_session(wide_model(), threads) for threads in (1, 2, 4)]
+    for session in sessions:
+        result_bytes(session, "x", images((1, 16, 64, 64), 1)[0])
+    time.sleep(0.1)
+    start = time.process_time()
+    time.sleep(10)
+    assert time.process_time() - start < 0.02

@@ -1,6 +1,8 @@
 // Attention of all its operators: y = softmax(scale * Q K' and what changes the scores) V, for each
-// batch and head. A few rows of scores at a time lie in a thread's scratch, never all. Input: where
-// operands lie, which keys a row may see. Output: y, and the scores of one stage where asked for.
+// batch and head. The scores of a tile of rows and a block of keys lie in the first-level cache; y
+// takes block after block, its former sums scaled down where a block has a greater score. Input:
+// where operands lie, which keys a row may see. Output: y, and the scores of one stage if asked
+// for.
 #pragma once
 
 #include "kernels/elementary.h"
@@ -77,52 +79,86 @@ struct AttentionTask {
 // Rows of scores that go together: whole tiles, about 16.
 constexpr size_t kScoreTile = kTileRows[kTileVectors];
 constexpr size_t kScoreRows = kScoreTile >= 9 ? kScoreTile : 16 / kScoreTile * kScoreTile;
+// Keys of a block, in whole panels; the last one has half as many to one and a half times.
+constexpr size_t kKeyBlock = 512 / kTileColumns * kTileColumns;
 
-// Floats from row to row of scores: tiles and vectors may store beyond the last key.
-ORTOLAN_INLINE size_t score_stride(size_t keys) { return round_up(keys, kTileColumns) + kLanes; }
 // With few rows K and V are read where they are.
 ORTOLAN_INLINE bool packs_keys(const AttentionTask& t) {
   return t.rows > kPlainRows && t.width && t.value_width;
 }
+// Blocks of keys; all in one where nothing is packed or rows of scores are put out.
+ORTOLAN_INLINE size_t key_blocks(const AttentionTask& t) {
+  if (!packs_keys(t) || t.stage != Stage::kNone) return 1;
+  return max<size_t>((t.keys + kKeyBlock / 2) / kKeyBlock, 1);
+}
+// Floats from row to row of scores: tiles and vectors may store beyond the last key.
+ORTOLAN_INLINE size_t score_stride(const AttentionTask& t) {
+  const size_t keys = key_blocks(t) > 1 ? kKeyBlock + kKeyBlock / 2 : t.keys;
+  return round_up(keys, kTileColumns) + kLanes;
+}
+// Rows that go through a block of keys before the next block comes.
+ORTOLAN_INLINE size_t group_rows(const AttentionTask& t, size_t groups) {
+  return round_up(rows_per_block(t.rows, kBlockRows, groups), kScoreRows);
+}
+constexpr size_t kGroupLimit = 3 * kBlockRows / 2 + 2 * kScoreRows;
+
+// Where things lie in the scratch of a thread, in floats.
+struct AttentionScratch {
+  size_t k, v, q, scores, sums, end;
+};
+ORTOLAN_NOINLINE inline AttentionScratch attention_layout(const AttentionTask& t) {
+  const auto floats = [](size_t n) { return round_up(n, kAlignment / sizeof(float)); };
+  const size_t rows = min(t.rows, kScoreRows);
+  AttentionScratch at = {};
+  at.v = packs_keys(t) ? floats(packed_size(t.keys, t.width)) : 0;
+  at.q = at.v + (packs_keys(t) ? floats(packed_size(t.value_width, t.keys)) : 0);
+  at.scores = at.q + floats(min(t.rows, kGroupLimit) * t.width);
+  at.sums = at.scores + floats(rows * score_stride(t));
+  at.end = at.sums + (key_blocks(t) > 1 ? floats(rows * t.value_width) : 0);
+  return at;
+}
 
 // Bytes of scratch for each thread; false when there are too many keys.
 ORTOLAN_NOINLINE inline bool attention_scratch(const AttentionTask& t, size_t* bytes) {
-  size_t k = 0, v = 0, scores;
-  if (packs_keys(t) &&
-      (!packed_bytes(t.keys, t.width, 1, &k) || !packed_bytes(t.value_width, t.keys, 1, &v)))
+  size_t k, v, scores;
+  if (!packed_bytes(t.keys, max<size_t>(t.width, 1), 1, &k) ||
+      !packed_bytes(t.value_width, max<size_t>(t.keys, 1), 1, &v) ||
+      __builtin_mul_overflow(t.keys, 2 * kScoreRows * sizeof(float), &scores))
     return false;
-  const size_t rows = min(t.rows, kScoreRows);
-  if (__builtin_mul_overflow(score_stride(t.keys), rows * sizeof(float), &scores)) return false;
-  *bytes = round_up(k, kAlignment) + round_up(v, kAlignment) + round_up(scores, kAlignment);
+  *bytes = attention_layout(t).end * sizeof(float);
   return true;
 }
 
-// e^(s - most) of [begin, end), rounded out to vectors that are there, over their sum.
-ORTOLAN_NOINLINE inline void softmax_scores(float* s, size_t begin, size_t end, const float* sink) {
+// The greatest score so far, and the sum of e^(s - most), of a row.
+struct RowState {
+  float most;
+  double sum;
+};
+
+// s = e^(s - most) in [begin, end), rounded out to vectors that are there; answers the factor of
+// what is already in the sum. Where there is nothing to see, all are 0; a NaN stays.
+ORTOLAN_NOINLINE inline float exp_scores(float* s, size_t begin, size_t end, RowState& state) {
+  constexpr size_t kChunk = 32 * kLanes;  // so many are added up in float
   const size_t tail = round_up(end - begin, kLanes) - (end - begin);
   for (size_t j = 0; j < tail; ++j) s[end + j] = -kInfinity;
-  F most = splat<F>(sink ? *sink : -kInfinity);
+  F most = splat<F>(state.most);
   for (size_t j = begin; j < end; j += kLanes) most = at_least(load<F>(s + j), most);
   const float greatest = reduce_max(most);
-  if (greatest == -kInfinity) {
-    // Nothing to see. A NaN may be among the scores, and must stay.
-    bool is_nan = false;
-    for (size_t j = begin; j < end; ++j) is_nan |= s[j] != s[j];
-    if (!is_nan) return fill_zero(s + begin, (end - begin) * sizeof(float));
-  }
-  const F shift = splat<F>(greatest);
-  double sum = sink ? static_cast<double>(elementary::exp((F)(*sink) - shift)[0]) : 0;
+  const F shift = splat<F>(greatest == -kInfinity ? 0 : greatest);
+  const float factor = elementary::exp_flushed(splat<F>(state.most) - shift)[0];
+  state.sum *= static_cast<double>(factor);
+  state.most = greatest;
   for (size_t j = begin; j < end;) {
-    F part = splat<F>(0);  // a few vectors at a time in float
-    for (const size_t stop = min(end, j + 8 * kLanes); j < stop; j += kLanes) {
-      const F e = elementary::exp(load<F>(s + j) - shift);
+    F part = splat<F>(0);
+#pragma clang loop unroll(disable)
+    for (const size_t stop = min(end, j + kChunk); j < stop; j += kLanes) {
+      const F e = elementary::exp_flushed(load<F>(s + j) - shift);
       store(s + j, e);
       part += e;
     }
-    sum += static_cast<double>(reduce_sum(part));
+    state.sum += static_cast<double>(reduce_sum(part));
   }
-  const F factor = splat<F>(static_cast<float>(1 / sum));
-  for (size_t j = begin; j < end; j += kLanes) store(s + j, load<F>(s + j) * factor);
+  return factor;
 }
 
 ORTOLAN_NOINLINE inline void add_overlay(const Overlay<float>& o, size_t b, size_t h, size_t row,
@@ -136,32 +172,32 @@ ORTOLAN_NOINLINE inline void add_overlay(const Overlay<float>& o, size_t b, size
   for (size_t j = stop; j < end; ++j) s[j] = -kInfinity;
 }
 
-// One row of scores from products to probabilities, in [begin, end); the row sees a part of it.
-ORTOLAN_NOINLINE inline void finish_scores(const AttentionTask& t, size_t b, size_t h, size_t row,
-                                           float* s, size_t begin, size_t end) {
+// One row of scores, in [begin, end), to e^(s - most); the row sees a part of it. Answers the
+// factor of what was before.
+ORTOLAN_NOINLINE inline float finish_scores(const AttentionTask& t, size_t b, size_t h, size_t row,
+                                            float* s, size_t begin, size_t end, RowState& state) {
   size_t first, last;
   t.range(b, row, &first, &last);
   float* out = t.scores ? t.scores + ((b * t.heads + h) * t.rows + row) * t.keys : nullptr;
-  const auto put = [&](Stage stage) {
+  const auto put = [&](Stage stage, float factor) {
     if (t.stage != stage) return;
     const bool is_masked = stage == Stage::kMasked;
     const float rest = is_masked ? t.unseen : 0;
     const size_t from = is_masked ? max(first, begin) : begin;
     const size_t to = is_masked ? min(last, end) : end;
-    for (size_t j = 0; j < t.keys; ++j) out[j] = j >= from && j < to ? s[j] : rest;
+    for (size_t j = 0; j < t.keys; ++j) out[j] = j >= from && j < to ? s[j] * factor : rest;
   };
-  for (size_t j = begin; j < end; ++j) s[j] *= t.scale;
-  put(Stage::kScaled);
+  put(Stage::kScaled, 1);
   if (t.softcap > 0) {
     const F cap = splat<F>(t.softcap), inverse = splat<F>(1 / t.softcap);
     for (size_t j = begin; j < end; j += kLanes)
       store(s + j, cap * elementary::tanh(load<F>(s + j) * inverse));
   }
-  put(Stage::kCapped);
+  put(Stage::kCapped, 1);
   if (t.bias.data) {
     Overlay<float> bias = t.bias;
     if (t.shifts) bias.data += t.shifts[b];
-    add_overlay(bias, b, h, row, s, begin, max(last, begin));
+    add_overlay(bias, b, h, row, s, begin, max(min(last, end), begin));
   }
   if (t.mask.data) add_overlay(t.mask, b, h, row, s, begin, end);
   if (t.allowed.data) {
@@ -169,29 +205,26 @@ ORTOLAN_NOINLINE inline void finish_scores(const AttentionTask& t, size_t b, siz
     for (size_t j = begin; j < end; ++j)
       if (j >= t.allowed.columns || !allowed[j * t.allowed.column]) s[j] = -kInfinity;
   }
-  for (size_t j = begin; j < first; ++j) s[j] = t.hidden;
+  for (size_t j = begin; j < min(first, end); ++j) s[j] = t.hidden;
   for (size_t j = max(last, begin); j < end; ++j) s[j] = t.hidden;
-  put(Stage::kMasked);
-  softmax_scores(s, begin, end, t.sinks ? t.sinks + h : nullptr);
-  put(Stage::kSoftmax);
+  put(Stage::kMasked, 1);
+  const float factor = exp_scores(s, begin, end, state);
+  put(Stage::kSoftmax, state.sum != 0 ? static_cast<float>(1 / state.sum) : 0);
+  return factor;
 }
 
-// K' and V of one batch and head, packed where there are rows enough.
+// A thread's scratch. K' and V of one batch and head are packed where there are rows enough, V
+// block by block of keys.
 struct PackedKeys {
-  float* k = nullptr;
-  float* v = nullptr;
-  float* scores = nullptr;
+  float *k = nullptr, *v = nullptr;
+  float *q, *scores, *sums;
   size_t owner = SIZE_MAX;  // batch and head that are packed
 
   PackedKeys(const AttentionTask& t, void* scratch) {
-    char* at = static_cast<char*>(scratch);
-    if (packs_keys(t)) {
-      k = reinterpret_cast<float*>(at);
-      at += round_up(packed_size(t.keys, t.width) * sizeof(float), kAlignment);
-      v = reinterpret_cast<float*>(at);
-      at += round_up(packed_size(t.value_width, t.keys) * sizeof(float), kAlignment);
-    }
-    scores = reinterpret_cast<float*>(at);
+    const AttentionScratch at = attention_layout(t);
+    float* floats = static_cast<float*>(scratch);
+    if (packs_keys(t)) k = floats, v = floats + at.v;
+    q = floats + at.q, scores = floats + at.scores, sums = floats + at.sums;
   }
   ORTOLAN_NOINLINE void pack(const AttentionTask& t, size_t b, size_t head, size_t keys) {
     if (!k || owner == b * t.kv_heads + head) return;
@@ -199,8 +232,14 @@ struct PackedKeys {
     Product p;
     p.N = keys, p.K = t.width, p.b_row = 1, p.b_column = t.k.row;
     pack_matrix(p, t.k.at(b, head), 0, panel_count(p.N), k);
-    p.N = t.value_width, p.K = keys, p.b_row = t.v.row, p.b_column = 1;
-    pack_matrix(p, t.v.at(b, head), 0, panel_count(p.N), v);
+    p.N = t.value_width, p.b_row = t.v.row, p.b_column = 1;
+    const size_t blocks = key_blocks(t);
+    for (size_t i = 0; i < blocks; ++i) {
+      const size_t first = min(i * kKeyBlock, keys);
+      p.K = (i + 1 == blocks ? keys : min(keys, first + kKeyBlock)) - first;
+      pack_matrix(p, t.v.at(b, head) + first * t.v.row, 0, panel_count(p.N),
+                  v + packed_size(p.N, 1) * first);
+    }
   }
 };
 
@@ -221,64 +260,128 @@ ORTOLAN_NOINLINE inline void seen_keys(const AttentionTask& t, size_t b, size_t 
   *begin = min(*begin, *end);
 }
 
-// Rows [row0, row1) of one batch and head, no more than kScoreRows.
-ORTOLAN_NOINLINE inline void attend_rows(const AttentionTask& t, size_t b, size_t h, size_t row0,
-                                         size_t row1, PackedKeys& packed) {
-  const size_t kv = h / (t.heads / t.kv_heads), rows = row1 - row0;
-  size_t begin, end, first, keys;
-  seen_keys(t, b, row0, row1, &begin, &end);
-  seen_keys(t, b, 0, t.rows, &first, &keys);
-  const size_t stride = score_stride(t.keys);
-  float* scores = packed.scores;
-  packed.pack(t, b, kv, keys);
+// What rows of one batch and head have in common, and a tile of them.
+struct RowTile {
+  const AttentionTask& t;
+  size_t b, h, kv;
+  size_t keys;        // that any row sees
+  size_t row, rows;   // of the tile
+  const float* q;     // scaled
+  size_t begin, end;  // keys that the tile sees
+  bool started = false;
+};
+
+// y = y * factor + sums for a row.
+ORTOLAN_INLINE void add_block(float* y, const float* sums, size_t n, float factor) {
+  for (size_t i = 0; i < n; ++i) y[i] = y[i] * factor + sums[i];
+}
+
+// Adds the block [key0, key1) of keys to a tile's rows of y.
+ORTOLAN_NOINLINE inline void attend_block(RowTile& r, size_t key0, size_t key1, PackedKeys& packed,
+                                          RowState* states) {
+  const AttentionTask& t = r.t;
+  const size_t stride = score_stride(t), begin = min(max(r.begin, key0), key1);
+  const size_t end = max(min(r.end, key1), begin);
+  float* const scores = packed.scores - key0;
+  if (begin == end && t.stage == Stage::kNone) return;
   GemmArgs g;
-  g.M = rows, g.N = keys, g.K = t.width;
-  g.a = t.q.at(b, h) + row0 * t.q.row, g.lda = t.q.row;
+  g.M = r.rows, g.N = r.keys, g.K = t.width;
+  g.a = r.q, g.lda = t.width;
   g.c = scores, g.ldc = stride;
   if (packed.k && begin < end) {
-    const size_t panels = panel_count(keys);
+    const size_t panels = panel_count(r.keys);
     g.packed_b = packed.k;
     const size_t panel0 = min(begin / kTileColumns, panels - 1);
     const size_t panel1 = min((end - 1) / kTileColumns + 1, panels);
-    multiply_rows_panels(g, 0, rows, panel0, panel1);
+    multiply_rows_panels(g, 0, r.rows, panel0, panel1);
   } else {
-    for (size_t i = 0; i < rows; ++i)
+    for (size_t i = 0; i < r.rows; ++i)
       for (size_t j = begin; j < end; ++j)
-        scores[i * stride + j] = dot(g.a + i * g.lda, t.k.at(b, kv) + j * t.k.row, t.width);
+        scores[i * stride + j] = dot(g.a + i * g.lda, t.k.at(r.b, r.kv) + j * t.k.row, t.width);
   }
-  for (size_t i = 0; i < rows; ++i)
-    finish_scores(t, b, h, row0 + i, scores + i * stride, begin, end);
-  g.K = keys, g.N = t.value_width;
-  g.a = scores, g.lda = stride;
-  g.c = t.y + b * t.y_batch + h * t.y_head + row0 * t.y_row, g.ldc = t.y_row;
-  if (packed.v && keys) {
-    for (size_t i = 0; i < rows; ++i) {
-      float* s = scores + i * stride;
-      fill_zero(s, begin * sizeof(float));
-      if (keys > end) fill_zero(s + end, (keys - end) * sizeof(float));
+  float factors[kScoreRows];
+  for (size_t i = 0; i < r.rows; ++i)
+    factors[i] = finish_scores(t, r.b, r.h, r.row + i, scores + i * stride, begin, end, states[i]);
+  float* y = t.y + r.b * t.y_batch + r.h * t.y_head + r.row * t.y_row;
+  g.K = key1 - key0, g.N = t.value_width;
+  g.a = packed.scores, g.lda = stride;
+  g.c = r.started ? packed.sums : y, g.ldc = r.started ? t.value_width : t.y_row;
+  if (packed.v && key0 < key1) {
+    for (size_t i = 0; i < r.rows; ++i) {
+      fill_zero(packed.scores + i * stride, (begin - key0) * sizeof(float));
+      fill_zero(scores + i * stride + end, (key1 - end) * sizeof(float));
     }
-    g.packed_b = packed.v;
-    return multiply_rows_panels(g, 0, rows, 0, panel_count(g.N));
+    g.packed_b = packed.v + packed_size(g.N, 1) * key0;
+    multiply_rows_panels(g, 0, r.rows, 0, panel_count(g.N));
+  } else {
+    g.a = scores + begin, g.K = end - begin;
+    gemm_plain(g, t.v.at(r.b, r.kv) + begin * t.v.row, t.v.row, 0, g.N);
   }
-  g.a += begin, g.K = end - begin;
-  gemm_plain(g, t.v.at(b, kv) + begin * t.v.row, t.v.row, 0, g.N);
+  for (size_t i = 0; r.started && i < r.rows; ++i)
+    add_block(y + i * t.y_row, packed.sums + i * t.value_width, t.value_width, factors[i]);
+  r.started = true;
 }
 
-// Everything; the scratch of each thread has attention_scratch bytes from `offset` on.
+// Rows [row0, row1) of one batch and head, no more than kGroupLimit.
+ORTOLAN_NOINLINE inline void attend_rows(const AttentionTask& t, size_t b, size_t h, size_t row0,
+                                         size_t row1, PackedKeys& packed) {
+  constexpr size_t kTiles = kGroupLimit / kScoreRows + 1;
+  const size_t kv = h / (t.heads / t.kv_heads), blocks = key_blocks(t);
+  size_t first, keys;
+  seen_keys(t, b, 0, t.rows, &first, &keys);
+  packed.pack(t, b, kv, keys);
+  RowState states[kTiles * kScoreRows];
+  bool started[kTiles] = {};
+  for (size_t row = row0; row < row1; ++row) {
+    const float sink = t.sinks ? t.sinks[h] : -kInfinity;
+    states[row - row0] = {sink, sink == -kInfinity ? 0.0 : 1.0};
+    const float* q = t.q.at(b, h) + row * t.q.row;
+    float* to = packed.q + (row - row0) * t.width;
+    for (size_t i = 0; i < t.width; ++i) to[i] = q[i] * t.scale;
+  }
+  for (size_t block = 0; block < blocks; ++block) {
+    const size_t key0 = min(block * kKeyBlock, keys);
+    const size_t key1 = block + 1 == blocks ? keys : min(keys, key0 + kKeyBlock);
+    for (size_t row = row0, tile = 0; row < row1; row += kScoreRows, ++tile) {
+      RowTile r = {t,
+                   b,
+                   h,
+                   kv,
+                   keys,
+                   row,
+                   min(kScoreRows, row1 - row),
+                   packed.q + (row - row0) * t.width,
+                   0,
+                   0,
+                   started[tile]};
+      seen_keys(t, b, row, row + r.rows, &r.begin, &r.end);
+      attend_block(r, key0, key1, packed, states + (row - row0));
+      started[tile] = r.started;
+    }
+  }
+  for (size_t row = row0; row < row1; ++row) {
+    float* y = t.y + b * t.y_batch + h * t.y_head + row * t.y_row;
+    const double sum = states[row - row0].sum;
+    const float factor = sum != 0 ? static_cast<float>(1 / sum) : 0;
+    if (!started[(row - row0) / kScoreRows]) fill_zero(y, t.value_width * sizeof(float));
+    for (size_t i = 0; i < t.value_width; ++i) y[i] *= factor;
+  }
+}
+
+// Everything; the scratch of each thread has attention_scratch bytes.
 ORTOLAN_NOINLINE inline void attend(const Context& c, const AttentionTask& t) {
-  const size_t blocks = (t.rows + kScoreRows - 1) / kScoreRows;
   if (!t.batches || !t.heads || !t.rows) return;
-  const size_t work = max<size_t>(min(t.rows, kScoreRows) * t.keys * (t.width + t.value_width), 1);
-  c.parallel(t.batches * t.heads * blocks, kThreadWork / work + 1,
-             [&](size_t begin, size_t end, size_t thread) {
-               PackedKeys packed(t, c.thread_scratch(thread));
-               for (size_t unit = begin; unit < end; ++unit) {
-                 const size_t block = unit % blocks, h = unit / blocks % t.heads;
-                 const size_t row = block * kScoreRows;
-                 attend_rows(t, unit / blocks / t.heads, h, row, min(t.rows, row + kScoreRows),
-                             packed);
-               }
-             });
+  const size_t all = t.batches * t.heads, wanted = c.threads() > 1 ? 4 * c.threads() : 1;
+  const size_t each = group_rows(t, (wanted + all - 1) / all);
+  const size_t groups = (t.rows + each - 1) / each;
+  const size_t work = max<size_t>(min(t.rows, each) * t.keys * (t.width + t.value_width), 1);
+  c.parallel(all * groups, kThreadWork / work + 1, [&](size_t begin, size_t end, size_t thread) {
+    PackedKeys packed(t, c.thread_scratch(thread));
+    for (size_t unit = begin; unit < end; ++unit) {
+      const size_t row = unit % groups * each, h = unit / groups % t.heads;
+      attend_rows(t, unit / groups / t.heads, h, row, min(t.rows, row + each), packed);
+    }
+  });
 }
 
 }  // namespace ortolan::ORTOLAN_ISA

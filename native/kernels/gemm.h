@@ -540,7 +540,8 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
     for (; panel0 + kRowPanels <= min(panel1, whole); panel0 += kRowPanels)
       multiply_few_rows(g, row0, row1, panel0);
   }
-  const size_t block = rows_per_block(row1 - row0, kBlockRows, 1);
+  const size_t limit = g.K > 1024 ? kBlockRows / 2 : kBlockRows;  // long rows fill the cache sooner
+  const size_t block = rows_per_block(row1 - row0, limit, 1);
   for (size_t row = row0; row < row1; row += block)
     for (size_t p = panel0; p < panel1; ++p)
       multiply_panel(direct_input(g, row), g.epilogue, g.c, g.ldc, row, min(block, row1 - row), 0,

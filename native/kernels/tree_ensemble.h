@@ -45,24 +45,38 @@ struct Ensemble : TreeShape {
   Aggregate aggregate = Aggregate::kSum;
   bool is_binary = false, is_positive = true;
 
-  // TreeBuilder has seen to it that every walk ends.
+  // Trees that are walked at once: each step of one waits for memory, those of others do not.
+  static constexpr size_t kWalks = 8;
+
+  // The leaves of `count` trees, no more than kWalks. TreeBuilder has seen to it that walks end.
   template <class T>
-  const TreeNode<W>& leaf(uint32_t root, const T* x) const {
-    const TreeNode<W>* node = &nodes[root];
-    while (node->mode != TreeMode::kLeaf) {
-      const W value = static_cast<W>(x[node->feature]);
-      const bool yes = test(*node, value) || (node->nan_is_yes && value != value);
-      node = &nodes[yes ? node->yes : node->no];
+  void find_leaves(const uint32_t* tree_roots, size_t count, const T* x, uint32_t* at) const {
+    for (size_t i = 0; i < count; ++i) at[i] = tree_roots[i];
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t i = 0; i < count; ++i) {
+        const TreeNode<W>& node = nodes[at[i]];
+        if (node.mode == TreeMode::kLeaf) continue;
+        const W value = static_cast<W>(x[node.feature]);
+        const bool yes = node.mode == TreeMode::kLeq ? value <= node.threshold : test(node, value);
+        // Which way is anybody's guess: a selection, not a branch.
+        uint32_t next = node.no;
+        if (yes | (node.nan_is_yes & (value != value))) next = node.yes;
+        at[i] = next;
+        moved = true;
+      }
     }
-    return *node;
   }
 
   // Sums, or the least or greatest, of the trees' weights; `has` tells which targets got any.
   template <class T>
   void score(const T* x, W* sums, bool* has) const {
     for (size_t i = 0; i < targets; ++i) sums[i] = 0, has[i] = false;
-    for (uint32_t root : roots) {
-      const TreeNode<W>& found = leaf(root, x);
+    uint32_t leaves[kWalks];
+    for (size_t tree = 0; tree < roots.size; ++tree) {
+      if (tree % kWalks == 0)
+        find_leaves(roots.data + tree, min(kWalks, roots.size - tree), x, leaves);
+      const TreeNode<W>& found = nodes[leaves[tree % kWalks]];
       // As in onnxruntime, a single target takes the first weight of a leaf.
       const size_t count = targets == 1 ? min<size_t>(found.no, 1) : found.no;
       for (size_t k = found.yes; k < found.yes + count; ++k) {
