@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ortolan import cache
+from ortolan.cache_notes import Note, facts_of, folder
 from ortolan.external_data import external_files
 from ortolan.session import GraphOptimizationLevel, InferenceSession, SessionOptions
 
@@ -24,6 +24,7 @@ MODEL = onnx.parser.parse_model(
     """<ir_version: 8, opset_import: ["": 17]> g (float[N, 2] x) => (float[N, 2] y)
     <float[2] w = {1.0, 2.0}> { a = Add(x, w) y = Relu(a) }"""
 )
+SETTINGS = ("all", "{}", "{}")
 X = np.array([[1, -4]], np.float32)
 Y = np.array([[2, 0]], np.float32)
 
@@ -135,7 +136,8 @@ def test_a_note_spares_reading_the_model(
     entry.write_bytes(entry.read_bytes()[:-1] + b"\0")
     assert is_read() and is_read() is False
     (note,) = entries(place, "*.note")
-    for text in (b"", b"[]", b"[1]", b'[["x"]]', note.read_bytes()[:-5], b"{}"):
+    told = note.read_bytes()
+    for text in (b"", b"[]", b"\n", told[:-5], told[1:], told + b"x\n", told.replace(b" ", b"")):
         note.write_bytes(text)
         assert is_read() and not is_read()
 
@@ -148,15 +150,18 @@ def test_a_note_of_somebody_else(model: Path, place: Path, tmp_path: Path) -> No
     (entry,) = entries(place)
     elsewhere = tmp_path / "elsewhere.ort"
     elsewhere.write_bytes(entry.read_bytes())
-    facts = json.loads(note.read_bytes())
-    facts[0] = [str(elsewhere), *cache._facts(elsewhere)]
-    note.write_bytes(json.dumps(facts).encode())
-    assert cache._noted(note) is None
+    kept = Note(str(place), str(model), SETTINGS)
+    assert kept.path == str(note)
+    assert kept.entry() == str(entry)
+    title, _, *rest = note.read_text().split("\n")
+    row = f"{facts_of(str(elsewhere))} {elsewhere}"
+    note.write_text("\n".join([title, row, *rest]))
+    assert kept.entry() is None
 
 
 def test_off(model: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORTOLAN_CACHE", "off")
-    assert cache.folder() is None
+    assert folder() is None
     assert is_converted(model, monkeypatch) and is_converted(model, monkeypatch)
     assert entries(place) == []
 
@@ -185,7 +190,7 @@ def test_folders_are_those_of_the_system(
     monkeypatch.setattr(sys, "platform", platform)
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))
-    assert cache.folder() == Path(wanted.format(tmp=tmp_path))
+    assert Path(folder() or "") == Path(wanted.format(tmp=tmp_path))
 
 
 def _flip(data: bytes) -> bytes:

@@ -13,15 +13,14 @@ struct KindField {
 };
 
 // The kind that files before IR version 2 do not state: that of the field which is there.
-Kind kind_of(const Message& source) {
+Kind kind_of(const AttributeMessage& source) {
   constexpr KindField kFields[] = {
       {Kind::kFloat, attribute::kFloat},   {Kind::kInt, attribute::kInt},
       {Kind::kString, attribute::kString}, {Kind::kTensor, attribute::kTensor},
       {Kind::kGraph, attribute::kGraph},   {Kind::kFloats, attribute::kFloats},
       {Kind::kInts, attribute::kInts},     {Kind::kStrings, attribute::kStrings},
   };
-  uint64_t stated = source.number(attribute::kType);
-  if (stated) return static_cast<Kind>(min<uint64_t>(stated, 255));
+  if (source.kind) return static_cast<Kind>(min<uint64_t>(source.kind, 255));
   for (KindField each : kFields)
     if (source.has(each.field)) return each.kind;
   return Kind::kUndefined;
@@ -33,21 +32,48 @@ bool has_prefix(String text, String prefix) {
 
 }  // namespace
 
+AttributeMessage::AttributeMessage(const Message& message) : message(message) {
+  if (!message) return;
+  for (Fields each = message.each(0); each.next();) {
+    const Field& field = each.field();
+    if (field.number < 32) fields |= 1u << field.number;
+    switch (field.number) {
+      case attribute::kName:
+        name = each.text();
+        break;
+      case attribute::kRefAttrName:
+        reference = each.text();
+        break;
+      case attribute::kType:
+        kind = field.value;
+        break;
+      case attribute::kInts:
+        if (field.wire != Wire::kBytes)
+          ++ints;
+        else
+          for (size_t i = 0; i < field.bytes.size; ++i) ints += field.bytes.data[i] < 0x80;
+        break;
+      default:
+        break;
+    }
+  }
+}
+
 Status OnnxReader::lift_constant(GraphBuilder& b, const Item& item) {
   Fields outputs = item.node.each(node::kOutput);
   if (!outputs.next() || outputs.text().size == 0) return Status::kOk;
   const String name = outputs.text();
   String kind, full;
-  Message value;
+  AttributeMessage value{Message()};
   size_t values = 0;
   for (Fields each = item.node.each(node::kAttribute); each.next();) {
-    String key = each.message().text(attribute::kName);
+    AttributeMessage found(each.message());
+    const String key = found.name;
     if (key != String("value") && key != String("sparse_value") && !has_prefix(key, "value_"))
       continue;
-    Message found = each.message();
     Scope* scope = item.scope;
     ORTOLAN_TRY(dereference(&found, &scope));
-    if (found) value = found, kind = key, ++values;
+    if (found.message) value = found, kind = key, ++values;
   }
   if (values != 1)
     return fail(error_, Status::kInvalidGraph,
@@ -59,10 +85,12 @@ Status OnnxReader::lift_constant(GraphBuilder& b, const Item& item) {
 }
 
 // Numbers and strings may be in the attribute itself: a scalar, or a list as a vector.
-Status OnnxReader::constant_of(String key, const Message& source, String what, TensorView* view) {
-  if (key == String("value") && source.has(attribute::kTensor))
+Status OnnxReader::constant_of(String key, const AttributeMessage& attribute, String what,
+                               TensorView* view) {
+  const Message& source = attribute.message;
+  if (key == String("value") && attribute.has(attribute::kTensor))
     return read_tensor(source.message(attribute::kTensor), what, view);
-  if (key == String("sparse_value") && source.has(attribute::kSparseTensor))
+  if (key == String("sparse_value") && attribute.has(attribute::kSparseTensor))
     return read_sparse(source.message(attribute::kSparseTensor), what, view);
   auto vector = [&](size_t n) { view->shape.append(static_cast<int64_t>(n)); };
   auto single = [&](DataType type, const void* from, size_t size) {
@@ -89,7 +117,7 @@ Status OnnxReader::constant_of(String key, const Message& source, String what, T
   }
   if (key == String("value_ints")) {
     Span<const int64_t> list;
-    ORTOLAN_TRY(read_ints(source, attribute::kInts, &list));
+    ORTOLAN_TRY(read_ints(attribute, &list));
     vector(list.size);
     return single(DataType::kInt64, list.data, list.size * sizeof(int64_t));
   }
@@ -125,14 +153,12 @@ Status OnnxReader::read_floats(const Message& message, uint32_t field, Span<cons
   return Status::kOk;
 }
 
-Status OnnxReader::read_ints(const Message& message, uint32_t field, Span<const int64_t>* result) {
-  size_t n = 0;
+Status OnnxReader::read_ints(const AttributeMessage& source, Span<const int64_t>* result) {
+  Span<int64_t> list = model_.zone.array<int64_t>(source.ints);
+  if (list.size != source.ints) return out_of_memory();
   uint64_t value;
-  for (Numbers numbers(message, field); numbers.next(&value);) ++n;
-  Span<int64_t> list = model_.zone.array<int64_t>(n);
-  if (list.size != n) return out_of_memory();
-  n = 0;
-  for (Numbers numbers(message, field); numbers.next(&value);)
+  size_t n = 0;
+  for (Numbers numbers(source.message, attribute::kInts); numbers.next(&value);)
     list[n++] = static_cast<int64_t>(value);
   *result = {list.data, n};
   return Status::kOk;
@@ -143,21 +169,22 @@ Status OnnxReader::read_attributes(GraphBuilder& b, const Item& item, Node& node
   size_t i = 0;
   for (Fields each = item.node.each(node::kAttribute); each.next();) {
     if (i >= node.attributes.size) return out_of_memory();
-    Message source = each.message();
+    AttributeMessage source(each.message());
+    const String name = source.name;
     Scope* scope = item.scope;
     ORTOLAN_TRY(dereference(&source, &scope));
-    if (!source) continue;
-    Attribute& attribute = node.attributes[i++];
-    attribute.name = each.message().text(attribute::kName);
-    ORTOLAN_TRY(read_attribute(b, source, scope, node, attribute));
+    if (!source.message) continue;
+    node.attributes[i].name = name;
+    ORTOLAN_TRY(read_attribute(b, source, scope, node, node.attributes[i++]));
   }
   node.attributes.size = i;
   return Status::kOk;
 }
 
-Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Scope* scope, Node& node,
-                                  Attribute& a) {
-  a.kind = kind_of(source);
+Status OnnxReader::read_attribute(GraphBuilder& b, const AttributeMessage& attribute, Scope* scope,
+                                  Node& node, Attribute& a) {
+  const Message& source = attribute.message;
+  a.kind = kind_of(attribute);
   switch (a.kind) {
     case Kind::kUndefined:
       break;
@@ -173,7 +200,7 @@ Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Scope*
     case Kind::kFloats:
       return read_floats(source, attribute::kFloats, &a.floats);
     case Kind::kInts:
-      return read_ints(source, attribute::kInts, &a.ints);
+      return read_ints(attribute, &a.ints);
     case Kind::kStrings: {
       Span<String> list = model_.zone.array<String>(source.count(attribute::kStrings));
       size_t i = 0;
@@ -185,10 +212,10 @@ Status OnnxReader::read_attribute(GraphBuilder& b, const Message& source, Scope*
       break;
     }
     case Kind::kTensor:
-      if (!source.has(attribute::kTensor)) break;
+      if (!attribute.has(attribute::kTensor)) break;
       return read_tensor(source.message(attribute::kTensor), a.name, &a.tensor);
     case Kind::kGraph: {
-      if (!source.has(attribute::kGraph)) break;
+      if (!attribute.has(attribute::kGraph)) break;
       Graph** place;
       ORTOLAN_TRY(find_body(node, a.name, &place));
       ORTOLAN_TRY(read_graph(source.message(attribute::kGraph), scope, &b, &a.graph));

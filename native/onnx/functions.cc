@@ -90,7 +90,7 @@ Status OnnxReader::read_functions(const Message& model) {
     ORTOLAN_TRY(function_key(f.message.text(function::kDomain), f.message.text(function::kName),
                              f.message.text(function::kOverload), &key));
     ORTOLAN_TRY(keep(key, &kept));
-    f.fields = f.message.fields();
+    f.fields = f.message.count(0);
     f.imports = imports_.size();
     for (Fields imports = f.message.each(function::kOpsetImport); imports.next();)
       if (!imports_.push(import_of(imports.message()))) return out_of_memory();
@@ -227,15 +227,13 @@ Status OnnxReader::full_name(Scope* scope, String name, String* full) {
 
 // Follows an attribute that refers to one of the call. Empty where neither the call nor the
 // function has it: then the node has none.
-Status OnnxReader::dereference(Message* attribute, Scope** scope) {
-  for (;;) {
-    const String name = attribute->text(attribute::kRefAttrName);
-    if (!name.size) return Status::kOk;
+Status OnnxReader::dereference(AttributeMessage* attribute, Scope** scope) {
+  while (attribute->reference.size) {
     if (!*scope)
       return fail(error_, Status::kInvalidGraph,
-                  "attribute \"%\" refers to one of a function, but is in none",
-                  attribute->text(attribute::kName));
+                  "attribute \"%\" refers to one of a function, but is in none", attribute->name);
     uint64_t work = 0;
+    const String name = attribute->reference;
     Message found = find_by_name((*scope)->call, node::kAttribute, name, &work);
     Scope* caller = (*scope)->caller;
     if (!found) {
@@ -244,10 +242,10 @@ Status OnnxReader::dereference(Message* attribute, Scope** scope) {
       caller = nullptr;
     }
     ORTOLAN_TRY(charge(work));
-    *attribute = found;
-    if (!found) return Status::kOk;
+    *attribute = AttributeMessage(found);
     *scope = caller;
   }
+  return Status::kOk;
 }
 
 }  // namespace ortolan::onnx

@@ -60,6 +60,18 @@ struct Scope {
   Dictionary names;
 };
 
+// An attribute, and what a single pass over its fields tells: lists of numbers may be long.
+struct AttributeMessage {
+  explicit AttributeMessage(const Message& message);
+  bool has(uint32_t field) const { return fields >> field & 1; }
+
+  Message message;
+  String name, reference;
+  uint64_t kind = 0;    // as stated
+  uint32_t fields = 0;  // a bit for each number that is there
+  size_t ints = 0;      // how many there are
+};
+
 // A node and the call that it stands in; null: in a graph of the model.
 struct Item {
   Message node;

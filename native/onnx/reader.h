@@ -49,16 +49,17 @@ class OnnxReader : public Loader {
   Status bind_formals(Body& body, const Item& call, const Function& f, Scope& scope,
                       const Node& shown);
   Status full_name(Scope* scope, String name, String* full);
-  Status dereference(Message* attribute, Scope** scope);
+  Status dereference(AttributeMessage* attribute, Scope** scope);
 
   // attributes.cc
   Status lift_constant(GraphBuilder& b, const Item& item);
-  Status constant_of(String key, const Message& attribute, String what, TensorView* tensor);
+  Status constant_of(String key, const AttributeMessage& attribute, String what,
+                     TensorView* tensor);
   Status read_attributes(GraphBuilder& b, const Item& item, Node& node);
-  Status read_attribute(GraphBuilder& b, const Message& source, Scope* scope, Node& node,
+  Status read_attribute(GraphBuilder& b, const AttributeMessage& source, Scope* scope, Node& node,
                         Attribute& attribute);
   Status read_floats(const Message& message, uint32_t field, Span<const float>* result);
-  Status read_ints(const Message& message, uint32_t field, Span<const int64_t>* result);
+  Status read_ints(const AttributeMessage& source, Span<const int64_t>* result);
 
   // tensors.cc
   Status read_tensor(const Message& tensor, String what, TensorView* view);

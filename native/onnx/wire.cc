@@ -247,26 +247,34 @@ bool next_varint(const uint8_t** at, const uint8_t* end, uint64_t* value) {
 bool next_field(const uint8_t** at, const uint8_t* end, Field* field) {
   uint64_t tag, size;
   const uint8_t* p = *at;
-  if (p == end || !next_varint(&p, end, &tag) || tag >> 32 || tag < 8) return false;
+  if (p == end) return false;
+  // Lists may be long: small numbers and floats, each with a tag of its own, go the short way.
+  if (*p < 0x80) {
+    tag = *p++;
+  } else if (!next_varint(&p, end, &tag)) {
+    return false;
+  }
+  if (tag >> 32 || tag < 8) return false;
   field->number = static_cast<uint32_t>(tag >> 3);
   field->wire = static_cast<Wire>(tag & 7);
   const size_t left = static_cast<size_t>(end - p);
-  auto fixed = [&](size_t width) {
-    if (width > left) return false;
-    field->value = 0;
-    copy(&field->value, p, width);
-    p += width;
-    return true;
-  };
   switch (field->wire) {
     case Wire::kVarint:
+      if (left && *p < 0x80) {
+        field->value = *p++;
+        break;
+      }
       if (!next_varint(&p, end, &field->value)) return false;
       break;
     case Wire::kFixed64:
-      if (!fixed(8)) return false;
+      if (left < 8) return false;
+      field->value = read<uint64_t>(p);
+      p += 8;
       break;
     case Wire::kFixed32:
-      if (!fixed(4)) return false;
+      if (left < 4) return false;
+      field->value = read<uint32_t>(p);
+      p += 4;
       break;
     case Wire::kBytes:
       if (!next_varint(&p, end, &size) || size > static_cast<size_t>(end - p)) return false;
@@ -285,20 +293,13 @@ Fields::Fields(const Bytes& message, uint32_t number)
 
 bool Fields::next() {
   while (next_field(&at_, end_, &field_))
-    if (field_.number == number_) return true;
+    if (!number_ || field_.number == number_) return true;
   return false;
 }
 
 size_t Message::count(uint32_t number) const {
   size_t n = 0;
   for (Fields fields = each(number); fields.next();) ++n;
-  return n;
-}
-
-size_t Message::fields() const {
-  const uint8_t *at = bytes_.data, *end = at + bytes_.size;
-  size_t n = 0;
-  for (Field field; next_field(&at, end, &field);) ++n;
   return n;
 }
 

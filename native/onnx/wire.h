@@ -130,7 +130,7 @@ bool next_field(const uint8_t** at, const uint8_t* end, Field* field);
 
 class Message;
 
-// The fields of a message with one number, in order.
+// The fields of a message with one number, or with any for 0, in order.
 class Fields {
  public:
   Fields(const Bytes& message, uint32_t number);
@@ -155,7 +155,6 @@ class Message {
 
   Fields each(uint32_t number) const { return {bytes_, number}; }
   size_t count(uint32_t number) const;
-  size_t fields() const;  // with any number
   bool has(uint32_t number) const { return count(number) != 0; }
   // Of a field that comes once; the last, if it comes again.
   uint64_t number(uint32_t number, uint64_t fallback = 0) const;

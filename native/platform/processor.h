@@ -12,9 +12,8 @@ ORTOLAN_INLINE void cpuid(uint32_t leaf, uint32_t (&r)[4]) {
   __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
 }
 ORTOLAN_INLINE bool bit(uint32_t word, int i) { return word >> i & 1; }
-}  // namespace
 
-uint8_t instruction_set_level() {
+uint8_t find_level() {
   uint32_t r[4];
   cpuid(0, r);
   if (r[0] < 7) return 0;
@@ -29,6 +28,18 @@ uint8_t instruction_set_level() {
   bool wide = (low & 0xe6) == 0xe6 && bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 28) &&
               bit(r[1], 30) && bit(r[1], 31);
   return wide ? 2 : 1;
+}
+}  // namespace
+
+// Found once: in a virtual machine each cpuid takes microseconds.
+uint8_t instruction_set_level() {
+  static uint8_t known = 0;  // the level plus 1
+  uint8_t level = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (!level) {
+    level = static_cast<uint8_t>(find_level() + 1);
+    __atomic_store_n(&known, level, __ATOMIC_RELAXED);
+  }
+  return static_cast<uint8_t>(level - 1);
 }
 
 const char* instruction_set_name(uint8_t level) {

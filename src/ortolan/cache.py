@@ -14,27 +14,22 @@ Beyond it, entries that were used least recently are deleted.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import json
 import os
-import secrets
-import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ortolan
+from ortolan.cache_notes import SUFFIX as NOTE
+from ortolan.cache_notes import Note, folder, sources, touch
 from ortolan.errors import OrtolanError
 from ortolan.external_data import external_files
 
-__all__ = ["folder", "load"]
+__all__ = ["load"]
 
 _SUFFIX = ".ort"
-_NOTE = ".note"
-# A file that is younger may be changed again without a new time.
-_SETTLED_NS = 2_000_000_000
 _LIMIT_MB = 1024
 # The line at the end of an entry, and its length: the flatbuffer before it does not look at it.
 _TRAILER = b"\nortolan-cache %08x %016x\n"
@@ -64,30 +59,27 @@ def load(
     place = folder()
     if place is None:
         return convert()
-    note = None if isinstance(source, bytes) else place / _note_name(source, settings)
-    entry = _noted(note) if note is not None else None
+    note = None if isinstance(source, bytes) else Note(place, source, settings)
     files: list[Path] = []
-    if entry is None:
-        key = _key(source, settings, files)
-        if key is None:
-            return convert()
-        entry = place / f"{key}{_SUFFIX}"
-        if not _is_whole(entry):
-            return _convert(entry, convert, note, files)
+    key = _key(source, settings, files)
+    if key is None:
+        return convert()
+    entry = Path(place, f"{key}{_SUFFIX}")
+    if not _is_whole(entry):
+        return _convert(entry, convert, note, files)
     try:
         open_path(str(entry))
     except OrtolanError:
         # It went just now, or no release can open it; what is wrong with the model shows here.
         return _convert(entry, convert, None, [])
-    with contextlib.suppress(OSError):
-        os.utime(entry, ns=(time.time_ns(), _facts(entry)[1]))
+    touch(str(entry))
     if note is not None and files:
         _take_note(note, entry, files)
     return None
 
 
 def _convert(
-    entry: Path, convert: Callable[[], bytes], note: Path | None, files: Sequence[Path]
+    entry: Path, convert: Callable[[], bytes], note: Note | None, files: Sequence[Path]
 ) -> bytes:
     content = convert()
     if _store(entry, content) and note is not None:
@@ -95,33 +87,9 @@ def _convert(
     return content
 
 
-def folder() -> Path | None:
-    """Returns the folder of the cache, which need not be there yet; None if it is off."""
-    named = os.environ.get("ORTOLAN_CACHE", "")
-    if named.lower() == "off":
-        return None
-    if named:
-        return Path(named)
-    try:
-        return _system_folder() / "ortolan"
-    except RuntimeError:  # there is no home
-        return None
-
-
-def _system_folder() -> Path:
-    """Where programs keep what they can make again."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative one is to be ignored, says the convention.
-    return Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-
-
 def _digest(texts: Sequence[str]) -> hashlib._Hash:
     digest = hashlib.sha256()  # processors have instructions for it
-    for text in (ortolan.__version__, _sources(), *texts):
+    for text in (ortolan.__version__, sources(), *texts):
         digest.update(f"{len(text)}:{text}".encode())
     return digest
 
@@ -148,55 +116,14 @@ def _key(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str
     return digest.hexdigest()
 
 
-@functools.cache
-def _sources() -> str:
-    """A digest of the converter where it is being worked on; empty for a release."""
-    package = Path(__file__).parent
-    if not (package.parent.parent / "pyproject.toml").is_file():
-        return ""
-    digest = hashlib.sha256()
-    for path, _, names in os.walk(package):
-        for name in sorted(names):
-            if name.endswith((".py", ".json", ".so", ".dll", ".dylib")):
-                facts = Path(path, name).stat()
-                digest.update(f"{path}/{name} {facts.st_size} {facts.st_mtime_ns};".encode())
-    return digest.hexdigest()
-
-
-def _note_name(source: str, settings: Sequence[str]) -> str:
-    place = source if source.startswith("/") else str(Path(source).absolute())
-    return _digest([place, *settings]).hexdigest() + _NOTE
-
-
-def _facts(path: Path | str) -> list[int]:
-    """What changes with a file's content."""
-    found = os.stat(path)  # noqa: PTH116 - making a Path takes longer than this
-    return [found.st_size, found.st_mtime_ns, found.st_ino]
-
-
-def _take_note(note: Path, entry: Path, files: Sequence[Path]) -> None:
+def _take_note(note: Note, entry: Path, files: Sequence[Path]) -> None:
     """Remembers what files had the content that an entry is of."""
     try:
-        paths = [entry, *map(Path.absolute, files)]
-        facts = [_facts(path) for path in paths]
-        # A file may change again within the grain of its time.
-        if time.time_ns() - max(changed for _, changed, _ in facts[1:]) > _SETTLED_NS:
-            rows = [[str(path), *numbers] for path, numbers in zip(paths, facts, strict=True)]
-            _write(note, [json.dumps(rows).encode()])
-    except (OSError, ValueError):
+        text = note.text(str(entry), [str(path) for path in files])
+        if text is not None:
+            _write(Path(note.path), [text])
+    except OSError:
         pass  # the folder's trouble was told when the entry was written
-
-
-def _noted(note: Path) -> Path | None:
-    """The entry of a note, if neither it nor any file of the model has changed since."""
-    try:
-        facts = [(path, numbers) for path, *numbers in json.loads(note.read_bytes())]
-        is_same = len(facts) > 1 and all(_facts(path) == numbers for path, numbers in facts)
-    except (OSError, ValueError, TypeError):
-        return None
-    # It names files in this folder only, whoever wrote it.
-    entry = Path(facts[0][0]) if is_same else None
-    return entry if entry is not None and entry.parent == note.parent else None
 
 
 def _is_whole(entry: Path) -> bool:
@@ -229,7 +156,7 @@ def _store(entry: Path, content: bytes) -> bool:
 
 def _write(path: Path, parts: Sequence[bytes]) -> None:
     """Writes a file so that it is there whole or not at all."""
-    beside = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.tmp")
+    beside = path.with_name(f"{path.stem}.{os.urandom(8).hex()}.tmp")
     try:
         with beside.open("xb") as file:
             for part in parts:
@@ -256,7 +183,7 @@ def _evict(place: Path, limit: int) -> None:
         for item in found:
             with contextlib.suppress(OSError):  # another process deletes as well
                 facts = item.stat()
-                if item.name.endswith((_SUFFIX, _NOTE)):
+                if item.name.endswith((_SUFFIX, NOTE)):
                     entries.append((facts.st_atime, facts.st_size, item.path))
                 elif item.name.endswith(".tmp") and now - facts.st_mtime > _STALE:
                     Path(item.path).unlink()

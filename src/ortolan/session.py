@@ -127,6 +127,8 @@ class InferenceSession:
     # Opening.
 
     def _load(self, source: str | bytes) -> None:
+        if isinstance(source, str) and source.endswith(".onnx") and self._open_noted(source):
+            return
         if isinstance(source, bytes):
             content = source
             is_ort = source[4:8] == b"ORTM"
@@ -169,18 +171,42 @@ class InferenceSession:
             self._say(1, f"it cannot be converted: {error}")
             raise missing from error
 
+    def _open_noted(self, source: str) -> bool:
+        """Opens what an unchanged model was converted to before, without reading the model."""
+        options = self._options
+        settings = self._settings()
+        if settings[0] == "disable" or options._initializers or options.optimized_model_filepath:
+            return False
+        from ortolan.cache_notes import Note, folder
+
+        place = folder()
+        entry = None if place is None else Note(place, source, settings).entry()
+        if entry is None:
+            return False
+        try:
+            self._open_path(entry, failure=0)
+        except errors.OrtolanError:
+            return False
+        self._is_onnx = True
+        return True
+
+    def _settings(self) -> tuple[str, str, str]:
+        """What decides on the result of a conversion."""
+        options = self._options
+        level = GraphOptimizationLevel(options.graph_optimization_level).level
+        return (level, repr(options._dimensions), repr(options._denotations))
+
     def _open_onnx(self, source: str | bytes) -> bytes:
         """Opens a model or what it was converted to before, or returns what it is converted to."""
         options = self._options
-        level = GraphOptimizationLevel(options.graph_optimization_level).level
+        settings = self._settings()
         if options._initializers or options.optimized_model_filepath:
             return self._convert(source)
-        if level == "disable":
+        if settings[0] == "disable":
             is_plain = not (options._dimensions or options._denotations)
             return b"" if is_plain and self._open_as_it_is(source) else self._convert(source)
         from ortolan.cache import load
 
-        settings = (level, repr(options._dimensions), repr(options._denotations))
         return load(source, settings, lambda: self._convert(source), self._open_path) or b""
 
     def _open_as_it_is(self, source: str | bytes) -> bool:
@@ -498,15 +524,19 @@ def _source(given: Any) -> str | bytes:
 
 def _is_ort_file(path: str) -> bool:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib is a slow import
-            return file.read(8)[4:8] == b"ORTM" or path.endswith(".ort")
+        # A file object of Python's takes as long as opening a small model.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            return os.read(handle, 8)[4:8] == b"ORTM" or path.endswith(".ort")
+        finally:
+            os.close(handle)
     except OSError as error:
         reason = error.strerror or str(error)
         raise errors.NoSuchFile(f"Load model from {path} failed: {reason}") from error
 
 
 def _read(path: str | bytes) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
+    with open(path, "rb") as file:  # noqa: PTH123 - pathlib is a slow import
         return file.read()
 
 

@@ -1,0 +1,149 @@
+"""Notes of the cache: which files had the content that an entry is of, with sizes and times.
+
+While they are the same, a model opens from the cache without being read. Opening so is the most
+frequent way to open a model, so what is imported here is little. A note is text: what it is for,
+then a line for the entry and one for each file of the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+
+import ortolan
+
+__all__ = ["SUFFIX", "Note", "facts_of", "folder", "sources"]
+
+SUFFIX = ".note"
+# A file that is younger may be changed again without a new time.
+_SETTLED_NS = 2_000_000_000
+# An entry that was used is touched so often, in seconds: it tells which is used least.
+_TOUCH = 600.0
+_MOST_BYTES = 1 << 20
+
+
+def folder() -> str | None:
+    """Returns the folder of the cache, which need not be there yet; None if it is off."""
+    named = os.environ.get("ORTOLAN_CACHE", "")
+    if named.lower() == "off":
+        return None
+    if named:
+        return named
+    # pathlib is slow to import, and only it raises where there is no home.
+    system = _system_folder()
+    return None if system is None else os.path.join(system, "ortolan")  # noqa: PTH118
+
+
+def _system_folder() -> str | None:
+    """Where programs keep what they can make again."""
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if home == "~":
+        return None
+    if sys.platform == "win32":
+        return os.environ.get("LOCALAPPDATA") or f"{home}\\AppData\\Local"
+    if sys.platform == "darwin":
+        return f"{home}/Library/Caches"
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored, says the convention.
+    return named if os.path.isabs(named) else f"{home}/.cache"  # noqa: PTH117
+
+
+@functools.cache
+def sources() -> str:
+    """A digest of the converter where it is being worked on; empty for a release."""
+    package = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    if not os.path.isfile(f"{package}/../../pyproject.toml"):  # noqa: PTH113
+        return ""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path, _, names in os.walk(package):
+        for name in sorted(names):
+            if name.endswith((".py", ".json", ".so", ".dll", ".dylib")):
+                facts = os.stat(f"{path}/{name}")  # noqa: PTH116
+                digest.update(f"{path}/{name} {facts.st_size} {facts.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def facts_of(path: str) -> str:
+    """What changes with a file's content, as a text."""
+    return _facts(os.stat(path))  # noqa: PTH116 - making a Path takes longer than this
+
+
+def _facts(found: os.stat_result) -> str:
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+
+
+class Note:
+    """The note of a model and of what else decides on its conversion.
+
+    Args:
+        place: the folder of the cache.
+        source: the path of the model.
+        settings: the level, options.
+    """
+
+    def __init__(self, place: str, source: str, settings: Sequence[str]) -> None:
+        self._place = place
+        path = os.path.abspath(source)  # noqa: PTH100
+        self._title = ascii((ortolan.__version__, sources(), path, *settings))
+        title = self._title.encode()
+        # The note says what it is for: it is enough that most names differ.
+        name = f"{zlib.crc32(title):08x}{zlib.adler32(title):08x}{len(title):04x}"
+        self.path = os.path.join(place, name + SUFFIX)  # noqa: PTH118
+
+    def entry(self) -> str | None:
+        """The entry, if neither it nor any file of the model has changed since."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            try:
+                text = os.read(handle, _MOST_BYTES).decode("utf-8", "surrogateescape")
+            finally:
+                os.close(handle)
+            title, *rows, last = text.split("\n")
+            if title != self._title or last or len(rows) < 2:
+                return None
+            for row in rows:
+                *facts, path = row.split(" ", 3)
+                found = os.stat(path)  # noqa: PTH116
+                if facts != _facts(found).split(" "):
+                    return None
+                if row is rows[0]:
+                    entry, used = path, found
+        except (OSError, ValueError):
+            return None
+        # It names files in this folder only, whoever wrote it.
+        if os.path.dirname(entry) != os.path.abspath(self._place):  # noqa: PTH100, PTH120
+            return None
+        if abs(time.time() - used.st_atime) > _TOUCH:
+            touch(entry, used)
+        return entry
+
+    def text(self, entry: str, files: Sequence[str]) -> bytes | None:
+        """What the note is to say; None while it cannot be sure.
+
+        Raises:
+            OSError: a file is not there any more.
+        """
+        paths = [os.path.abspath(path) for path in (entry, *files)]  # noqa: PTH100
+        found = [os.stat(path) for path in paths]  # noqa: PTH116
+        # A file may change again within the grain of its time.
+        newest = max(facts.st_mtime_ns for facts in found[1:])
+        if time.time_ns() - newest <= _SETTLED_NS or any("\n" in path for path in paths):
+            return None
+        rows = [f"{_facts(facts)} {path}" for facts, path in zip(found, paths, strict=True)]
+        text = "\n".join([self._title, *rows, ""]).encode("utf-8", "surrogateescape")
+        return text if len(text) < _MOST_BYTES else None
+
+
+def touch(entry: str, found: os.stat_result | None = None) -> None:
+    """Notes that an entry was used now."""
+    try:
+        changed = (found or os.stat(entry)).st_mtime_ns  # noqa: PTH116
+        os.utime(entry, ns=(time.time_ns(), changed))
+    except OSError:
+        pass  # it is of no harm: the entry looks older than it is
