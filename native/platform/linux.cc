@@ -212,7 +212,7 @@ uint64_t nanoseconds() {
 
 namespace {
 
-constexpr long kHere = -100, kCloseOnExec = 02000000;
+constexpr long kHere = -100, kCloseOnExec = 02000000, kNoWait = 04000;
 
 // Maps an open file, or one that could not be opened, and closes it.
 bool map_opened(long file, Mapping* mapping, int* reason) {
@@ -239,8 +239,9 @@ bool map_opened(long file, Mapping* mapping, int* reason) {
 }  // namespace
 
 bool map_file(const char* path, Mapping* mapping, int* reason) {
-  return map_opened(call(kOpenat, kHere, reinterpret_cast<long>(path), kCloseOnExec), mapping,
-                    reason);
+  // Not waiting for somebody who writes to what is a pipe: it cannot be mapped.
+  const long flags = kNoWait | kCloseOnExec;
+  return map_opened(call(kOpenat, kHere, reinterpret_cast<long>(path), flags), mapping, reason);
 }
 
 // Folder by folder, none of them through a link; not waiting for what is no file.
@@ -250,7 +251,7 @@ bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int
 #else
   constexpr long kFolder = 040000, kNoLink = 0100000;
 #endif
-  constexpr long kPathOnly = 010000000, kNoWait = 04000;
+  constexpr long kPathOnly = 010000000;
   const char* start = folder[0] ? folder : ".";
   long at = call(kOpenat, kHere, reinterpret_cast<long>(start), kFolder | kPathOnly | kCloseOnExec);
   while (at >= 0) {

@@ -90,7 +90,8 @@ def _convert(
 def _digest(texts: Sequence[str]) -> hashlib._Hash:
     digest = hashlib.sha256()  # processors have instructions for it
     for text in (ortolan.__version__, sources(), *texts):
-        digest.update(f"{len(text)}:{text}".encode())
+        # Names of files need not be text.
+        digest.update(f"{len(text)}:{text}".encode("utf-8", "surrogateescape"))
     return digest
 
 
@@ -107,7 +108,7 @@ def _key(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str
         others = external_files(content, near)
         files.extend(others if isinstance(source, bytes) else [Path(source), *others])
         for path in others:
-            digest.update(f"{path.stat().st_size}:{path.name}".encode())
+            digest.update(f"{path.stat().st_size}:{path.name}".encode("utf-8", "surrogateescape"))
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)

@@ -6,6 +6,7 @@ What a user did wrong is told in one line; anything else is a defect and keeps i
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import typer
@@ -46,6 +47,9 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Entry point of the command `ortolan`; a refusal ends it with status 1 and one line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be text, nor in the terminal's alphabet.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except OrtolanError as error:

@@ -39,6 +39,7 @@ from ortolan.passes.operators import check_operators
 from ortolan.passes.pipeline import LEVELS, optimize
 from ortolan.passes.runtime_style import record_fusions
 from ortolan.passes.weight_storage import STORAGES, store_weights
+from ortolan.pipes import read_pipe
 
 __all__ = ["LEVELS", "PROFILES", "STYLES", "Source", "convert"]
 
@@ -127,6 +128,8 @@ def convert(
     _check_choice("optimization style", optimization_style, STYLES)
     _check_choice("storage of weights", weights, STORAGES)
     target = None if destination is None else _target(source, destination)
+    if isinstance(source, str | os.PathLike):
+        source = read_pipe(source) or source
     as_onnx = target is not None and target.suffix == ".onnx"
     session = _read_ort(source)
     try:
@@ -155,8 +158,9 @@ def _save(target: Path | None, data: bytes | Iterator[bytes | bytearray | memory
     assert target is not None
     try:
         write_file(target, data)
-    except OSError as error:
-        raise Fail(f"{target}: cannot be written ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # a name may have a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Fail(f"{target}: cannot be written ({reason})") from error
     return target
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ortolan import _native, errors
+from ortolan.pipes import read_pipe
 from ortolan.runtime.binding import IOBinding
 from ortolan.runtime.describe import ModelMetadata, NodeArg, argument, metadata
 from ortolan.runtime.environment import (
@@ -57,6 +58,9 @@ __all__ = [
 ModelSource = str | os.PathLike[str] | bytes | bytearray | memoryview
 Provider = str | tuple[str, Mapping[Any, Any]]
 Callback = Callable[[list[Any], Any, str], object]
+
+# onnxruntime's key; here the default is "1": whoever shortens a mapped file ends the process.
+_MAPPED = "session.use_memory_mapped_ort_model"
 
 # onnxruntime's providers that are not here: asking for one is no error there either.
 _ELSEWHERE = frozenset(
@@ -144,6 +148,8 @@ class InferenceSession:
             from ortolan.runtime.preparing import replace_in_ort
 
             content = replace_in_ort(content or _read(source), self._options._initializers)
+        elif not content and self._options._entries.get(_MAPPED) == "0":
+            content = _read(source)
         self._can_lower = is_ort
         try:
             if content:
@@ -518,7 +524,8 @@ def _source(given: Any) -> str | bytes:
     if isinstance(given, bytes | bytearray | memoryview):
         return bytes(given)
     if isinstance(given, str | os.PathLike):
-        return os.fsdecode(given)
+        path = os.fsdecode(given)
+        return read_pipe(path) or path
     raise TypeError(f"Unable to load from type '{type(given)}'")
 
 
@@ -530,8 +537,8 @@ def _is_ort_file(path: str) -> bool:
             return os.read(handle, 8)[4:8] == b"ORTM" or path.endswith(".ort")
         finally:
             os.close(handle)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # a name may have a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
         raise errors.NoSuchFile(f"Load model from {path} failed: {reason}") from error
 
 

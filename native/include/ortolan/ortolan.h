@@ -105,7 +105,9 @@ ORTOLAN_API const char* ortolan_instruction_set(void);
 ORTOLAN_API OrtolanStatus ortolan_model_load(const void* bytes, size_t size,
                                              const OrtolanOption* options, size_t option_count,
                                              const OrtolanHooks* hooks, OrtolanModel** model);
-/* Maps the file at `path` (UTF-8). */
+/* Maps the file at `path` (UTF-8): it must stay as it is while the model lives, for a system may
+ * end a process that reads behind the end of a file that was shortened. Whoever cannot promise
+ * that, or has a pipe, reads it and calls ortolan_model_load. */
 ORTOLAN_API OrtolanStatus ortolan_model_open(const char* path, const OrtolanOption* options,
                                              size_t option_count, const OrtolanHooks* hooks,
                                              OrtolanModel** model);

@@ -32,6 +32,7 @@ from ortolan.errors import InvalidArgument, InvalidFormat, NoSuchFile
 from ortolan.ortformat import read
 from ortolan.ortformat.links import graphs
 from ortolan.ortformat.tables import OrtFormatError
+from ortolan.pipes import read_pipe
 from ortolan.required_ops import (
     Config,
     RequiredOperator,
@@ -101,11 +102,12 @@ def load_model(path: Path) -> bytes:
         InvalidFormat: an `.ort` file is damaged.
         OrtolanError: an ONNX file cannot be converted.
     """
+    piped = read_pipe(path)
     try:
-        content = path.read_bytes()
+        content = piped or path.read_bytes()
     except OSError as error:
         raise NoSuchFile(f"{path}: cannot be read ({error.strerror or error})") from error
-    return content if content[4:8] == b"ORTM" else convert(path)
+    return content if content[4:8] == b"ORTM" else convert(piped or path)
 
 
 def read_uses(path: Path) -> tuple[set[RequiredOperator], list[str], int]:

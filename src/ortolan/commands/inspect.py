@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ortolan.errors import InvalidArgument, NoSuchFile
+from ortolan.pipes import read_pipe
 
 if TYPE_CHECKING:
     from ortolan.ortformat.inspect import OperatorSummary, OrtSummary, ValueSummary
@@ -35,14 +36,15 @@ def command(
     from ortolan.ortformat import describe, read
     from ortolan.ortformat.tables import OrtFormatError
 
+    piped = read_pipe(file)
     try:
-        data = file.read_bytes()
+        data = piped or file.read_bytes()
     except OSError as error:
         raise NoSuchFile(f"{file}: cannot be read ({error.strerror or error})") from error
     if data[4:8] != b"ORTM":
         from ortolan.conversion import convert as convert_model
 
-        data = convert_model(file, level="disable", allow_unknown_operators=True)
+        data = convert_model(piped or file, level="disable", allow_unknown_operators=True)
     try:
         summary = describe(read(data))
     except OrtFormatError as error:

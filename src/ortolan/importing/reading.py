@@ -65,8 +65,8 @@ def parse_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # a name may have a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
         raise NoSuchFile(f"{path}: cannot be read ({reason})") from error
 
 

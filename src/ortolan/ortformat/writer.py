@@ -11,8 +11,10 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import re
 import secrets
 import struct
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -48,6 +50,9 @@ from ortolan.ortformat.tables import (
 )
 
 __all__ = ["write", "write_file"]
+
+# What another process is writing is left alone for so long, in seconds.
+_STALE = 3600.0
 
 # Weights of this many bytes or more are worth the padding that full alignment costs.
 _ALIGNED_BYTES = 64
@@ -107,6 +112,7 @@ def write_file(
         OSError: the file could not be written. Nothing is left behind, `path` is as it was.
     """
     target = Path(path)
+    _remove_stale(target)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with beside.open("xb") as file:
@@ -120,6 +126,17 @@ def write_file(
             beside.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def _remove_stale(target: Path) -> None:
+    """Deletes what processes that were killed left beside a file."""
+    head = f".{target.name}."
+    with contextlib.suppress(OSError), os.scandir(target.parent) as found:
+        for item in found:
+            tail = item.name.removeprefix(head)
+            is_ours = item.name.startswith(head) and re.fullmatch("[0-9a-f]{16}", tail)
+            if is_ours and time.time() - item.stat().st_mtime > _STALE:
+                Path(item.path).unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from ortolan.conversion import convert
 from ortolan.importer import load
 from ortolan.importing.reading import Source, parse_model
 from ortolan.ortformat import read, write
+from ortolan.ortformat.writer import write_file
 from ortolan.passes.pipeline import optimize
 from ortolan.runtime.element_types import number_of
 
@@ -99,7 +100,7 @@ def _save(source: Source, content: bytes, options: Any, level: str) -> None:
         optimize(model, level)
         data = onnx_ir.to_proto(model).SerializeToString()
     try:
-        target.write_bytes(data)
+        write_file(target, data)
     except OSError as error:
         raise errors.Fail(f"{target}: cannot be written ({error.strerror or error})") from error
 

@@ -10,6 +10,7 @@ import onnx
 
 from ortolan.errors import Fail, OrtolanError
 from ortolan.importing.reading import parse_model
+from ortolan.ortformat.writer import write_file
 
 __all__ = ["finish", "load_whole", "save"]
 
@@ -35,7 +36,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
         ortolan.errors.Fail: the file cannot be written.
     """
     try:
-        onnx.save(model, path)
+        write_file(path, model.SerializeToString())
     except OSError as error:
         raise Fail(f"{path}: cannot be written ({error.strerror or error})") from error
 
