@@ -44,12 +44,12 @@ def test_loud_turns_are_left_out_where_enough_are_quiet() -> None:
 def test_the_best_peer_is_a_right_one() -> None:
     run = run_of(
         ortolan={"turns": turns((2, 0), (2, 0), (2, 0))},
-        **{"ortolan simd128": {"turns": turns((1, 0), (1, 0), (1, 0))}},
         wrong={"turns": turns((1, 0), (1, 0), (1, 0)), "error": 0.5},
         slow={"turns": turns((9, 0), (9, 0), (9, 0)), "error": 1e-6},
         good={"turns": turns((3, 0), (3, 0), (3, 0)), "error": None},
         broken={"turns": [], "failed": "it is"},
     )
+    run["engines"]["ortolan simd128"] = {"turns": turns((1, 0), (1, 0), (1, 0))}
     row = report.row_of(run)
     assert row.best == "good"
     assert row.ratio == (1.5, 1.5)
@@ -59,10 +59,9 @@ def test_the_best_peer_is_a_right_one() -> None:
 
 
 def test_means_are_geometric_and_name_who_is_behind() -> None:
+    peer = {"turns": turns(*[(1, 0)] * 3)}
     runs = [
-        run_of(
-            name, ortolan={"turns": turns(*[(mine, 0)] * 3)}, peer={"turns": turns(*[(1, 0)] * 3)}
-        )
+        run_of(name, ortolan={"turns": turns(*[(mine, 0)] * 3)}, peer=peer)
         for name, mine in (("a", 0.5), ("b", 2.0))
     ]
     lines = list(report.latency_table(runs, ["ortolan", "peer"]))

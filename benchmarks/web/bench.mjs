@@ -1,6 +1,6 @@
 // Times engines on one model in turn: `node bench.mjs JOB.json` prints the result as JSON.
 //
-// JOB: {place: "chromium" or "node", model, engines, rounds, seconds, root (the repository),
+// JOB: {place: "chromium" or "node", model, engines, rounds, seconds, tree (the repository),
 // files (folder of models and feeds), modules (node_modules of the peers), playwright
 // (node_modules that have playwright-core), chromium (the browser)}. In Chromium each engine has a
 // context of its own, so that nothing comes from a cache; in Node a process of its own.
@@ -26,7 +26,7 @@ function busySeconds() {
 
 /** Serves the three folders on 127.0.0.1, and notes what is fetched. */
 function serve(fetched) {
-  const folders = { root: job.root, files: job.files, modules: job.modules };
+  const folders = { tree: job.tree, files: job.files, modules: job.modules };
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
     const [, first, ...rest] = path.split("/");
@@ -51,7 +51,7 @@ async function openChromium() {
   const browser = await chromium.launch({ executablePath: job.chromium, args: FLAGS });
   const fetched = [];
   const server = await serve(fetched);
-  const address = `http://127.0.0.1:${server.address().port}/root/benchmarks/web/page.html`;
+  const address = `http://127.0.0.1:${server.address().port}/tree/benchmarks/web/page.html`;
   const pages = {};
   const open = async () => {
     const page = await (await browser.newContext()).newPage();
