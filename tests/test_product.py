@@ -89,7 +89,7 @@ def test_a_model_that_needs_more_is_refused_by_name(tmp_path: Path) -> None:
     if runner is None:
         pytest.skip("this machine does not run linux-x64")
     given = verify.reference("sine", sine())
-    got = verify._run(runner[1], tmp_path / "out" / "libortolan.so", given, tmp_path)
+    got = verify.run_library(runner[1], tmp_path / "out" / "libortolan.so", given, tmp_path)
     assert got is not None
     code, text, _ = got
     assert code == 9
@@ -105,7 +105,7 @@ def test_messages_as_codes_are_explained(tmp_path: Path) -> None:
         pytest.skip("this machine does not run linux-x64")
     given = verify.reference("digits", product.load_model(DIGITS))
     broken = verify.Reference("broken", given.content[:1000], given.feeds, ())
-    got = verify._run(runner[1], tmp_path / "out" / "libortolan.so", broken, tmp_path)
+    got = verify.run_library(runner[1], tmp_path / "out" / "libortolan.so", broken, tmp_path)
     assert got is not None
     code, text, _ = got
     assert code == 103 and text.startswith("message ")

@@ -4,6 +4,8 @@
 
 namespace ortolan {
 
+extern const bool kIsReduced;  // in registry.cc: operators were left out
+
 namespace {
 
 bool covers(const Row& row, int32_t version) {
@@ -224,6 +226,21 @@ void Loader::note_unknown(const Node& node) {
   if (unknown_count_ < sizeof(unknown_) / sizeof(unknown_[0])) unknown_[unknown_count_++] = &node;
 }
 
+// "ai.onnx;7;Sin", on a line of its own.
+void Loader::append_config_line(const Node& node) {
+  const Part parts[] = {node.domain.size ? node.domain : String("ai.onnx"),
+                        static_cast<int64_t>(node.since_version), node.type};
+  error_.append("\n%;%;%", parts, 3);
+}
+
+// After an error that a build with more would not have.
+Status Loader::with_config_line(const Node& node, Status status) {
+  if (!kIsReduced) return status;
+  error_.append(String("; a line for the config of this build:"));
+  append_config_line(node);
+  return status;
+}
+
 // All of them at once, before anything is wrong because of one of them.
 Status Loader::unknown_operators() {
   for (GraphBuilder* b : builders_)
@@ -231,9 +248,14 @@ Status Loader::unknown_operators() {
       if (!find_operator(node.domain, node.type)) note_unknown(node);
   if (unknown_count_ == 0) return Status::kOk;
   error_.clear();
-  error_.append(Part("operators that this build does not have:"));
+  error_.append(Part("operators that this build does not have"));
+  error_.append(kIsReduced ? String(", as lines for its config:") : String(":"));
   for (size_t i = 0; i < unknown_count_; ++i) {
     const Node& node = *unknown_[i];
+    if (kIsReduced) {
+      append_config_line(node);
+      continue;
+    }
     const Part parts[] = {i ? String(", ") : String(" "), node.domain,
                           node.domain.size ? String(":") : String(), node.type, node.since_version};
     error_.append("%%%% (version %)", parts, 5);
@@ -309,9 +331,10 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
       return node_error(node, Status::kInvalidGraph, "input % (\"%\") is % but must be %", i,
                         v.name, kind_name(v.layers), kind_name(signature.is_sequence_input(i)));
     if (!(signature.mask(variable) & type_bit(v.type)))
-      return node_error(node, Status::kNotImplemented,
-                        "input % (\"%\") is %, for which this build has no kernel", i, v.name,
-                        type_name(v.type));
+      return with_config_line(
+          node, node_error(node, Status::kNotImplemented,
+                           "input % (\"%\") is %, for which this build has no kernel", i, v.name,
+                           type_name(v.type)));
     if (variables[variable] == DataType::kUndefined) variables[variable] = v.type;
     if (variables[variable] != v.type)
       return node_error(node, Status::kInvalidGraph, "input % (\"%\") is %, but % is needed", i,
@@ -396,15 +419,17 @@ Status Loader::choose_row(GraphBuilder& b, Node& node, const Operator& op) {
     return Status::kOk;
   }
   if (signature == ~0u)
-    return node_error(node, Status::kNotImplemented,
-                      "version % of the operator is not in this build", node.since_version);
+    return with_config_line(
+        node, node_error(node, Status::kNotImplemented,
+                         "version % of the operator is not in this build", node.since_version));
   SignatureView view(kSignatures + signature);
   DataType a =
       view.header.key_a == kNoVariable ? DataType::kUndefined : variables[view.header.key_a];
   DataType c =
       view.header.key_b == kNoVariable ? DataType::kUndefined : variables[view.header.key_b];
-  return node_error(node, Status::kNotImplemented, "this build has no kernel for the types % and %",
-                    type_name(a), type_name(c));
+  return with_config_line(node, node_error(node, Status::kNotImplemented,
+                                           "this build has no kernel for the types % and %",
+                                           type_name(a), type_name(c)));
 }
 
 // The types of a body: captures from outside, inputs as the file states them.

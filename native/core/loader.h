@@ -129,6 +129,8 @@ class Loader {
   Status set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule);
   Status derive_types(GraphBuilder& b, Node& node, const uint8_t* signature, DataType* variables);
   Status unknown_operators();
+  void append_config_line(const Node& node);
+  Status with_config_line(const Node& node, Status status);
   void note_unknown(const Node& node);
   GraphBuilder* builder_of(const Graph* graph) { return builders_[graph->index]; }
   Status finish(GraphBuilder& b);

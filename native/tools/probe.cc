@@ -4,7 +4,7 @@
 // src/ortolan/build/verify.py writes and reads them.
 #include "platform/linux.cc"
 
-#include "ortolan/ortolan.h"
+#include "tools/probe_model.h"
 
 namespace {
 
@@ -208,12 +208,6 @@ class Library {
   Word tags_[kTags] = {};
 };
 
-struct Record {  // of a tensor in FEEDS and RESULTS; its bytes follow, padded to 8
-  uint32_t index, type, rank, reserved;
-  int64_t dims[ORTOLAN_MAX_RANK];
-  uint64_t bytes;
-};
-
 class Results {
  public:
   explicit Results(const char* path) {
@@ -230,12 +224,6 @@ class Results {
       done += static_cast<size_t>(n);
     }
   }
-  [[noreturn]] void fail(OrtolanStatus status, const char* text) {
-    int32_t words[2] = {status, static_cast<int32_t>(from_c(text).size)};
-    put(words, sizeof(words));
-    put(text, from_c(text).size);
-    leave(0);
-  }
 
  private:
   long file_ = -1;
@@ -250,63 +238,12 @@ const uint8_t* read_file(const char* path, size_t* size) {
 }
 
 void probe(char** arguments) {
-  size_t size = 0;
+  size_t size = 0, feed_size = 0;
   Library library(read_file(arguments[1], &size));
-#define FUNCTION(name) auto* name = library.find<decltype(::ortolan_##name)>("ortolan_" #name)
-  FUNCTION(model_load);
-  FUNCTION(model_error);
-  FUNCTION(model_count);
-  FUNCTION(run_create);
-  FUNCTION(run_input);
-  FUNCTION(run_execute);
-  FUNCTION(run_error);
-  FUNCTION(run_take);
-  FUNCTION(value_tensor);
-  const uint8_t* bytes = read_file(arguments[2], &size);
+  const uint8_t* model = read_file(arguments[2], &size);
+  const uint8_t* feeds = read_file(arguments[3], &feed_size);
   Results results(arguments[4]);
-  OrtolanModel* model = nullptr;
-  OrtolanStatus status = model_load(bytes, size, nullptr, 0, nullptr, &model);
-  if (status) results.fail(status, model ? model_error(model) : "");
-  OrtolanRun* run = nullptr;
-  status = run_create(model, &run);
-  if (status) results.fail(status, run ? run_error(run) : "");
-  const uint8_t* feeds = read_file(arguments[3], &size);
-  uint32_t count = *reinterpret_cast<const uint32_t*>(feeds);
-  feeds += 8;
-  for (uint32_t i = 0; i < count; ++i) {
-    Record record;
-    copy(&record, feeds, sizeof(record));
-    OrtolanTensor tensor = {};
-    tensor.size = sizeof(tensor);
-    tensor.type = static_cast<int32_t>(record.type);
-    tensor.rank = record.rank;
-    tensor.data = const_cast<uint8_t*>(feeds + sizeof(record));
-    tensor.bytes = static_cast<size_t>(record.bytes);
-    copy(tensor.dims, record.dims, sizeof(record.dims));
-    if ((status = run_input(run, record.index, &tensor))) results.fail(status, run_error(run));
-    feeds += sizeof(record) + round_up(static_cast<size_t>(record.bytes), 8);
-  }
-  if ((status = run_execute(run))) results.fail(status, run_error(run));
-  int32_t head[2] = {0, static_cast<int32_t>(model_count(model, ORTOLAN_OUTPUT))};
-  results.put(head, sizeof(head));
-  for (int32_t i = 0; i < head[1]; ++i) {
-    OrtolanTensor tensor = {};
-    tensor.size = sizeof(tensor);
-    OrtolanValue* value = run_take(run, static_cast<size_t>(i));
-    if (!value || (status = value_tensor(value, &tensor))) give_up("an output is missing\n");
-    Record record = {static_cast<uint32_t>(i),
-                     static_cast<uint32_t>(tensor.type),
-                     tensor.rank,
-                     0,
-                     {},
-                     tensor.bytes};
-    for (uint32_t k = 0; k < tensor.rank; ++k) record.dims[k] = tensor.dims[k];
-    results.put(&record, sizeof(record));
-    results.put(tensor.data, tensor.bytes);
-    const char padding[8] = {};
-    results.put(padding, round_up(tensor.bytes, 8) - tensor.bytes);
-  }
-  leave(0);
+  probing::run_model(library, model, size, feeds, results);
 }
 
 }  // namespace

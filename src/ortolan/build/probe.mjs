@@ -1,5 +1,7 @@
 // Runs a model in a built WebAssembly module: node probe.mjs MODULE MODEL FEEDS RESULTS. The files
 // are as src/ortolan/build/verify.py writes and reads them. Exit code 3: this Node cannot run it.
+// With --variants instead of both files it prints domain, type and variants of each node, in a
+// module that records them.
 import { readFileSync, writeFileSync } from "node:fs";
 
 const [modulePath, modelPath, feedsPath, resultsPath] = process.argv.slice(2);
@@ -23,6 +25,7 @@ const e = new WebAssembly.Instance(module, imports).exports;
 memory ??= e.memory;
 
 const TENSOR = 88;
+const STRING = 8;
 const view = () => new DataView(memory.buffer);
 const at = (address, length) => new Uint8Array(memory.buffer, address >>> 0, length);
 const take = (length) => {
@@ -57,8 +60,32 @@ const file = readFileSync(modelPath);
 const place = take(file.length);
 at(place, file.length).set(file);
 const out = take(TENSOR);
-let status = e.ortolan_model_load(place, file.length, 0, 0, 0, out);
+const put = (string) => {
+  const content = Buffer.from(string + "\0");
+  const address = take(content.length);
+  at(address, content.length).set(content);
+  return address;
+};
+let options = 0;
+if (feedsPath === "--variants") {
+  options = take(8);
+  const [key, lanes] = [put("ortolan.record_variants"), put("4")];
+  view().setUint32(options, key, true);
+  view().setUint32(options + 4, lanes, true);
+}
+let status = e.ortolan_model_load(place, file.length, options, options ? 1 : 0, 0, out);
 const model = view().getUint32(out, true);
+if (options && status === 0) {
+  const keys = ["domain", "type", "variants"].map(put);
+  const graphs = put("graphs");
+  e.ortolan_model_number(model, graphs, out);
+  for (let g = 0, count = view().getUint32(out, true); g < count; ++g)
+    for (let n = 0; e.ortolan_model_node(model, g, n, keys[1]); ++n) {
+      const words = keys.map((key) => e.ortolan_model_node(model, g, n, key));
+      console.log(JSON.stringify(words.map((word) => (word ? text(word).toString() : ""))));
+    }
+  process.exit(0);
+}
 check(status, model ? text(e.ortolan_model_error(model)) : Buffer.alloc(0));
 status = e.ortolan_run_create(model, out);
 const run = view().getUint32(out, true);
@@ -87,9 +114,11 @@ words(0, count);
 for (let i = 0; i < count; ++i) {
   const value = e.ortolan_run_take(run, i);
   view().setUint32(out, TENSOR, true);
-  e.ortolan_value_tensor(value, out);
+  const isTensor = value !== 0 && e.ortolan_value_tensor(value, out) === 0;
   const v = view();
-  const [type, rank, data, length] = [4, 8, 12, 16].map((k) => v.getUint32(out + k, true));
+  let [type, rank, data, length] = [4, 8, 12, 16].map((k) => v.getUint32(out + k, true));
+  if (!isTensor) type = rank = 0; // a sequence, a map
+  if (type === 0 || type === STRING) length = 0;
   const record = Buffer.alloc(HEAD);
   record.writeUInt32LE(i, 0);
   record.writeUInt32LE(type, 4);

@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ from ortolan.build.bundle import fat, write_xcframework
 from ortolan.build.compile import BuildError, BuildOptions, build, source_root
 from ortolan.build.targets import PLATFORMS, TARGETS, Target
 from ortolan.build.variants import lanes_of, record_variants
-from ortolan.build.verify import Check, Reference, reference, runner_of, verify
+from ortolan.build.verify import Array, Check, Reference, reference, runner_of, verify
 from ortolan.catalog.types import TypeSet
 from ortolan.conversion import convert
 from ortolan.errors import InvalidArgument, InvalidFormat, NoSuchFile
@@ -55,6 +55,7 @@ __all__ = [
     "read_uses",
     "targets_of",
     "wanted_config",
+    "with_sets",
 ]
 
 MANIFEST = "ortolan-build.json"
@@ -185,6 +186,7 @@ def build_product(
     cache: Path,
     *,
     models: Sequence[Path] = (),
+    inputs: Mapping[str, Array] | None = None,
     config: Path | None = None,
     types: TypeSet | None = None,
     with_ml: bool = True,
@@ -200,6 +202,7 @@ def build_product(
         output: the folder that gets the result; made if it is not there.
         cache: for objects.
         models: files that the build is made for and tried with.
+        inputs: values that the models are tried with, by the name of an input; else random ones.
         config: see :func:`wanted_config`.
         types: likewise.
         with_ml: likewise.
@@ -213,11 +216,11 @@ def build_product(
             differs.
     """
     options = options or BuildOptions(optimize="size", whole_program=True)
-    targets = [_with_sets(t, instruction_sets) for t in targets_of(platform)]
+    targets = [with_sets(t, instruction_sets) for t in targets_of(platform)]
     contents = [(path.name, load_model(path)) for path in models]
     if kept is None:
         kept = wanted_config(contents, config, types=types, with_ml=with_ml, targets=targets)
-    trial = _Trial(contents, cache)
+    trial = _Trial(contents, inputs or {}, cache)
     with _staging(output) as stage:
         artefacts, parts, made = [], {}, {}
         for target in targets:
@@ -237,7 +240,12 @@ def build_product(
     return Product(output, manifest, parts)
 
 
-def _with_sets(target: Target, names: Sequence[str]) -> Target:
+def with_sets(target: Target, names: Sequence[str]) -> Target:
+    """A target with some of its instruction sets.
+
+    Raises:
+        InvalidArgument: it lacks one, or a lower one is not among them.
+    """
     if not names:
         return target
     known = [i.name for i in target.instruction_sets]
@@ -274,8 +282,11 @@ def _build_one(
 class _Trial:
     """Tries libraries with models; what was tried before, byte for byte, is remembered."""
 
-    def __init__(self, models: Sequence[tuple[str, bytes]], cache: Path) -> None:
+    def __init__(
+        self, models: Sequence[tuple[str, bytes]], inputs: Mapping[str, Array], cache: Path
+    ) -> None:
         self._models = models
+        self._inputs = inputs
         self._cache = cache
         self._references: list[Reference] = []
 
@@ -288,12 +299,16 @@ class _Trial:
         digest.update(Path(library_path()).read_bytes())
         for name, content in self._models:
             digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+        for name, array in self._inputs.items():
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
         known = self._cache / "checks" / f"{digest.hexdigest()[:24]}.json"
         if known.is_file():
             word, rows = json.loads(known.read_text())
             return word, [Check(**row) for row in rows]
         if not self._references:
-            self._references = [reference(name, content) for name, content in self._models]
+            self._references = [
+                reference(name, content, self._inputs) for name, content in self._models
+            ]
         word, checks = verify(library, target, self._references, self._cache)
         known.parent.mkdir(parents=True, exist_ok=True)
         temporary = known.with_suffix(f".{os.getpid()}.tmp")

@@ -255,7 +255,7 @@ def _add_operator(
             )
 
 
-def _registry_source(tables: _Tables, functions: _Functions) -> str:
+def _registry_source(tables: _Tables, functions: _Functions, *, reduced: bool) -> str:
     operators: list[str] = []
     rows: list[str] = []
     hashes: dict[int, tuple[str, str]] = {}
@@ -283,6 +283,7 @@ def _registry_source(tables: _Tables, functions: _Functions) -> str:
         ),
         "extern const Operator kOperators[] = {", *operators, "    {0, 0, 0}};",
         f"extern const uint32_t kOperatorCount = {len(operators)};",
+        f"extern const bool kIsReduced = {str(reduced).lower()};",
         "extern const Row kRows[] = {", *rows, "    {}};",
         "extern const KernelInfo kKernels[] = {",
         *(f"    {k}," for k in tables.kernels), "    {}};",
@@ -430,7 +431,7 @@ def generate(
         f"{isa}/{family}.inc": _thunks_source(isa, bodies)
         for (isa, family), bodies in functions.thunks.items()
     }
-    files["registry.cc"] = _registry_source(tables, functions)
+    files["registry.cc"] = _registry_source(tables, functions, reduced=wanted is not None)
     files["ortolan_features.h"] = _features_source(kept, select, onnx=onnx, records=records)
     files["ortolan_variants.h"] = _variants_source(
         families, kept, variants or (lambda operator, variant: True)

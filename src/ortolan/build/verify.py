@@ -1,12 +1,14 @@
 """Runs models on a library that was just built and compares with the full runtime.
 
 A built library is run in a process of its own: Linux and Android libraries by a small program that
-loads them itself (``native/tools/probe.cc``), directly or under qemu; WebAssembly by Node.
+loads them itself (``native/tools/probe.cc``), directly or under qemu; Windows libraries under wine;
+WebAssembly by Node.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import platform
 import shutil
@@ -15,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +25,14 @@ import numpy.typing as npt
 from ortolan.build import link
 from ortolan.build.compile import source_root
 from ortolan.build.link import BuildError
-from ortolan.build.targets import COMMON_FLAGS, Target
+from ortolan.build.targets import COMMON_FLAGS, TARGETS, Target
 from ortolan.catalog.types import DataType
+from ortolan.error_codes import Code
 from ortolan.errors import OrtolanError
 from ortolan.ortformat import read
 from ortolan.session import InferenceSession
 
-__all__ = ["Check", "Reference", "reference", "runner_of", "verify"]
+__all__ = ["Array", "Check", "Reference", "reference", "run_library", "runner_of", "verify"]
 
 Array = npt.NDArray[np.generic]
 _RECORD = struct.Struct("<4I8qQ")
@@ -52,6 +56,9 @@ _DTYPES: Mapping[str, DataType] = {
     "uint64": DataType.UINT64, "bool": DataType.BOOL, "float16": DataType.FLOAT16,
 }  # fmt: skip
 _NUMPY = {data_type: np.dtype(name) for name, data_type in _DTYPES.items()}
+# What a runner does not hand out: strings, and what is no tensor.
+_OPAQUE = (DataType.UNDEFINED, DataType.STRING)
+_WINE = "wine"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Reference:
         name: of the model.
         content: the `.ort` file.
         feeds: arrays by the number of the input.
-        outputs: in order; empty if the full runtime refused as well.
+        outputs: in order, empty arrays of objects for what a runner does not hand out; empty if the
+            full runtime refused as well.
         code: the error code if it did.
     """
 
@@ -91,8 +99,13 @@ class Check:
     refused: int = 0
 
 
-def reference(name: str, content: bytes) -> Reference:
+def reference(name: str, content: bytes, given: Mapping[str, Array] | None = None) -> Reference:
     """Feeds a model with random numbers, always the same, and runs it in the full runtime.
+
+    Args:
+        name: of the model, for messages.
+        content: an `.ort` file.
+        given: values for some inputs.
 
     Raises:
         OrtolanError: the full runtime cannot load the model.
@@ -101,17 +114,33 @@ def reference(name: str, content: bytes) -> Reference:
     graph = read(content).model
     assert graph is not None and graph.graph is not None
     order = {name: index for index, name in enumerate(graph.graph.inputs)}
-    found = Reference(name, content, {}, ())
+    found = Reference(name, content, {}, (), int(Code.INVALID_ARGUMENT))
+    if any(_dtype(value.type) is None for value in session.get_inputs()):
+        return found  # a runner takes numbers only: it is tried without any, and must say so
     for size in _UNKNOWN_SIZES:
         named = _random_feeds(session, size)
+        named |= {key: array for key, array in (given or {}).items() if key in named}
         feeds = {order[key]: array for key, array in named.items()}
         try:
             outputs = session.run(None, named)
         except OrtolanError as error:
             found = Reference(name, content, feeds, (), int(error.code))
         else:
-            return Reference(name, content, feeds, tuple(np.asarray(o) for o in outputs))
+            return Reference(name, content, feeds, tuple(map(_comparable, outputs)))
     return found
+
+
+def _dtype(kind: str) -> np.dtype[Any] | None:
+    """Numpy's type of "tensor(float)"; None for what a runner does not take."""
+    kind = kind.removeprefix("tensor(").removesuffix(")")
+    kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return np.dtype(kind) if kind in _DTYPES else None
+
+
+def _comparable(output: object) -> Array:
+    array = np.asarray(output)
+    is_tensor = isinstance(output, np.ndarray | np.generic) and array.dtype.name in _DTYPES
+    return array if is_tensor else np.empty(0, object)
 
 
 def _random_feeds(session: InferenceSession, unknown: int) -> dict[str, Array]:
@@ -123,8 +152,8 @@ def _random_feeds(session: InferenceSession, unknown: int) -> dict[str, Array]:
             size if isinstance(size, int) and size > 0 else unknown if axis else 1
             for axis, size in enumerate(value.shape or ())
         ]
-        kind = value.type.removeprefix("tensor(").removesuffix(")")
-        dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+        dtype = _dtype(value.type)
+        assert dtype is not None
         if dtype.kind == "f":
             array: Array = generator.normal(size=shape).astype(dtype)
         else:
@@ -142,6 +171,9 @@ def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
         node = os.environ.get("ORTOLAN_NODE") or shutil.which("node")
         probe = Path(__file__).with_name("probe.mjs")
         return ("node", [node, str(probe)]) if node and probe.is_file() else None
+    if target.runner == _WINE:
+        wine = shutil.which("wine64") or shutil.which(_WINE)
+        return (_WINE, [wine, str(_windows_probe(cache))]) if wine else None
     if target.runner not in _PROBES:
         return None
     program = str(_probe(target.runner, cache))
@@ -189,11 +221,40 @@ def _probe(processor: str, cache: Path) -> Path:
     return program
 
 
-def _digest(native: Path) -> str:
-    import hashlib
+def _windows_probe(cache: Path) -> Path:
+    """Compiles the program that runs a Windows library."""
+    native = source_root()
+    target = TARGETS["windows-x64"]
+    program = cache / "probes" / f"windows-{_digest(native)}.exe"
+    if program.is_file():
+        return program
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+        objects = []
+        for source in ("tools/probe_windows.cc", "core/memory.cc"):
+            made = Path(folder) / (Path(source).stem + ".o")
+            command = [link.zig(), "c++", "-target", target.triple, *COMMON_FLAGS, *target.flags]
+            command += ["-O2", f"-I{native}", f"-I{native / 'include'}"]
+            link.run([*command, "-c", str(native / source), "-o", str(made)], cache)
+            objects.append(str(made))
+        for source, name in target.libraries:
+            place = native / "platform" / source
+            library = link.import_library(target, place, name, Path(folder), cache)
+            objects.append(str(library))
+        result = Path(folder) / "probe.exe"
+        command = [link.zig(), "lld-link", "/entry:start_probe", "/subsystem:console", "/lldmingw"]
+        command += ["/nodefaultlib", "/machine:x64", f"/out:{result}", *objects]
+        link.run(command, cache)
+        result.replace(program)
+    return program
 
-    files = ("tools/probe.cc", "platform/linux.cc", "platform/processor.h", "core/memory.cc")
-    return hashlib.sha256(b"".join((native / f).read_bytes() for f in files)).hexdigest()[:16]
+
+def _digest(native: Path) -> str:
+    files = [native / "core" / name for name in ("memory.cc", "memory.h")]
+    files += [native / "platform" / name for name in ("linux.cc", "windows.cc", "processor.h")]
+    files += sorted((native / "platform").glob("*.def"))
+    files += sorted((native / "tools").glob("probe*"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def verify(
@@ -208,7 +269,7 @@ def verify(
         cache: for the program that runs it.
 
     Returns:
-        How it was run ("native", "node", "qemu" or "no"), and the comparisons.
+        How it was run ("native", "node", "qemu", "wine" or "no"), and the comparisons.
 
     Raises:
         BuildError: a result differs by more than LIMIT, or the library failed.
@@ -220,23 +281,42 @@ def verify(
     checks = []
     for each in references:
         with tempfile.TemporaryDirectory() as folder:
-            got = _run(command, library, each, Path(folder))
+            got = run_library(command, library, each, Path(folder))
         if got is None:
             return "no", []
         checks.append(_compare(each, got, target))
     return word, checks
 
 
-def _run(
+def run_library(
     command: Sequence[str], library: Path, given: Reference, folder: Path
 ) -> tuple[int, str, list[Array]] | None:
-    """Code, message and outputs of a run; None when the runner cannot load such libraries."""
+    """Runs a model on a library.
+
+    Args:
+        command: the start of the command, of :func:`runner_of`.
+        library: the file.
+        given: the model and its feeds.
+        folder: for files between the processes.
+
+    Returns:
+        Error code, message and outputs; None when the runner cannot load such libraries.
+
+    Raises:
+        BuildError: it crashed, or did not end.
+    """
     model, feeds, results = (folder / name for name in ("model.ort", "feeds", "results"))
     model.write_bytes(given.content)
     feeds.write_bytes(_packed(given.feeds))
     parts = [*command, str(library), str(model), str(feeds), str(results)]
+    environment = dict(os.environ)
+    if command[0].endswith((_WINE, "wine64")):
+        environment |= {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+        environment.setdefault("WINEPREFIX", str(Path(command[1]).parent / "wine"))
     try:
-        done = subprocess.run(parts, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            parts, capture_output=True, timeout=_SECONDS, check=False, env=environment
+        )
     except OSError:
         return None
     except subprocess.TimeoutExpired as error:
@@ -273,8 +353,11 @@ def _unpacked(content: bytes) -> tuple[int, str, list[Array]]:
     for _ in range(count):
         _, data_type, rank, _, *dims, size = _RECORD.unpack_from(content, at)
         at += _RECORD.size
-        flat = np.frombuffer(content[at : at + size], _NUMPY[DataType(data_type)])
-        outputs.append(flat.reshape(dims[:rank]))
+        if data_type in _OPAQUE:
+            outputs.append(np.empty(0, object))
+        else:
+            flat = np.frombuffer(content[at : at + size], _NUMPY[DataType(data_type)])
+            outputs.append(flat.reshape(dims[:rank]))
         at += size + -size % 8
     return 0, "", outputs
 
@@ -300,7 +383,7 @@ def _compare(given: Reference, got: tuple[int, str, list[Array]], target: Target
 
 def _error(ours: Array, expected: Array) -> float:
     if ours.size == 0:
-        return 0.0
+        return 0.0  # or opaque
     if ours.dtype.kind != "f":
         return 0.0 if np.array_equal(ours, expected) else 1.0
     a, b = ours.astype(np.float64), expected.astype(np.float64)

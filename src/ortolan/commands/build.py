@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,10 @@ def command(
     models: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[MODEL...]", help=".onnx or .ort files that must run"),
+    ] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--inputs", help=".npz files with inputs to try the models with; else random"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="required operators, as onnxruntime has them")
@@ -72,6 +77,7 @@ def command(
             output,
             cache_folder(),
             models=models or (),
+            inputs=_read_inputs(inputs or ()),
             config=config,
             types=parse_types(types) if types else None,
             with_ml=not disable_ml_ops,
@@ -83,6 +89,21 @@ def command(
     if report is not None:
         write_report(report, product)
         console.print(f"{report}: where the bytes went")
+
+
+def _read_inputs(paths: Sequence[Path]) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for path in paths:
+        try:
+            with np.load(path) as content:
+                found.update({key: content[key] for key in content.files})
+        except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            raise InvalidArgument(f"{path}: no .npz file of arrays ({error})") from error
+    return found
 
 
 def _show(console: Console, product: Product) -> None:
