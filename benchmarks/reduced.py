@@ -1,7 +1,7 @@
 """Every real model on a build made for it alone, and refused where it needs more.
 
-``python benchmarks/reduced.py [MODEL...] [--targets linux-x64,web] [--sets sse2]`` makes for each model the build
-that ``ortolan build`` would make, runs it (natively, or in Node) on the model's sample inputs, and
+``python benchmarks/reduced.py [MODEL...] [--targets linux-x64,web] [--sets sse2]`` makes for each
+model the build that ``ortolan build`` makes, runs it (natively, or in Node) on sample inputs, and
 compares with the build that has everything, bit for bit in the same instruction set. Another model
 that needs more must be refused, with an error that names what is missing and the line for the
 config. What the web module itself says of variants must be what was recorded here for it. Prints a
@@ -44,7 +44,7 @@ MODELS = ROOT.parent / "shared" / "models"
 OUTPUT = ROOT / "build" / "reduced"
 TARGETS = {"linux-x64": LINUX_X64, "web": WEB}
 SMALL = BuildOptions("size", "text", whole_program=True)
-FULL = BuildOptions()
+FULL = BuildOptions("size")  # what is compiled for speed computes some convolutions by other sums
 
 
 @dataclasses.dataclass(frozen=True)
