@@ -141,7 +141,7 @@ struct TileInput {
 // notices too late: a tile asks for a slice of the next panel. It may point beyond the last one.
 ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
   if constexpr (kWasm) return;
-  __builtin_prefetch(ahead, 0, 2);
+  __builtin_prefetch(ahead, 0, 3);
   ahead += step;
 }
 
@@ -483,18 +483,20 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     const size_t width = part.vectors * kLanes;
     TileInput tile_in = in;
     tile_in.b = in.b + part.column * K;
-    size_t slice = 0;
     const TileShape* shapes = tile_shapes(part.vectors, in.rows);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
     if (shapes->rows > 8 && (in.rows ? in.k : in.lda) % 1024 == 0) ++shapes;
+    // All tiles together ask for the next panel, evenly: a burst of requests would wait in line.
+    const size_t step = min(kSlice, width / max<size_t>(rows / shapes->rows, 1) + 1);
+    size_t asked = 0;
     for_each_tile(shapes, rows, [&](size_t r, const TileShape& shape) {
       if (in.rows)
         tile_in.rows = in.rows + r;
       else
         tile_in.a = in.a + r * in.lda;
-      tile_in.ahead = tile_in.b + (width + slice) * K;
-      tile_in.ahead_step = slice < width ? kSlice : 0;
-      if (slice < width) slice += kSlice;
+      tile_in.ahead = tile_in.b + (width + asked) * K;
+      tile_in.ahead_step = asked < width ? step : 0;
+      asked += step;
       const TileOutput out = tile_output(e, c, ldc, row + r, first + part.column, part.last);
       if (N < kLanes)
         run_narrow_tile(shape, tile_in, out, N);
