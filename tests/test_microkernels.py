@@ -112,7 +112,7 @@ def activate(name: str, x: F64, alpha: float, beta: float) -> F64:
         case "hard_swish":
             return x * np.clip(x / 6 + 0.5, 0, 1)
         case "silu":
-            return x * activate("sigmoid", x, 0, 0)
+            return x * activate("sigmoid", alpha * x, 0, 0)
         case "gelu":
             return 0.5 * x * (1 + erf(x))
     return x

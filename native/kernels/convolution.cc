@@ -47,6 +47,8 @@ Status read_activation(Context& c, ConvState* s) {
       {"Tanh", Activation::kTanh, 0, 0},
       {"HardSigmoid", Activation::kHardSigmoid, 0.2f, 0.5f},
       {"HardSwish", Activation::kHardSwish, 0, 0},
+      {"QuickGelu", Activation::kSilu, 1.702f, 0},
+      {"Gelu", Activation::kGelu, 0, 0},
   };
   for (const Known& k : known) {
     if (!(k.name == name)) continue;

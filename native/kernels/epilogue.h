@@ -19,7 +19,7 @@ enum class Activation : uint8_t {
   kTanh,
   kHardSigmoid,  // alpha * x + beta, clipped to [0, 1]
   kHardSwish,    // x * clip(x / 6 + 1 / 2, 0, 1)
-  kSilu,
+  kSilu,       // x * sigmoid(alpha * x)
   kGelu,  // exact, by erf
 };
 
@@ -80,6 +80,17 @@ ORTOLAN_INLINE void map_rows(float* c, size_t ldc, size_t rows, size_t columns, 
     }
 }
 
+// x / (1 + 2^(x * factor)), to 4 ulp or, where the result vanishes, 2^-120.
+template <class V>
+ORTOLAN_INLINE V quick_silu(V x, float factor) {
+  // 2^r for |r| <= 1 / 2, to 2^-23.1
+  static constexpr float kPower[] = {1,           0.693147f,     0.24022242f,
+                                     0.05550734f, 0.0096715130f, 0.0013264727f};
+  const V bounded = clamp_sums(x * splat<V>(factor), splat<V>(-126), splat<V>(126));
+  auto [n, k] = math::round_to_integer(bounded, splat<V>(1));
+  return x / fma(math::polynomial(bounded - n, kPower), math::power_of_two<V>(k), splat<V>(1));
+}
+
 // The activations that a tile does not apply itself; V is F or float.
 template <class V>
 ORTOLAN_INLINE V activate(const Epilogue& e, V x) {
@@ -101,7 +112,7 @@ ORTOLAN_INLINE V activate(const Epilogue& e, V x) {
     case Activation::kHardSwish:
       return x * clamp_sums(fma(x, splat<V>(1 / 6.f), half), zero, one);
     case Activation::kSilu:
-      return x * math::sigmoid(x);
+      return quick_silu(x, -e.alpha * 1.44269504f);
     case Activation::kGelu:
       return half * x * (one + math::erf(x * splat<V>(0.70710678f)));
   }

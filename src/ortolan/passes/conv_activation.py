@@ -5,6 +5,7 @@
 1. Relu, Sigmoid, Tanh: no parameters.
 2. LeakyRelu (alpha), HardSigmoid (alpha, beta): the attributes become activation_params.
 3. Clip with constant bounds, as attributes or inputs: both bounds become activation_params.
+4. For Ortolan alone: HardSwish, QuickGelu (alpha), which is also SiLU, and Gelu by erf.
 
 The result is com.microsoft:FusedConv, version 1, float32 only, as onnxruntime has it. Not
 rewritten when `y` has another user or is an output of the graph.
@@ -15,33 +16,37 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ortolan.passes.matching import clip_bounds, only_user, replace_node_with_input
+from ortolan.passes.target import ORTOLAN, Target
 
 __all__ = ["fuse_conv_activation"]
 
 _ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
+_OURS = ("HardSwish", "QuickGelu", "Gelu")
 _DEFAULTS: dict[str, tuple[tuple[str, float], ...]] = {
     "LeakyRelu": (("alpha", 0.01),),
     "HardSigmoid": (("alpha", 0.2), ("beta", 0.5)),
+    "QuickGelu": (("alpha", 1.702),),
 }
 
 
-def fuse_conv_activation(model: ir.Model) -> bool:
+def fuse_conv_activation(model: ir.Model, target: Target = ORTOLAN) -> bool:
     """Fuses activations into convolutions; returns whether there were any."""
+    operators = _ACTIVATIONS + _OURS if target is ORTOLAN else _ACTIVATIONS
     modified = False
     for node in list(model.graph.all_nodes()):
         if (node.domain, node.op_type) == ("", "Conv"):
-            modified |= _fuse(node)
+            modified |= _fuse(node, operators)
     if modified:
         model.opset_imports.setdefault("com.microsoft", 1)
     return modified
 
 
-def _fuse(conv: ir.Node) -> bool:
+def _fuse(conv: ir.Node, operators: tuple[str, ...]) -> bool:
     output = conv.outputs[0]
-    activation = only_user(output, _ACTIVATIONS)
+    activation = only_user(output, operators, ("", "ai.onnx", "com.microsoft"))
     if activation is None or output.dtype != ir.DataType.FLOAT:
         return False
-    if activation.inputs[0] is not output:
+    if activation.inputs[0] is not output or "approximate" in activation.attributes:
         return False
     parameters = _parameters(activation)
     if parameters is None:

@@ -44,8 +44,10 @@ def integers(value: ir.Value | None) -> list[int] | None:
     return None if array is None or array.size > _FEW else [int(i) for i in array.reshape(-1)]
 
 
-def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
-    """Returns the one node that uses a value, if it is one of some standard operators.
+def only_user(
+    value: ir.Value, operators: Container[str], domains: Container[str] = ("", "ai.onnx")
+) -> ir.Node | None:
+    """Returns the one node that uses a value, if it is one of some operators of some domains.
 
     None when there are other users, or users in subgraphs, or the value is an output of its graph.
     """
@@ -54,7 +56,7 @@ def only_user(value: ir.Value, operators: Container[str]) -> ir.Node | None:
         return None
     node = uses[0].node
     producer = value.producer()
-    if producer is None or node.graph is not producer.graph or node.domain not in ("", "ai.onnx"):
+    if producer is None or node.graph is not producer.graph or node.domain not in domains:
         return None
     return node if node.op_type in operators else None
 

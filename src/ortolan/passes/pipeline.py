@@ -167,7 +167,7 @@ EXTENDED: tuple[Step, ...] = (
         "before activations, which would take the convolution alone",
     ),
     Step(
-        "convolution activation", _for_all(fuse_conv_activation),
+        "convolution activation", fuse_conv_activation,
         "after everything that may lie between a convolution and its activation",
     ),
     Step("product activation", fuse_gemm_activation, "beside that of convolutions"),
