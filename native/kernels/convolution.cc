@@ -1,5 +1,5 @@
 // Conv, pooling and BatchNormalization over channels_last tensors.
-#include "kernels/depthwise.h"
+#include "kernels/inverted_bottleneck.h"
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
 #include "kernels/variant.h"
@@ -22,17 +22,17 @@ struct ConvState {
   WindowAttributes window;
   bool kernel_known = true;  // else it comes with the weights, as does a rank of 0
   int64_t groups = 1;
-  Activation activation = Activation::kNone;
-  float alpha = 0, beta = 0;
+  Epilogue epilogue;              // its activation
   const float* packed = nullptr;  // when the weights are constant
   int winograd = 0;               // how they are packed: for Winograd's F(2x2) or F(4x4), or not
   Choice<variants::kDepthwise> depthwise;
   Choice<variants::kDepthwiseNarrow> narrow;  // less channels than a vector has
+  Choice<variants::kWinograd> may_transform;
 };
 
 // com.microsoft:FusedConv names its activation like the operator, with its attributes in a list.
-Status read_activation(Context& c, ConvState* s) {
-  String name = c.attribute_string("activation", "");
+Status read_activation(Context& c, String attribute, String parameters, Epilogue* e) {
+  String name = c.attribute_string(attribute, "");
   if (name.size == 0) return Status::kOk;
   struct Known {
     String name;
@@ -52,14 +52,14 @@ Status read_activation(Context& c, ConvState* s) {
   };
   for (const Known& k : known) {
     if (!(k.name == name)) continue;
-    s->activation = k.activation;
-    s->alpha = k.alpha;
-    s->beta = k.beta;
-    const Attribute* a = c.attribute("activation_params");
-    if (a && a->floats.size > 0) s->alpha = a->floats[0];
-    if (a && a->floats.size > 1) s->beta = a->floats[1];
+    e->activation = k.activation;
+    e->alpha = k.alpha;
+    e->beta = k.beta;
+    const Attribute* a = c.attribute(parameters);
+    if (a && a->floats.size > 0) e->alpha = a->floats[0];
+    if (a && a->floats.size > 1) e->beta = a->floats[1];
     if (k.activation == Activation::kClip && (!a || a->floats.size < 2))
-      return c.invalid("activation Clip needs two activation_params");
+      return c.invalid("activation Clip needs two %", parameters);
     return Status::kOk;
   }
   return c.fail(Status::kNotImplemented, "activation \"%\" is not supported", name);
@@ -72,28 +72,46 @@ bool is_depthwise(const ConvState& state, const ConvShape& s) {
   return (s.channels < kLanes ? bool(state.narrow) : bool(state.depthwise)) && is_depthwise(s);
 }
 
-// `shape` is of constant weights, or null.
-void choose_variants(Context& c, ConvState* s, const ConvShape* shape) {
-  const WindowAttributes& w = s->window;
-  const bool is_deep = shape ? is_depthwise(*shape) : s->groups > 1;
-  const bool is_known = s->kernel_known && w.rank;
+// Whether a convolution has the window and the groups that Winograd's transforms are for.
+bool fits_winograd(const ConvShape& s, const WindowAttributes& w) {
+  bool fits = s.groups == 1 && w.rank > 1 && s.window.kernel[0] == 1;
+  for (uint32_t i = w.rank - 2; i < w.rank; ++i)
+    fits = fits && s.window.kernel[3 - w.rank + i] == 3 && w.stride[i] == 1 && w.dilation[i] == 1;
+  return fits;
+}
+
+// What a depthwise convolution uses where `wide` tells that it has a vector of channels.
+template <class Wide>
+void note_depthwise(Context& c, const WindowAttributes& w, bool is_known, const Wide& wide) {
   const int64_t stride = w.rank ? w.stride[w.rank - 1] : 0;
   const bool is_dense = is_known && w.dilation[w.rank - 1] == 1 && stride <= 2;
   const bool is_three = is_dense && w.kernel[w.rank - 1] == 3;
-  auto wide = [=](int lanes) { return is_deep && !(shape && shape->channels < size_t(lanes)); };
-  choose(c, &s->depthwise, wide);
-  choose(c, &s->narrow,
-         [=](int lanes) { return is_deep && !(shape && shape->channels >= size_t(lanes)); });
   note<variants::kDepthwise3>(
       c, [=](int lanes) { return wide(lanes) && (!is_known || (is_three && stride == 1)); });
   note<variants::kDepthwise3Stride2>(
       c, [=](int lanes) { return wide(lanes) && (!is_known || (is_three && stride == 2)); });
   note<variants::kDepthwiseAny>(c, [=](int lanes) { return wide(lanes) && !is_three; });
+}
+
+// `shape` is of constant weights, or null.
+void choose_variants(Context& c, ConvState* s, const ConvShape* shape) {
+  const WindowAttributes& w = s->window;
+  const bool is_deep = shape ? is_depthwise(*shape) : s->groups > 1;
+  const bool is_known = s->kernel_known && w.rank;
+  auto wide = [=](int lanes) { return is_deep && !(shape && shape->channels < size_t(lanes)); };
+  choose(c, &s->depthwise, wide);
+  choose(c, &s->narrow,
+         [=](int lanes) { return is_deep && !(shape && shape->channels >= size_t(lanes)); });
+  note_depthwise(c, w, is_known, wide);
   bool is_point = s->groups == 1;
   for (uint32_t i = 0; i < w.rank; ++i)
     is_point = is_point && (!is_known || w.kernel[i] == 1) && w.stride[i] == 1;
   note<variants::kPointwise>(c, [=](int) { return is_point; });
-  note<variants::kActivations>(c, [=](int) { return s->activation > Activation::kClip; });
+  note<variants::kActivations>(c, [=](int) { return s->epilogue.activation > Activation::kClip; });
+  choose(c, &s->may_transform, [=](int lanes) {
+    const size_t least = static_cast<size_t>(lanes);
+    return shape && shape->channels >= least && shape->outputs >= least && fits_winograd(*shape, w);
+  });
 }
 
 // Shape of the weights and what follows from it alone; *window gets a kernel that only they tell.
@@ -143,11 +161,7 @@ void pack(const ConvState& state, const ConvShape& s, const float* weights, floa
 // for so many channels, within the bytes that the session allows.
 int find_winograd(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
   constexpr size_t kUsual = 3584;  // channels times the side of the image
-  for (uint32_t i = 0; i < window.rank; ++i) {
-    s.window.stride[3 - window.rank + i] = static_cast<size_t>(window.stride[i]);
-    s.window.dilation[3 - window.rank + i] = static_cast<size_t>(window.dilation[i]);
-  }
-  if (kSmall || !fits_winograd(s)) return 0;
+  if (kSmall || !state.may_transform) return 0;
   const Shape& hint = c.input_shape(0);
   s.batch = 1;
   for (uint32_t i = 1; i < 3; ++i) {
@@ -180,7 +194,7 @@ struct Conv {
       return c.fail(Status::kNotImplemented, "more than 3 spatial dimensions are not supported");
     for (size_t i = 0; i < kernel.size; ++i) s->window.kernel[i] = kernel[i];
     ORTOLAN_TRY(read_window(c, &s->window));
-    ORTOLAN_TRY(read_activation(c, s));
+    ORTOLAN_TRY(read_activation(c, "activation", "activation_params", &s->epilogue));
     WindowAttributes window;
     ConvShape shape;
     if (weights) ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
@@ -240,12 +254,10 @@ struct Conv {
       pack(s, args.shape, c.input_data<float>(1), packed);
       args.weights = packed;
     }
+    args.epilogue = s.epilogue;
     args.epilogue.bias = c.has_input(2) ? c.input_data<float>(2) : nullptr;
     args.epilogue.residual = c.has_input(3) ? c.input_data<float>(3) : nullptr;
     args.epilogue.ld_residual = args.shape.outputs;
-    args.epilogue.activation = s.activation;
-    args.epilogue.alpha = s.alpha;
-    args.epilogue.beta = s.beta;
     size_t work = out.count() * args.shape.window.taps() * args.shape.group_channels();
     if (s.winograd) {
       size_t units = winograd_units(args.shape, s.winograd, c.threads());
@@ -263,6 +275,148 @@ struct Conv {
         conv_run_units(args, begin, end, c.thread_scratch(thread));
     });
     return Status::kOk;
+  }
+};
+
+// ai.ortolan: a 1x1 convolution before a depthwise one, or one behind it, or both. Inputs are those
+// of the depthwise FusedConv (Z is added last), then weights and bias of the other two.
+struct InvertedBottleneck {
+  enum Input { kX, kWeights, kBias, kAdded, kExpand, kExpandBias, kProject, kProjectBias };
+
+  struct State {
+    WindowAttributes window;
+    ConvShape shape;                  // of the depthwise convolution, without the image
+    int64_t inputs = 0, outputs = 0;  // channels
+    const float* packed[3] = {};      // expand, depthwise, project
+    Epilogue epilogues[3];            // likewise: activations
+  };
+
+  template <class T>
+  static Status prepare(Context& c) {
+    auto* s = c.make_state<State>();
+    if (!s) return c.out_of_memory();
+    const Slot* w = c.constant_input(kWeights);
+    if (!w || (c.has_input(kExpand) && !c.constant_input(kExpand)) ||
+        (c.has_input(kProject) && !c.constant_input(kProject)))
+      return c.fail(Status::kNotImplemented, "weights that are no constants are not supported");
+    if (w->shape.rank != 4 || w->shape[1] != 1)
+      return c.invalid("input 1 has shape %, [channels, 1, height, width] is needed",
+                       w->shape.span());
+    s->window.rank = 2;
+    for (uint32_t i = 0; i < 2; ++i) s->window.kernel[i] = w->shape[2 + i];
+    ORTOLAN_TRY(read_window(c, &s->window));
+    ORTOLAN_TRY(read_activation(c, "expand_activation", "expand_params", &s->epilogues[0]));
+    ORTOLAN_TRY(read_activation(c, "depthwise_activation", "depthwise_params", &s->epilogues[1]));
+    ORTOLAN_TRY(read_activation(c, "project_activation", "project_params", &s->epilogues[2]));
+    ConvShape& d = s->shape;
+    d.groups = d.channels = d.outputs = static_cast<size_t>(w->shape[0]);
+    for (uint32_t i = 0; i < 2; ++i) d.window.kernel[1 + i] = static_cast<size_t>(w->shape[2 + i]);
+    s->inputs = s->outputs = w->shape[0];
+    auto wide = [channels = d.channels](int lanes) { return channels >= static_cast<size_t>(lanes); };
+    choose(c, &s->narrow, [=](int lanes) { return !wide(lanes); });
+    note_depthwise(c, s->window, true, wide);
+    note<variants::kActivations>(c, [=](int) {
+      bool any = false;
+      for (const Epilogue& e : s->epilogues) any = any || e.activation > Activation::kClip;
+      return any;
+    });
+    if (d.channels < kLanes && !s->narrow)
+      return c.fail(Status::kNotImplemented, "this build has no kernel for % channels", d.channels);
+    ORTOLAN_TRY(pack_product(c, kExpand, 0, s->inputs, &s->inputs, &s->packed[0]));
+    ORTOLAN_TRY(pack_product(c, kProject, 1, s->outputs, &s->outputs, &s->packed[2]));
+    auto* packed = static_cast<float*>(c.model_memory(sizeof(float) * packed_depthwise_size(d)));
+    if (!packed) return c.out_of_memory();
+    pack_depthwise_weights(d, static_cast<const float*>(w->data), packed);
+    s->packed[1] = packed;
+    return Status::kOk;
+  }
+
+  static Status infer(Context& c) {
+    const State& s = c.state<State>();
+    ConvShape shape;
+    Shape out;
+    ORTOLAN_TRY(place(c, &shape, &out));
+    if (c.input_shape(kX)[1] != s.inputs)
+      return c.invalid("input 0 has % channels, the weights are for %", c.input_shape(kX)[1],
+                       s.inputs);
+    const int64_t channels = static_cast<int64_t>(shape.channels);
+    const int64_t sizes[3] = {channels, channels, s.outputs};
+    const Input biases[3] = {kExpandBias, kBias, kProjectBias};
+    for (int i = 0; i < 3; ++i)
+      if (c.has_input(biases[i]) &&
+          static_cast<int64_t>(c.input_shape(biases[i]).count()) != sizes[i])
+        return c.invalid("the bias has % elements, % are needed", c.input_shape(biases[i]).count(),
+                         sizes[i]);
+    if (c.has_input(kAdded) && !(c.input_shape(kAdded) == out))
+      return c.invalid("input 3 has shape %, the output %", c.input_shape(kAdded).span(),
+                       out.span());
+    c.request_scratch(0, bottleneck_scratch_size(shape, s.packed[0], s.packed[2]));
+    return c.set_output(0, out);
+  }
+
+  template <class T>
+  static Status run(Context& c) {
+    const State& s = c.state<State>();
+    BottleneckArgs args;
+    Shape out;
+    ORTOLAN_TRY(place(c, &args.shape, &out));
+    if (out.count() == 0) return Status::kOk;
+    args.inputs = static_cast<size_t>(s.inputs);
+    args.outputs = static_cast<size_t>(s.outputs);
+    args.x = c.input_data<float>(kX);
+    args.y = c.output_data<float>(0);
+    args.expand = s.packed[0], args.depthwise = s.packed[1], args.project = s.packed[2];
+    args.expand_epilogue = with_bias(c, s.epilogues[0], kExpandBias);
+    args.depthwise_epilogue = with_bias(c, s.epilogues[1], kBias);
+    args.project_epilogue = with_bias(c, s.epilogues[2], kProjectBias);
+    Epilogue& last = args.project ? args.project_epilogue : args.depthwise_epilogue;
+    if (c.has_input(kAdded)) last.residual = c.input_data<float>(kAdded);
+    last.ld_residual = args.outputs;
+    const BottleneckPlan plan = plan_bottleneck(args.shape, args.expand, args.project);
+    const size_t units = args.shape.batch * plan.strips;
+    const size_t each = args.inputs + args.outputs + args.shape.window.taps();
+    c.parallel(units, grain(args.shape.rows() * args.shape.channels * each, units),
+               [&](size_t begin, size_t end, size_t thread) {
+                 bottleneck_run_units(args, begin, end, c.thread_scratch(thread));
+               });
+    return Status::kOk;
+  }
+
+ private:
+  // Weights [N][K][1][1] of a 1x1 convolution, which has `have` channels in dimension `at`; *other
+  // gets the other number. Nothing where the input is missing.
+  static Status pack_product(Context& c, Input input, uint32_t at, int64_t have, int64_t* other,
+                             const float** packed) {
+    const Slot* w = c.constant_input(input);
+    if (!w) return Status::kOk;
+    const Shape& shape = w->shape;
+    if (shape.rank != 4 || shape[at] != have || shape[2] != 1 || shape[3] != 1)
+      return c.invalid("input % has shape %, which does not fit % channels",
+                       static_cast<int>(input), shape.span(), have);
+    *other = shape[1 - at];
+    const size_t N = static_cast<size_t>(shape[0]), K = static_cast<size_t>(shape[1]);
+    auto* out = static_cast<float*>(c.model_memory(sizeof(float) * packed_size(N, K)));
+    if (!out) return c.out_of_memory();
+    pack_b(static_cast<const float*>(w->data), 1, K, K, N, out);
+    *packed = out;
+    return Status::kOk;
+  }
+
+  static Status place(Context& c, ConvShape* shape, Shape* out) {
+    const State& s = c.state<State>();
+    const Shape& in = c.input_shape(kX);
+    ptrdiff_t after[3];
+    *shape = s.shape;
+    *out = in;
+    ORTOLAN_TRY(place_window(c, s.window, in, out, &shape->window, after));
+    shape->batch = static_cast<size_t>(in[0]);
+    (*out)[1] = s.outputs;
+    return Status::kOk;
+  }
+
+  static Epilogue with_bias(const Context& c, Epilogue e, Input input) {
+    if (c.has_input(input)) e.bias = c.input_data<float>(input);
+    return e;
   }
 };
 

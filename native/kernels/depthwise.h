@@ -144,8 +144,10 @@ ORTOLAN_NOINLINE inline void depthwise_narrow(const DepthwiseTile& t, size_t cou
 // Computes the output columns [begin, end) of one row; `rows` holds the kernel rows inside.
 class DepthwiseLine {
  public:
-  DepthwiseLine(const ConvArgs& args, const DepthwiseRow* rows, size_t row_count, size_t line)
-      : args_(args), window_(args.shape.window), line_(line * window_.out[2]) {
+  // `x_end` is behind the last input that may be read.
+  DepthwiseLine(const ConvArgs& args, const DepthwiseRow* rows, size_t row_count, size_t line,
+                const float* x_end)
+      : args_(args), window_(args.shape.window), line_(line * window_.out[2]), x_end_(x_end) {
     const size_t C = args.shape.channels;
     tile_.rows = rows;
     tile_.row_count = row_count;
@@ -212,12 +214,11 @@ class DepthwiseLine {
     const bool dense =
         window_.stride[2] == 1 && (!args_.epilogue.residual || tile_.ld_residual == C);
     const size_t inner = first_inner(), outer = last_inner();
-    const float* x_end = args_.x + args_.shape.batch * window_.in_pixels() * C;
     for (size_t x = begin, count; x < end; x += count) {
       const bool together = dense && x >= inner && x < outer;
       count = together ? min<size_t>(kLanes / C, min(end, outer) - x) : 1;
       place(x);
-      depthwise_narrow(tile_, count * C, x_end, args_.y + (line_ + end) * C);
+      depthwise_narrow(tile_, count * C, x_end_, args_.y + (line_ + end) * C);
     }
   }
 
@@ -249,6 +250,7 @@ class DepthwiseLine {
   const ConvArgs& args_;
   const Window& window_;
   size_t line_;  // output pixel at which the row begins
+  const float* x_end_;
   DepthwiseTile tile_ = {};
 };
 
@@ -289,10 +291,12 @@ ORTOLAN_NOINLINE inline void depthwise_run_units(const ConvArgs& args, size_t be
                                                  void* scratch) {
   const size_t spans = depthwise_spans(args.shape), width = args.shape.window.out[2];
   DepthwiseRow* rows = static_cast<DepthwiseRow*>(scratch);
+  const float* x_end =
+      args.x + args.shape.batch * args.shape.window.in_pixels() * args.shape.channels;
   for (size_t unit = begin; unit < end; ++unit) {
     const size_t line = unit / spans, x = unit % spans * kDepthwiseSpan;
     const size_t row_count = find_kernel_rows(args, line, rows);
-    DepthwiseLine(args, rows, row_count, line).run(x, min(width, x + kDepthwiseSpan));
+    DepthwiseLine(args, rows, row_count, line, x_end).run(x, min(width, x + kDepthwiseSpan));
   }
 }
 

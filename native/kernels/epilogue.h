@@ -19,8 +19,8 @@ enum class Activation : uint8_t {
   kTanh,
   kHardSigmoid,  // alpha * x + beta, clipped to [0, 1]
   kHardSwish,    // x * clip(x / 6 + 1 / 2, 0, 1)
-  kSilu,       // x * sigmoid(alpha * x)
-  kGelu,  // exact, by erf
+  kSilu,         // x * sigmoid(alpha * x)
+  kGelu,         // exact, by erf
 };
 
 template <Activation A>

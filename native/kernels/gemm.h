@@ -72,12 +72,14 @@ ORTOLAN_INLINE ptrdiff_t tile_column(const TileOutput& o, int j) {
 template <int MR, int NV>
 ORTOLAN_INLINE void start_tile(F (&acc)[MR][NV], const TileOutput& o) {
   if constexpr (!kWasm) {
-    const float* p = o.residual ? o.residual : o.c;
-    const size_t ld = o.residual ? o.ld_residual : o.ldc;
+    auto fetch = [&](const float* p, size_t ld) {
 #pragma unroll
-    for (int i = 0; i < MR; ++i)
+      for (int i = 0; i < MR; ++i)
 #pragma unroll
-      for (int j = 0; j < NV * kLanes; j += 16) __builtin_prefetch(p + i * ld + j);
+        for (int j = 0; j < NV * kLanes; j += 16) __builtin_prefetch(p + i * ld + j);
+    };
+    fetch(o.c, o.ldc);
+    if (o.residual) fetch(o.residual, o.ld_residual);
   }
 #pragma unroll
   for (int j = 0; j < NV; ++j) {
@@ -485,7 +487,8 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     tile_in.b = in.b + part.column * K;
     const TileShape* shapes = tile_shapes(part.vectors, in.rows);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
-    if (shapes->rows > 8 && (in.rows ? in.k : in.lda) % 1024 == 0) ++shapes;
+    const size_t apart = !in.rows ? in.lda : rows > 1 ? in.rows[1] - in.rows[0] : 1;
+    if (shapes->rows > 8 && apart % 1024 == 0) ++shapes;
     // All tiles together ask for the next panel, evenly: a burst of requests would wait in line.
     const size_t step = min(kSlice, width / max<size_t>(rows / shapes->rows, 1) + 1);
     size_t asked = 0;

@@ -54,15 +54,6 @@ struct Winograd<4> {  // points 0, 1, -1, 2, -2, infinity
 
 constexpr size_t winograd_matrices(int m) { return static_cast<size_t>((m + 2) * (m + 2)); }
 
-// Whether the window and the channels are such that the transforms know them.
-ORTOLAN_INLINE bool fits_winograd(const ConvShape& s) {
-  const Window& w = s.window;
-  bool fits = s.groups == 1 && s.channels >= kLanes && s.outputs >= kLanes && w.kernel[0] == 1;
-  for (int i = 1; i < 3; ++i)
-    fits = fits && w.kernel[i] == 3 && w.stride[i] == 1 && w.dilation[i] == 1;
-  return fits;
-}
-
 // The m that takes least time for images of out pixels: 0 for the direct convolution. In vectors
 // of multiply-adds; weights that are used for few rows cost what they take to arrive.
 ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {

@@ -9,7 +9,8 @@ _F = {"T": FLOAT}
 _D = {"T": FLOATS}
 _POOLED = FLOATS | type_set("int8", "uint8")
 _CONV = "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
-_VARIANTS = "depthwise depthwise_narrow depthwise_3 depthwise_3_stride_2 depthwise_any pointwise"
+_DEPTHWISE = "depthwise_narrow depthwise_3 depthwise_3_stride_2 depthwise_any"
+_VARIANTS = f"depthwise {_DEPTHWISE} pointwise winograd"
 
 FAMILY = Family(
     "convolution",
@@ -24,6 +25,14 @@ FAMILY = Family(
             _CONV + " activation:string activation_params:floats", domain="com.microsoft",
             kernel="Conv", types=_F, prepare="typed", layout="spatial",
             variants=_VARIANTS + " activations",
+        ),
+        op(
+            "InvertedBottleneck", "1-", "X:T W:T B?:T Z?:T We?:T Be?:T Wp?:T Bp?:T", "Y:T",
+            "auto_pad:string=NOTSET dilations:ints pads:ints strides:ints"
+            " expand_activation:string expand_params:floats depthwise_activation:string"
+            " depthwise_params:floats project_activation:string project_params:floats",
+            domain="ai.ortolan", types=_F, prepare="typed", layout="spatial",
+            variants=_DEPTHWISE + " activations",
         ),
         op(
             "MaxPool", "1-7", "X:T", "Y:T",

@@ -29,6 +29,7 @@ from ortolan.passes.gemm_activation import fuse_gemm_activation
 from ortolan.passes.group_query_attention import fuse_group_query_attention
 from ortolan.passes.hard_swish import fuse_hard_swish
 from ortolan.passes.identity_elimination import eliminate_identities
+from ortolan.passes.inverted_bottleneck import fuse_inverted_bottleneck
 from ortolan.passes.joining import join_movements
 from ortolan.passes.layer_norm import fuse_layer_norm
 from ortolan.passes.matmul_add import fuse_matmul_add
@@ -46,7 +47,7 @@ from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposes import simplify_transposes
 from ortolan.passes.verify import verify
 
-__all__ = ["BASIC", "EXTENDED", "LEVELS", "STEPS", "Step", "optimize"]
+__all__ = ["ALL", "BASIC", "EXTENDED", "LEVELS", "STEPS", "Step", "optimize"]
 
 LEVELS = ("disable", "basic", "extended", "layout", "all")
 """How far a model is rewritten: each level does what those before it do."""
@@ -181,6 +182,13 @@ EXTENDED: tuple[Step, ...] = (
     ),
 )  # fmt: skip
 
+ALL: tuple[Step, ...] = (
+    Step(
+        "inverted bottleneck", fuse_inverted_bottleneck,
+        "after all that goes into its convolutions; the result is for Ortolan alone",
+    ),
+)  # fmt: skip
+
 LAST: tuple[Step, ...] = (
     Step("dead code", _for_all(remove_dead_code), "after everything that takes users away"),
     Step(
@@ -189,7 +197,7 @@ LAST: tuple[Step, ...] = (
     ),
 )  # fmt: skip
 
-STEPS: tuple[Step, ...] = (*FIRST, *BASIC, *EXTENDED, *LAST)
+STEPS: tuple[Step, ...] = (*FIRST, *BASIC, *EXTENDED, *ALL, *LAST)
 """All passes, those of the last level included."""
 
 
@@ -216,6 +224,8 @@ def optimize(model: ir.Model, level: str = "all", target: Target = ORTOLAN) -> N
             # What is fused tells more of shapes: there may be clean-up to do again.
             if not (_repeat(model, target, EXTENDED) and _repeat(model, target, BASIC)):
                 break
+    if reached >= LEVELS.index("all") and target is ORTOLAN:
+        _run(model, target, ALL)
     if reached >= LEVELS.index("basic"):
         _run(model, target, LAST)
 

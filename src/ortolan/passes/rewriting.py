@@ -19,9 +19,10 @@ from ortolan.passes.dimensions import Dimensions
 from ortolan.passes.shape_rules import improve_shapes
 from ortolan.passes.target import Target, takes
 
-__all__ = ["MICROSOFT", "Rewriter", "nodes_of", "rewrite"]
+__all__ = ["MICROSOFT", "OWN", "Rewriter", "nodes_of", "rewrite"]
 
 MICROSOFT = "com.microsoft"
+OWN = "ai.ortolan"
 
 Inputs = Sequence[ir.Value | None]
 Attributes = Mapping[str, Any]
@@ -173,7 +174,7 @@ class Rewriter:
                     value.graph.initializers.pop(value.name or "", None)
 
     def _import(self, domain: str) -> None:
-        if domain == MICROSOFT:
+        if domain in (MICROSOFT, OWN):
             self.model.opset_imports.setdefault(domain, 1)
 
 

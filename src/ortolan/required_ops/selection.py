@@ -80,8 +80,8 @@ def from_uses(uses: Iterable[RequiredOperator]) -> Config:
     types: dict[tuple[str, str], TypeUse] = {}
     for use in sorted(uses, key=lambda u: (u.domain, u.name, u.version, u.types)):
         operator = catalog.find(use.domain, use.name, use.version)
-        if operator is None or use.domain == "ai.ortolan":
-            continue  # our own conversions follow from what is converted
+        if operator is None or (use.domain, use.name) == ("ai.ortolan", "Layout"):
+            continue  # conversions follow from what is converted
         key = (use.domain, use.name)
         operators.setdefault(key, set()).add(use.version)
         new = _type_use(operator, use)
