@@ -47,8 +47,6 @@ class Network:
     def conv(
         self, outputs: int, kernel: tuple[int, int], group: int = 1, **attributes: Any
     ) -> None:
-        self, outputs: int, kernel: tuple[int, int], group: int = 1, **attributes: Any
-    ) -> None:
         """A convolution with or without bias, and an activation."""
         shape = (outputs, self.channels // group, *kernel)
         scale = np.sqrt(1 / (shape[1] * kernel[0] * kernel[1]))
