@@ -1,4 +1,4 @@
-"""ai.ortolan:InvertedBottleneck and the pass that makes it, against onnxruntime on what it was.
+"""Operators of ai.ortolan for convolutions and the passes that make them, against onnxruntime.
 
 Random widths, images, strides and activations, on every instruction set that the machine has and
 with two threads; small images too, which the pass leaves alone otherwise.
@@ -152,6 +152,28 @@ def test_when_it_is_made(side: Any, level: str, fused: bool) -> None:
     network.add("Add", network.last, "x")
     found = operators(ortolan.convert(network.model([1, 8, side, side]), level=level))
     assert (found == ["InvertedBottleneck"]) == fused
+
+
+@pytest.mark.parametrize("kind", ["HardSwish", "Silu"])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "group"),
+    [(7, 9, 3, 1), (40, 33, 1, 1), (32, 24, 3, 1), (20, 20, 5, 20), (3, 3, 3, 3), (8, 12, 3, 4)],
+)
+def test_own_activations(kind: str, channels: int, outputs: int, kernel: int, group: int) -> None:
+    rng = np.random.default_rng(channels)
+    network = Network(rng, channels)
+    network.conv(outputs, (kernel, kernel), group, pads=[kernel // 2] * 4)
+    network.activate(kind)
+    model = network.model([2, channels, 13, 17])
+    x = 3 * rng.standard_normal((2, channels, 13, 17)).astype(np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": x})[0]
+    data = ortolan.convert(model)
+    assert operators(data) == ["FusedConv"]
+    assert "FusedConv" not in operators(ortolan.convert(model, level="layout"))
+    for level in levels():
+        error = np.abs(run(data, {"x": x}, level, 1) - expected).max() / np.abs(expected).max()
+        assert error < 1e-5, f"{level}: {error:.2g}"
 
 
 def test_another_user_prevents_it() -> None:

@@ -289,6 +289,7 @@ struct InvertedBottleneck {
     int64_t inputs = 0, outputs = 0;  // channels
     const float* packed[3] = {};      // expand, depthwise, project
     Epilogue epilogues[3];            // likewise: activations
+    Choice<variants::kDepthwiseNarrow> narrow;
   };
 
   template <class T>
@@ -312,7 +313,9 @@ struct InvertedBottleneck {
     d.groups = d.channels = d.outputs = static_cast<size_t>(w->shape[0]);
     for (uint32_t i = 0; i < 2; ++i) d.window.kernel[1 + i] = static_cast<size_t>(w->shape[2 + i]);
     s->inputs = s->outputs = w->shape[0];
-    auto wide = [channels = d.channels](int lanes) { return channels >= static_cast<size_t>(lanes); };
+    auto wide = [channels = d.channels](int lanes) {
+      return channels >= static_cast<size_t>(lanes);
+    };
     choose(c, &s->narrow, [=](int lanes) { return !wide(lanes); });
     note_depthwise(c, s->window, true, wide);
     note<variants::kActivations>(c, [=](int) {

@@ -27,6 +27,12 @@ FAMILY = Family(
             variants=_VARIANTS + " activations",
         ),
         op(
+            "FusedConv", "1-", "X:T W:T B?:T Z?:T", "Y:T",
+            _CONV + " activation:string activation_params:floats", domain="ai.ortolan",
+            kernel="Conv", types=_F, prepare="typed", layout="spatial",
+            variants=_VARIANTS + " activations",
+        ),
+        op(
             "InvertedBottleneck", "1-", "X:T W:T B?:T Z?:T We?:T Be?:T Wp?:T Bp?:T", "Y:T",
             "auto_pad:string=NOTSET dilations:ints pads:ints strides:ints"
             " expand_activation:string expand_params:floats depthwise_activation:string"

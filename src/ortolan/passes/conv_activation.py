@@ -5,7 +5,8 @@
 1. Relu, Sigmoid, Tanh: no parameters.
 2. LeakyRelu (alpha), HardSigmoid (alpha, beta): the attributes become activation_params.
 3. Clip with constant bounds, as attributes or inputs: both bounds become activation_params.
-4. For Ortolan alone: HardSwish, QuickGelu (alpha), which is also SiLU, and Gelu by erf.
+4. A pass of its own, for Ortolan alone: HardSwish, QuickGelu (alpha), which is also SiLU, and Gelu
+   by erf. The result is ai.ortolan:FusedConv.
 
 The result is com.microsoft:FusedConv, version 1, float32 only, as onnxruntime has it. Not
 rewritten when `y` has another user or is an output of the graph.
@@ -16,9 +17,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ortolan.passes.matching import clip_bounds, only_user, replace_node_with_input
-from ortolan.passes.target import ORTOLAN, Target
+from ortolan.passes.rewriting import MICROSOFT, OWN
 
-__all__ = ["fuse_conv_activation"]
+__all__ = ["fuse_conv_activation", "fuse_own_conv_activation"]
 
 _ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
 _OURS = ("HardSwish", "QuickGelu", "Gelu")
@@ -29,21 +30,29 @@ _DEFAULTS: dict[str, tuple[tuple[str, float], ...]] = {
 }
 
 
-def fuse_conv_activation(model: ir.Model, target: Target = ORTOLAN) -> bool:
+def fuse_conv_activation(model: ir.Model) -> bool:
     """Fuses activations into convolutions; returns whether there were any."""
-    operators = _ACTIVATIONS + _OURS if target is ORTOLAN else _ACTIVATIONS
+    return _fuse_all(model, _ACTIVATIONS, MICROSOFT)
+
+
+def fuse_own_conv_activation(model: ir.Model) -> bool:
+    """The same with those that onnxruntime does not fuse."""
+    return _fuse_all(model, _OURS, OWN)
+
+
+def _fuse_all(model: ir.Model, operators: tuple[str, ...], domain: str) -> bool:
     modified = False
     for node in list(model.graph.all_nodes()):
         if (node.domain, node.op_type) == ("", "Conv"):
-            modified |= _fuse(node, operators)
+            modified |= _fuse(node, operators, domain)
     if modified:
-        model.opset_imports.setdefault("com.microsoft", 1)
+        model.opset_imports.setdefault(domain, 1)
     return modified
 
 
-def _fuse(conv: ir.Node, operators: tuple[str, ...]) -> bool:
+def _fuse(conv: ir.Node, operators: tuple[str, ...], domain: str) -> bool:
     output = conv.outputs[0]
-    activation = only_user(output, operators, ("", "ai.onnx", "com.microsoft"))
+    activation = only_user(output, operators, ("", "ai.onnx", MICROSOFT))
     if activation is None or output.dtype != ir.DataType.FLOAT:
         return False
     if activation.inputs[0] is not output or "approximate" in activation.attributes:
@@ -51,7 +60,7 @@ def _fuse(conv: ir.Node, operators: tuple[str, ...]) -> bool:
     parameters = _parameters(activation)
     if parameters is None:
         return False
-    conv.domain, conv.op_type, conv.version = "com.microsoft", "FusedConv", 1
+    conv.domain, conv.op_type, conv.version = domain, "FusedConv", 1
     conv.attributes.add(ir.AttrString("activation", activation.op_type))
     if parameters:
         conv.attributes.add(ir.AttrFloat32s("activation_params", parameters))

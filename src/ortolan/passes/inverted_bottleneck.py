@@ -23,7 +23,7 @@ from ortolan.passes.target import ORTOLAN, Target
 __all__ = ["fuse_inverted_bottleneck"]
 
 _SMALLEST = 28  # pixels of a side, as measured
-_CONVOLUTIONS = ("Conv", f"{MICROSOFT}:FusedConv")
+_CONVOLUTIONS = ("Conv", f"{MICROSOFT}:FusedConv", f"{OWN}:FusedConv")
 _SPATIAL = ("auto_pad", "dilations", "pads", "strides")
 
 

@@ -17,7 +17,7 @@ from ortolan.passes.channel_terms import fold_channel_terms
 from ortolan.passes.common_subexpressions import share_common
 from ortolan.passes.constant_folding import fold_constants
 from ortolan.passes.constant_if import inline_constant_if
-from ortolan.passes.conv_activation import fuse_conv_activation
+from ortolan.passes.conv_activation import fuse_conv_activation, fuse_own_conv_activation
 from ortolan.passes.conv_residual import fuse_conv_residual
 from ortolan.passes.dead_code import remove_dead_code, remove_unused_constants
 from ortolan.passes.dynamic_quantization import fuse_dynamic_quantization
@@ -168,7 +168,7 @@ EXTENDED: tuple[Step, ...] = (
         "before activations, which would take the convolution alone",
     ),
     Step(
-        "convolution activation", fuse_conv_activation,
+        "convolution activation", _for_all(fuse_conv_activation),
         "after everything that may lie between a convolution and its activation",
     ),
     Step("product activation", fuse_gemm_activation, "beside that of convolutions"),
@@ -183,6 +183,10 @@ EXTENDED: tuple[Step, ...] = (
 )  # fmt: skip
 
 ALL: tuple[Step, ...] = (
+    Step(
+        "own activations of convolutions", _for_all(fuse_own_conv_activation),
+        "before convolutions become parts of something else",
+    ),
     Step(
         "inverted bottleneck", fuse_inverted_bottleneck,
         "after all that goes into its convolutions; the result is for Ortolan alone",
