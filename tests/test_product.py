@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
+import os
 import plistlib
+import shutil
+import signal
 import struct
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +24,16 @@ from typer.testing import CliRunner
 
 import ortolan
 from ortolan import cli
+from ortolan._native import library_path
 from ortolan.build import compile as compiling
 from ortolan.build import product, verify
 from ortolan.build.attribution import by_part, functions, readable
 from ortolan.build.bundle import fat, write_xcframework
 from ortolan.build.compile import BuildError, BuildOptions
+from ortolan.build.device import compare_kit, write_kit
 from ortolan.build.host import cache_folder
 from ortolan.build.messages import message_number, texts
-from ortolan.build.report import treemap
+from ortolan.build.report import treemap, weights_by_layer, write_report
 from ortolan.build.targets import LINUX_ARM64, LINUX_X64, TARGETS
 from ortolan.errors import InvalidArgument
 from ortolan.required_ops.config import ConfigError
@@ -93,7 +103,14 @@ def test_a_model_that_needs_more_is_refused_by_name(tmp_path: Path) -> None:
     assert got is not None
     code, text, _ = got
     assert code == 9
-    assert "Sin" in text and "version 7" in text
+    assert (
+        text == "operators that this build does not have, as lines for its config:\nai.onnx;7;Sin"
+    )
+    # The line mends it.
+    config = tmp_path / "more.config"
+    config.write_text(text.splitlines()[-1] + "\n")
+    kept = product.wanted_config([("digits", product.load_model(DIGITS))], config)
+    assert ("", "Sin") in kept.operators
 
 
 @pytest.mark.slow
@@ -168,6 +185,133 @@ def test_an_interrupted_build_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         make("linux-arm64", tmp_path / "out", models=[DIGITS])
     assert not list(tmp_path.iterdir())
+
+
+COMMAND = [sys.executable, "-c", "from ortolan.cli import main; main()", "build"]
+
+
+def start_build(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
+    """`ortolan build` of one operator for the smallest target, in a process of its own."""
+    config = tmp_path / "my.config"
+    config.write_text("ai.onnx;14;Relu\n")
+    arguments = ["--target", "linux-arm64", "--config", str(config), "-o", str(tmp_path / "out")]
+    return subprocess.Popen(
+        [*COMMAND, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "ORTOLAN_BUILD_CACHE": str(tmp_path / "cache")}, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="limits and signals are those of POSIX")
+def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
+    tmp_path: Path,
+) -> None:
+    import resource
+
+    # Files may not grow: it fails as on a full disk.
+    limit = (4096, 4096)
+    small = start_build(
+        tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    )
+    said, _ = small.communicate(timeout=300)
+    assert small.returncode == 1 and os.strerror(errno.EFBIG) in said, said
+    assert "Traceback" not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "my.config"]
+    # Stopped in the middle, with the means of a terminal and with those that nothing survives.
+    for number in (signal.SIGINT, signal.SIGKILL):
+        running = start_build(tmp_path, start_new_session=True)
+        before = set(tmp_path.glob("cache/objects/*.o"))
+        end = time.monotonic() + 300
+        while running.poll() is None and time.monotonic() < end:
+            if len(set(tmp_path.glob("cache/objects/*.o")) - before) >= 2:
+                break
+            time.sleep(0.05)
+        os.killpg(running.pid, number)
+        said, _ = running.communicate(timeout=300)
+        assert running.returncode != 0 and "Traceback" not in said
+        assert not (tmp_path / "out").exists()
+    done = start_build(tmp_path)  # with what the others left in the cache
+    said, _ = done.communicate(timeout=600)
+    assert done.returncode == 0, said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "my.config", "out"]
+    clean = product.build_product(
+        "linux-arm64", tmp_path / "clean", cache_folder(), config=tmp_path / "my.config"
+    )
+    assert (tmp_path / "out" / "libortolan.so").read_bytes() == (
+        clean.folder / "libortolan.so"
+    ).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_windows_library_runs_under_wine(tmp_path: Path) -> None:
+    if shutil.which("wine64") is None and shutil.which("wine") is None:
+        pytest.skip("wine is not installed")
+    made = make("windows-x64", tmp_path / "out", models=[DIGITS], instruction_sets=["sse2"])
+    (artefact,) = made.manifest["artefacts"]
+    assert artefact["executed"] == "wine"
+    assert artefact["checks"][0]["error"] <= verify.LIMIT
+
+
+@pytest.mark.slow
+def test_what_a_kit_holds_gives_what_it_expects(tmp_path: Path) -> None:
+    make("android-x86_64", tmp_path / "out", models=[DIGITS])
+    if verify.runner_of(TARGETS["android-x86_64"], cache_folder()) is None:
+        pytest.skip("this machine does not run android-x86_64")
+    kit = tmp_path / "kit"
+    assert write_kit(kit, tmp_path / "out", [DIGITS], cache_folder()) == ["x86_64"]
+    with pytest.raises(InvalidArgument, match="there are no results"):
+        compare_kit(kit)
+    # What run.sh does on the device.
+    results = kit / "results" / "x86_64" / "digits.results"
+    results.parent.mkdir(parents=True)
+    parts = [kit / "x86_64" / "probe", kit / "x86_64" / "libortolan.so"]
+    parts += [kit / "models" / "digits.ort", kit / "models" / "digits.feeds", results]
+    subprocess.run([str(p) for p in parts], check=True)
+    ((abi, check),) = compare_kit(kit)
+    assert abi == "x86_64" and check.error <= verify.LIMIT
+    content = bytearray(results.read_bytes())
+    content[-5] ^= 0x7F
+    results.write_bytes(content)
+    with pytest.raises(BuildError, match="differs by"):
+        compare_kit(kit)
+
+
+def test_inputs_of_models_may_be_given(tmp_path: Path) -> None:
+    content = product.load_model(DIGITS)
+    image = np.full((1, 1, 8, 8), 0.5, np.float32)
+    given = verify.reference("digits", content, {"image": image, "another": image})
+    assert {k: v.tolist() for k, v in given.feeds.items()} == {0: image.tolist()}
+    (tmp_path / "no.npz").write_bytes(b"no")
+    code, text = run("build", "--target", "wasi", "-o", str(tmp_path / "o"), str(DIGITS),
+                     "--inputs", str(tmp_path / "no.npz"))  # fmt: skip
+    assert code == 1 or "no .npz file" in text
+
+
+def test_models_with_strings_are_tried_as_far_as_a_runner_can() -> None:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g",
+        [value("x", TensorProto.STRING, [2])], [value("y", TensorProto.STRING, [2])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content = ortolan.convert(model.SerializeToString())
+    assert isinstance(content, bytes)
+    given = verify.reference("strings", content)
+    runner = verify.runner_of(LINUX_X64, cache_folder())
+    if runner is None:
+        pytest.skip("this machine does not run linux-x64")
+    with tempfile.TemporaryDirectory() as folder:
+        got = verify.run_library(runner[1], Path(library_path()), given, Path(folder))
+    assert got is not None and verify.compare(given, got, LINUX_X64).refused == 2
+
+
+def test_weights_are_told_by_layer(tmp_path: Path) -> None:
+    weights = weights_by_layer(product.load_model(DIGITS))
+    assert sum(weights["FusedConv"].values()) > 0
+    made = make("linux-arm64", tmp_path / "out", models=[DIGITS])
+    write_report(tmp_path / "page.html", made)
+    page = (tmp_path / "page.html").read_text()
+    assert "bytes of weights, by layer" in page and "FusedConv" in page
 
 
 def test_a_result_that_differs_fails_the_build(tmp_path: Path) -> None:
@@ -291,3 +435,23 @@ def test_config_writes_what_build_reads(tmp_path: Path) -> None:
     assert code == 0 and "operators" in text
     from_file = product.wanted_config([], target)
     assert from_file == product.wanted_config([(DIGITS.name, product.load_model(DIGITS))], None)
+
+
+@pytest.mark.slow
+def test_the_code_for_apps_knows_the_digits(tmp_path: Path) -> None:
+    page = (DIGITS.parents[2] / "docs" / "device-checklist.md").read_text("utf-8")
+    source = tmp_path / "digit.c"
+    source.write_text(page.split("```c\n")[1].split("```")[0])
+    library = tmp_path / "libdigit.so"
+    command = [*compiling.compiler()[:1], "cc", "-shared", "-fPIC", "-Wall", "-Werror", str(source)]
+    command += [f"-I{compiling.source_root() / 'include' / 'ortolan'}", library_path()]
+    command += [f"-I{compiling.source_root() / 'include'}", "-o", str(library)]
+    subprocess.run(command, check=True)
+    ctypes.CDLL(library_path(), mode=ctypes.RTLD_GLOBAL)
+    digit_of = ctypes.CDLL(str(library)).digit_of
+    content = product.load_model(DIGITS)
+    with np.load(DIGITS.with_name("held_out.npz")) as samples:
+        images, labels = samples["images"][:100], samples["labels"][:100]
+    digit_of.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
+    answers = [digit_of(content, len(content), image.tobytes()) for image in images]
+    assert np.mean(np.array(answers) == labels) >= 0.95

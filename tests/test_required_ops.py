@@ -273,3 +273,16 @@ def test_variants_of_a_model_follow_from_constants_and_vectors() -> None:
     assert names(4) == {"depthwise", "depthwise_3"}
     assert names(8) == names(16) == {"depthwise_narrow"}
     assert {use.version for use in record_variants(content, [4])} == {11}
+
+
+def test_layouts_of_values_in_half_precision_are_kept() -> None:
+    """The loader converts them beside operators that compute in float."""
+    layout = catalog.find("ai.ortolan", "Layout", 1)
+    assert layout is not None
+    text = 'ai.onnx;11;Conv{"inputs": {"0": ["float"]}}\n'
+    cast = 'ai.onnx;13;Cast{"inputs": {"0": ["MLFloat16"]}, "outputs": {"0": ["float"]}}\n'
+    for config, expected in ((text, False), (text + cast, True)):
+        wanted = selector(parse_config(config))
+        assert wanted is not None
+        assert wanted(layout, (type_set("float16"), type_set())) is expected
+        assert wanted(layout, (type_set("float"), type_set()))

@@ -29,6 +29,7 @@ COMMANDS = (
     "ops",
     "package",
     "explain",
+    "selftest",
 )
 
 app = typer.Typer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from ortolan.errors import Fail
 
 __all__ = ["BuildError", "compiler", "link", "run", "zig"]
 
+_TOO_LARGE = os.strerror(errno.EFBIG)
 _MACHINES = {"x86_64": "i386:x86-64", "aarch64": "arm64"}
 
 
@@ -57,6 +59,8 @@ def run(command: Sequence[str], cache: Path) -> None:
     said = done.stderr.strip() or done.stdout.strip()
     if "No space left on device" in said or "NoSpaceLeft" in said:
         raise BuildError(f"{cache}: the disk is full ({os.strerror(errno.ENOSPC)})")
+    if done.returncode == -getattr(signal, "SIGXFSZ", 0) or "FileTooBig" in said:
+        raise BuildError(f"{cache}: a file became larger than files may be ({_TOO_LARGE})")
     if done.returncode < 0:
         said = f"ended by signal {-done.returncode}\n{said}"
     raise BuildError(f"{' '.join(command)}\n{said}")

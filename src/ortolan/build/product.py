@@ -23,6 +23,7 @@ from ortolan._native import library_path
 from ortolan.build.attribution import by_part, functions
 from ortolan.build.bundle import fat, write_xcframework
 from ortolan.build.compile import BuildError, BuildOptions, build, source_root
+from ortolan.build.report import weights_by_layer
 from ortolan.build.targets import PLATFORMS, TARGETS, Target
 from ortolan.build.variants import lanes_of, record_variants
 from ortolan.build.verify import Array, Check, Reference, reference, runner_of, verify
@@ -71,11 +72,13 @@ class Product:
         folder: where it is.
         manifest: the content of its manifest.
         parts: bytes by part and function, by the name of the target.
+        weights: bytes by operator and layer, by the name of the model.
     """
 
     folder: Path
     manifest: dict[str, Any]
     parts: dict[str, dict[str, dict[str, int]]]
+    weights: dict[str, dict[str, dict[str, int]]]
 
 
 def targets_of(name: str) -> tuple[Target, ...]:
@@ -237,7 +240,8 @@ def build_product(
         manifest = _manifest(platform, kept, options, artefacts, result)
         (result / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         _publish(result, output)
-    return Product(output, manifest, parts)
+    weights = {name: weights_by_layer(content) for name, content in contents}
+    return Product(output, manifest, parts, weights)
 
 
 def with_sets(target: Target, names: Sequence[str]) -> Target:
@@ -408,6 +412,7 @@ def _staging(output: Path) -> Iterator[Path]:
     if output.exists() and not output.is_dir():
         raise InvalidArgument(f"{output}: this is a file, give a folder")
     stage = output.parent / f".{output.name}.{os.getpid()}.tmp"
+    _sweep(output)
     try:
         stage.mkdir(parents=True)
         yield stage
@@ -416,6 +421,22 @@ def _staging(output: Path) -> Iterator[Path]:
         raise BuildError(f"{place}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _sweep(output: Path) -> None:
+    """Removes what builds that were killed left beside the output."""
+    if os.name != "posix":  # elsewhere nothing tells without harm whether a process is alive
+        return
+    for left in output.parent.glob(f".{output.name}.*.tmp"):
+        number = left.name.split(".")[-2]
+        try:
+            os.kill(int(number), 0)
+        except ValueError:
+            continue
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def _publish(result: Path, output: Path) -> None:

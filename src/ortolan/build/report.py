@@ -6,11 +6,16 @@ import html
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ortolan.build.compile import BuildError
-from ortolan.build.product import Product
+from ortolan.ortformat import read
+from ortolan.ortformat.links import graphs
 
-__all__ = ["treemap", "write_report"]
+if TYPE_CHECKING:
+    from ortolan.build.product import Product
+
+__all__ = ["treemap", "weights_by_layer", "write_report"]
 
 _COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#997700")
 _WIDTH, _HEIGHT = 1000.0, 560.0
@@ -36,6 +41,26 @@ def treemap(sizes: Sequence[float], box: Box) -> list[Box]:
     return treemap(sizes[:at], first) + treemap(sizes[at:], second)
 
 
+def weights_by_layer(content: bytes) -> dict[str, dict[str, int]]:
+    """Bytes of an `.ort` file's weights by operator and name of the first node that uses them."""
+    session = read(content)
+    assert session.model is not None and session.model.graph is not None
+    users: dict[str, tuple[str, str]] = {}
+    sizes: dict[str, int] = {}
+    for graph in graphs(session.model.graph):
+        for index, node in enumerate(graph.nodes):
+            for name in (*node.inputs, *node.implicit_inputs):
+                users.setdefault(name, (node.op_type, node.name or f"node {index}"))
+        for tensor in graph.initializers:
+            sizes[tensor.name] = sizes.get(tensor.name, 0) + len(tensor.raw_data or b"")
+    found: dict[str, dict[str, int]] = {}
+    for name, size in sizes.items():
+        operator, layer = users.get(name, ("unused", name))
+        layers = found.setdefault(operator, {})
+        layers[layer] = layers.get(layer, 0) + size
+    return {key: {k: v for k, v in layers.items() if v} for key, layers in found.items()}
+
+
 def write_report(path: Path, product: Product) -> None:
     """Writes the page.
 
@@ -51,6 +76,10 @@ def write_report(path: Path, product: Product) -> None:
             sections += [_map(parts), _table(parts)]
         else:
             sections.append("<p>The linker of this platform tells no sizes.</p>")
+    for model, weights in product.weights.items():
+        total = sum(sum(layers.values()) for layers in weights.values())
+        sections.append(f"<h2>{html.escape(model)}</h2><p>{total:,} bytes of weights, by layer</p>")
+        sections += [_map(weights), _table(weights)] if total else []
     text = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Ortolan build</title>'
         "<style>body{font:14px sans-serif;margin:2em;max-width:1000px}"
@@ -70,7 +99,8 @@ def write_report(path: Path, product: Product) -> None:
 
 def _map(parts: Mapping[str, Mapping[str, int]]) -> str:
     rows = [f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img">']
-    ordered = sorted(parts.items(), key=lambda item: -sum(item[1].values()))
+    filled = [item for item in parts.items() if item[1]]
+    ordered = sorted(filled, key=lambda item: -sum(item[1].values()))
     boxes = treemap([sum(sizes.values()) for _, sizes in ordered], (0, 0, _WIDTH, _HEIGHT))
     for index, ((part, sizes), box) in enumerate(zip(ordered, boxes, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]

@@ -32,7 +32,10 @@ from ortolan.errors import OrtolanError
 from ortolan.ortformat import read
 from ortolan.session import InferenceSession
 
-__all__ = ["Array", "Check", "Reference", "reference", "run_library", "runner_of", "verify"]
+__all__ = [
+    "Array", "Check", "Reference", "compare", "pack_feeds", "probe", "reference", "run_library",
+    "runner_of", "unpack_results", "verify",
+]  # fmt: skip
 
 Array = npt.NDArray[np.generic]
 _RECORD = struct.Struct("<4I8qQ")
@@ -169,14 +172,14 @@ def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
     """
     if target.runner.startswith("node"):
         node = os.environ.get("ORTOLAN_NODE") or shutil.which("node")
-        probe = Path(__file__).with_name("probe.mjs")
-        return ("node", [node, str(probe)]) if node and probe.is_file() else None
+        script = Path(__file__).with_name("probe.mjs")
+        return ("node", [node, str(script)]) if node and script.is_file() else None
     if target.runner == _WINE:
         wine = shutil.which("wine64") or shutil.which(_WINE)
         return (_WINE, [wine, str(_windows_probe(cache))]) if wine else None
     if target.runner not in _PROBES:
         return None
-    program = str(_probe(target.runner, cache))
+    program = str(probe(target.runner, cache))
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
         platform.machine().lower(), platform.machine().lower()
     )
@@ -189,8 +192,13 @@ def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
     return None
 
 
-def _probe(processor: str, cache: Path) -> Path:
-    """Compiles the program that loads a library of a processor."""
+def probe(processor: str, cache: Path) -> Path:
+    """Compiles the program that loads a library for Linux or Android.
+
+    Args:
+        processor: "x86_64", "aarch64", "arm" or "i386".
+        cache: for the result.
+    """
     native = source_root()
     triple, flags = _PROBES[processor]
     program = cache / "probes" / f"{processor}-{_digest(native)}"
@@ -284,7 +292,7 @@ def verify(
             got = run_library(command, library, each, Path(folder))
         if got is None:
             return "no", []
-        checks.append(_compare(each, got, target))
+        checks.append(compare(each, got, target))
     return word, checks
 
 
@@ -307,7 +315,7 @@ def run_library(
     """
     model, feeds, results = (folder / name for name in ("model.ort", "feeds", "results"))
     model.write_bytes(given.content)
-    feeds.write_bytes(_packed(given.feeds))
+    feeds.write_bytes(pack_feeds(given.feeds))
     parts = [*command, str(library), str(model), str(feeds), str(results)]
     environment = dict(os.environ)
     if command[0].endswith((_WINE, "wine64")):
@@ -329,10 +337,11 @@ def run_library(
             f"{library.name}: {given.name} ended with code {done.returncode} while it was tried"
             f" ({Path(command[0]).name}): {said}"
         )
-    return _unpacked(results.read_bytes())
+    return unpack_results(results.read_bytes())
 
 
-def _packed(feeds: Mapping[int, Array]) -> bytes:
+def pack_feeds(feeds: Mapping[int, Array]) -> bytes:
+    """The file of inputs that a runner reads, by number of the input."""
     parts = [struct.pack("<2I", len(feeds), 0)]
     for index, array in feeds.items():
         dims = [*array.shape, *[0] * (8 - array.ndim)]
@@ -344,7 +353,8 @@ def _packed(feeds: Mapping[int, Array]) -> bytes:
     return b"".join(parts)
 
 
-def _unpacked(content: bytes) -> tuple[int, str, list[Array]]:
+def unpack_results(content: bytes) -> tuple[int, str, list[Array]]:
+    """Code, message and outputs from the file that a runner wrote."""
     code, count = _HEAD.unpack_from(content)
     at = _HEAD.size
     if code:
@@ -362,7 +372,12 @@ def _unpacked(content: bytes) -> tuple[int, str, list[Array]]:
     return 0, "", outputs
 
 
-def _compare(given: Reference, got: tuple[int, str, list[Array]], target: Target) -> Check:
+def compare(given: Reference, got: tuple[int, str, list[Array]], target: Target) -> Check:
+    """What came out beside what must.
+
+    Raises:
+        BuildError: they differ.
+    """
     code, text, outputs = got
     place = f"{target.name}: {given.name}"
     if code != given.code:

@@ -15,7 +15,7 @@ from ortolan.errors import InvalidArgument
 if TYPE_CHECKING:
     from ortolan.build.product import Product
 
-__all__ = ["command"]
+__all__ = ["command", "read_arrays"]
 
 
 def command(
@@ -77,7 +77,7 @@ def command(
             output,
             cache_folder(),
             models=models or (),
-            inputs=_read_inputs(inputs or ()),
+            inputs=read_arrays(inputs or ()),
             config=config,
             types=parse_types(types) if types else None,
             with_ml=not disable_ml_ops,
@@ -91,7 +91,12 @@ def command(
         console.print(f"{report}: where the bytes went")
 
 
-def _read_inputs(paths: Sequence[Path]) -> dict[str, Any]:
+def read_arrays(paths: Sequence[Path]) -> dict[str, Any]:
+    """The arrays of .npz files by name.
+
+    Raises:
+        InvalidArgument: a file is none.
+    """
     import zipfile
 
     import numpy as np

@@ -45,7 +45,7 @@ def command(
             ],
             "unknown": unknown,
             "config": mend.splitlines(),
-            "providers": {"CPU": {"nodes": nodes, "share": 1.0}} if runs else {},
+            "providers": {"CPUExecutionProvider": {"nodes": nodes, "share": 1.0}} if runs else {},
         }
         print(json.dumps(answer, indent=2))
     else:
@@ -70,7 +70,8 @@ def _show(
     console = Console(soft_wrap=True, highlight=False)
     if not missing and not unknown:
         console.print(
-            f"{escape(model.name)} runs on {escape(package)}: all {nodes} nodes on the CPU"
+            f"{escape(model.name)} runs on {escape(package)}: CPUExecutionProvider takes all "
+            f"{nodes} nodes (100 %); there is no other provider yet"
         )
         return
     console.print(f"{escape(model.name)} does not run on {escape(package)}")

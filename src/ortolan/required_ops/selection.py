@@ -169,6 +169,7 @@ def selector(config: Config) -> Selector | None:
     def keep(operator: Operator, use: TypeUse | None) -> None:
         by_entry.setdefault(id(operator), (operator, []))[1].append(use)
 
+    halves = _half_values(config)
     if config.keeps_all:
         for family in catalog.FAMILIES:
             for operator in family.operators:
@@ -177,7 +178,7 @@ def selector(config: Config) -> Selector | None:
         if entry is not None:
             use = config.types.get(key)
             keep(entry, use)
-            for implied, implied_use in _implied(entry, use, config.allowed_types):
+            for implied, implied_use in _implied(entry, use, config.allowed_types, halves):
                 keep(implied, implied_use)
 
     def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
@@ -201,9 +202,28 @@ def variant_selector(config: Config) -> VariantSelector | None:
     return wanted
 
 
+def _half_values(config: Config) -> TypeSet:
+    """Half precision that a model may have where operators are named for what they compute in."""
+    every = type_set("float16", "bfloat16")
+    if ("", "Cast") not in config.operators:
+        return frozenset()
+    use = config.types.get(("", "Cast"))
+    if use is None:
+        return every
+    return every & frozenset().union(*use.inputs.values(), *use.outputs.values())
+
+
 def _implied(
-    operator: Operator, use: TypeUse | None, allowed: TypeSet | None
+    operator: Operator, use: TypeUse | None, allowed: TypeSet | None, halves: TypeSet
 ) -> Iterator[tuple[Operator, TypeUse | None]]:
+    """What the loader puts around an operator.
+
+    Args:
+        operator: what is kept.
+        use: with these types.
+        allowed: the only types, if they are named for all operators together.
+        halves: half precision in which values may be.
+    """
     if operator.layout == "spatial":
         conversion = catalog.find("ai.ortolan", "Layout", 1)
         variable = operator.inputs[0].variable
@@ -211,9 +231,9 @@ def _implied(
         if use is not None and 0 in use.inputs:
             given = use.inputs[0]
         if conversion is not None:
-            yield conversion, None if given is None else TypeUse({0: promoted_types(given)})
-    halves = _halves(operator, use, allowed)
-    for cast in casts_of_promotion(halves):
+            types = None if given is None else TypeUse({0: promoted_types(given) | halves})
+            yield conversion, types
+    for cast in casts_of_promotion(_halves(operator, use, allowed)):
         found = catalog.find(cast.domain, cast.name, cast.version)
         if found is not None:
             yield found, _type_use(found, cast)
