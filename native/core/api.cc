@@ -82,9 +82,9 @@ bool apply(Options& options, String key, String value) {
   return true;
 }
 
-template <class Load>
+// From a file where there is a path, else from bytes.
 OrtolanStatus make_model(const OrtolanOption* list, size_t count, const OrtolanHooks* hooks,
-                         OrtolanModel** result, const Load& load) {
+                         OrtolanModel** result, bool has_path, const void* from, size_t size) {
   if (!result || (count && !list)) return ORTOLAN_INVALID_ARGUMENT;
   *result = nullptr;
   Options options;
@@ -105,7 +105,10 @@ OrtolanStatus make_model(const OrtolanOption* list, size_t count, const OrtolanH
       return answer(fail(model->error, Status::kInvalidArgument,
                          "option \"%\" needs a number, not \"%\"", key, value));
   }
-  Status status = load(*model);
+  Status status = !from      ? fail(model->error, Status::kInvalidArgument,
+                                    "there is no path, or there are no bytes")
+                  : has_path ? model->open(static_cast<const char*>(from))
+                             : model->load(static_cast<const uint8_t*>(from), size);
   if (status != Status::kOk && options.log) options.log(options.log_user, 3, model->error.text());
   return answer(status);
 }
@@ -140,27 +143,17 @@ const char* ortolan_instruction_set(void) {
 OrtolanStatus ortolan_model_load(const void* bytes, size_t size, const OrtolanOption* options,
                                  size_t option_count, const OrtolanHooks* hooks,
                                  OrtolanModel** model) {
-  return make_model(options, option_count, hooks, model, [&](Model& m) {
-    if (!bytes) return fail(m.error, Status::kInvalidArgument, "there are no bytes");
-    return m.load(static_cast<const uint8_t*>(bytes), size);
-  });
+  return make_model(options, option_count, hooks, model, false, bytes, size);
 }
 
 OrtolanStatus ortolan_model_open(const char* path, const OrtolanOption* options,
                                  size_t option_count, const OrtolanHooks* hooks,
                                  OrtolanModel** model) {
-  return make_model(options, option_count, hooks, model, [&](Model& m) {
-    if (!path) return fail(m.error, Status::kInvalidArgument, "there is no path");
-    return m.open(path);
-  });
+  return make_model(options, option_count, hooks, model, true, path, 0);
 }
 
 void ortolan_model_release(OrtolanModel* handle) {
-  Model* model = unwrap(handle);
-  if (!model || !model->release()) return;
-  Allocator allocator = model->options.allocator;
-  model->~Model();
-  allocator.put(model, sizeof(Model));
+  if (handle) Model::release(unwrap(handle));
 }
 
 const char* ortolan_model_error(const OrtolanModel* model) {

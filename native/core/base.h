@@ -14,6 +14,11 @@
   _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
 #define ORTOLAN_SMALL_END _Pragma("clang attribute pop")
 
+// Whether the target has threads.
+#if !defined(__wasm__) || defined(__wasm_atomics__)
+#define ORTOLAN_THREADS
+#endif
+
 namespace ortolan {
 
 // A build for size: kernels have fewer special cases. Results are the same.

@@ -141,63 +141,66 @@ const Operator* find_operator(String domain, String type) {
   return found ? &kOperators[low] : nullptr;
 }
 
-// What a node reads of other nodes, its bodies included: a pair for each in `needs`, if given.
-// False where one of them comes later.
-bool Loader::follows(const GraphBuilder& b, uint32_t index, const List<uint32_t>& producer,
-                     List<Need>* needs, bool* is_valid) {
-  bool has_memory = true;
-  auto visit = [&](uint32_t value) {
-    if (value == kNoValue || producer[value] == kNoValue) return;
-    if (producer[value] >= index) *is_valid = false;
-    if (needs && !needs->push({index, producer[value], kNoValue})) has_memory = false;
-  };
-  const Node& node = b.nodes[index];
-  for (uint32_t value : node.inputs) visit(value);
-  for (Graph* body : node.bodies) {
-    if (!body) continue;
-    GraphBuilder* inner = builder_of(body);
-    for (uint32_t capture : inner->captures) visit(inner->values[capture].outer);
+// The k-th value that a node reads, those that its bodies capture included; false past the last.
+bool Loader::reads(const Node& node, size_t k, uint32_t* value) {
+  if (k < node.inputs.size) {
+    *value = node.inputs[k];
+    return true;
   }
-  return has_memory;
+  k -= node.inputs.size;
+  for (Graph* body : node.bodies) {
+    if (!kHasControl || !body) continue;
+    const GraphBuilder& inner = *builder_of(body);
+    if (k < inner.captures.size()) {
+      *value = inner.values[inner.captures[k]].outer;
+      return true;
+    }
+    k -= inner.captures.size();
+  }
+  return false;
 }
 
-// Keeps the file's order where it is valid; else producers come first, otherwise as in the file.
+// The file's order, in which what a node reads comes before it where the file has it later.
 Status Loader::order(GraphBuilder& b) {
+  enum State : uint8_t { kNew, kOpen, kDone };
+  struct Visit {
+    uint32_t node;
+    uint32_t read;  // how much of what the node reads was visited
+  };
   const Allocator& allocator = model_.options.allocator;
-  const uint32_t n = static_cast<uint32_t>(b.nodes.size());
-  List<uint32_t> producer(allocator), waits(allocator), users(allocator), ready(allocator);
-  List<Need> needs(allocator);
-  List<Node> sorted(allocator);
-  if (!producer.resize(b.values.size(), kNoValue)) return out_of_memory();
-  for (uint32_t i = 0; i < n; ++i)
+  List<uint32_t> producer(allocator);
+  List<uint8_t> states(allocator);
+  List<Visit> path(allocator);
+  if (!producer.resize(b.values.size(), kNoValue) || !states.resize(b.nodes.size(), kNew) ||
+      !b.bound.reserve(b.nodes.size()))
+    return out_of_memory();
+  for (uint32_t i = 0; i < b.nodes.size(); ++i)
     for (uint32_t value : b.nodes[i].outputs)
       if (value != kNoValue) producer[value] = i;
-  bool is_valid = true;
-  for (uint32_t i = 0; i < n; ++i) follows(b, i, producer, nullptr, &is_valid);
-  if (is_valid) return Status::kOk;
-  if (!waits.resize(n, 0) || !users.resize(n, kNoValue) || !sorted.reserve(n))
-    return out_of_memory();
-  // From the last on, so that the users of each node are listed from the first on.
-  for (uint32_t i = n; i-- > 0;) {
-    const size_t begin = needs.size();
-    if (!follows(b, i, producer, &needs, &is_valid)) return out_of_memory();
-    for (size_t k = begin; k < needs.size(); ++k) {
-      ++waits[i];
-      needs[k].next = users[needs[k].producer];
-      users[needs[k].producer] = static_cast<uint32_t>(k);
+  for (uint32_t i = 0; i < b.nodes.size(); ++i) {
+    uint32_t next = i;
+    for (;;) {
+      if (next != kNoValue && states[next] == kOpen)
+        return node_error(b.nodes[next], Status::kInvalidGraph, "it is part of a cycle");
+      if (next != kNoValue && states[next] == kNew) {
+        states[next] = kOpen;
+        if (!path.push({next, 0})) return out_of_memory();
+      }
+      if (path.empty()) break;
+      Visit& visit = path[path.size() - 1];
+      const Node& node = b.nodes[visit.node];
+      if (reads(node, visit.read++, &next)) {
+        if (next != kNoValue) next = producer[next];
+        continue;
+      }
+      states[visit.node] = kDone;
+      if (!b.bound.push(node)) return out_of_memory();
+      path.pop();
+      next = kNoValue;
     }
   }
-  for (uint32_t i = 0; i < n; ++i)
-    if (waits[i] == 0 && !ready.push(i)) return out_of_memory();
-  for (size_t at = 0; at < ready.size(); ++at) {
-    if (!sorted.push(b.nodes[ready[at]])) return out_of_memory();
-    for (uint32_t k = users[ready[at]]; k != kNoValue; k = needs[k].next)
-      if (--waits[needs[k].node] == 0 && !ready.push(needs[k].node)) return out_of_memory();
-  }
-  if (sorted.size() != n)
-    for (uint32_t i = 0; i < n; ++i)
-      if (waits[i]) return node_error(b.nodes[i], Status::kInvalidGraph, "it is part of a cycle");
-  b.nodes.take_from(sorted);
+  b.nodes.take_from(b.bound);
+  b.bound.clear();
   return Status::kOk;
 }
 
@@ -290,8 +293,8 @@ Status Loader::complete_outputs(GraphBuilder& b, Node& node, const uint8_t* byte
   SignatureView signature(bytes);
   size_t given = node.outputs.size, required = signature.required_outputs();
   if (given < required) {
-    Span<uint32_t> list = model_.zone.array<uint32_t>(required);
-    if (list.size != required) return out_of_memory();
+    Span<uint32_t> list;
+    ORTOLAN_TRY(make_array(required, &list));
     for (size_t i = 0; i < required; ++i) list[i] = i < given ? node.outputs[i] : kNoValue;
     node.outputs = list;
   }
@@ -535,17 +538,17 @@ Status Loader::bind_control(GraphBuilder& b, Node& node) {
 // Moves what is final into the model's zone.
 Status Loader::finish(GraphBuilder& b) {
   Graph& graph = *b.graph;
-  auto keep = [&](auto& list, auto& place) {
-    using Item = __remove_reference_t(decltype(list[0]));
-    Span<Item> items = model_.zone.array<Item>(list.size());
-    if (items.size != list.size()) return false;
-    for (size_t i = 0; i < items.size; ++i) items[i] = list[i];
-    place = items;
-    return true;
-  };
-  if (!keep(b.values, graph.values) || !keep(b.nodes, graph.nodes) ||
-      !keep(b.captures, graph.captures))
-    return out_of_memory();
+  ORTOLAN_TRY(keep(b.values, sizeof(Value), &graph.values));
+  ORTOLAN_TRY(keep(b.nodes, sizeof(Node), &graph.nodes));
+  return keep(b.captures, sizeof(uint32_t), &graph.captures);
+}
+
+Status Loader::keep(const ListBase& list, size_t item, void* span) {
+  const size_t bytes = list.size() * item;
+  const Span<char> kept = {static_cast<char*>(model_.zone.allocate(bytes)), list.size()};
+  if (!kept.data) return out_of_memory();
+  if (bytes) copy(kept.data, list.bytes(), bytes);
+  copy(span, &kept, sizeof(kept));  // spans of all types are alike
   return Status::kOk;
 }
 

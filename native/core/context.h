@@ -150,13 +150,17 @@ class Context {
   // Calls body(begin, end, thread) over [0, units), split statically over the threads that are
   // free. `grain` = fewest units worth a thread.
   template <class Body>
-  void parallel(size_t units, size_t grain, const Body& body) const {
+  void parallel(size_t units, [[maybe_unused]] size_t grain, const Body& body) const {
+#if !defined(ORTOLAN_THREADS)
+    if (units) body(size_t{0}, units, size_t{0});
+#else
     parallel_for(
         units, grain,
         [](void* user, size_t begin, size_t end, size_t thread) {
           (*static_cast<const Body*>(user))(begin, end, thread);
         },
         const_cast<Body*>(&body));
+#endif
   }
   size_t threads() const { return threads_; }
 
@@ -193,7 +197,9 @@ class Context {
   friend class Folder;
 
   using Body = void (*)(void* user, size_t begin, size_t end, size_t thread);
+#if defined(ORTOLAN_THREADS)
   void parallel_for(size_t units, size_t grain, Body body, void* user) const;
+#endif
 #if defined(ORTOLAN_MESSAGE_CODES)
   Status fail_number(Status code, uint32_t number) const;
 #else

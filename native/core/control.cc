@@ -41,9 +41,7 @@ Status Run::transfer(Frame& frame, uint32_t value, Slot& to) {
     return fail_node(*frame.node, Status::kFail, "result \"%\" was not produced", v.name);
   Slot result;
   result.shape = from.shape;
-  result.type = from.type;
-  result.key = from.key;
-  result.layers = from.layers;
+  result.set_type(from.full_type());
   result.state = Slot::kReady;
   result.data = from.data;
   if (from.block || from.layers) {

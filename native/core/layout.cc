@@ -69,10 +69,10 @@ Status Loader::convert(GraphBuilder& b, LayoutPass& pass, uint32_t value, Layout
   node.type = "Layout";
   node.domain = "ai.ortolan";
   node.since_version = 1;
-  node.inputs = model_.zone.array<uint32_t>(1);
-  node.outputs = model_.zone.array<uint32_t>(1);
-  if (!node.inputs.size || !node.outputs.size || !b.values.push(converted) ||
-      !pass.other.push(value) || !pass.uses.push(0) || !pass.from_transpose.push(0))
+  ORTOLAN_TRY(make_array(1, &node.inputs));
+  ORTOLAN_TRY(make_array(1, &node.outputs));
+  if (!b.values.push(converted) || !pass.other.push(value) || !pass.uses.push(0) ||
+      !pass.from_transpose.push(0))
     return out_of_memory();
   node.inputs[0] = value;
   node.outputs[0] = fresh;
@@ -140,9 +140,7 @@ Status Loader::choose_layouts(GraphBuilder& b) {
     if (made != value) b.values[made].is_output = false;
     b.values[value].is_output = true;
   }
-  b.nodes.clear();
-  for (const Node& node : pass.nodes)
-    if (!b.nodes.push(node)) return out_of_memory();
+  b.nodes.take_from(pass.nodes);
   return Status::kOk;
 }
 

@@ -151,11 +151,11 @@ Status Loader::declare_constant(GraphBuilder& b, String name, const TensorView& 
 // The types of the graph's inputs and outputs as onnxruntime writes them.
 Status Loader::describe_types(GraphBuilder& b) {
   auto describe = [&](Span<uint32_t> values, Span<const char*>* texts) {
-    *texts = model_.zone.array<const char*>(values.size);
-    if (texts->size != values.size) return out_of_memory();
+    ORTOLAN_TRY(make_array(values.size, texts));
     for (size_t i = 0; i < values.size; ++i) {
       const Value& v = b.values[values[i]];
-      ErrorText text;
+      ErrorText& text = error_;  // that nothing is in
+      text.clear();
       uint32_t closing = 0;
       for (ValueType t = v.full_type();; t = t.inner(), ++closing) {
         text.append(nth_word("tensor(\0seq(\0map(\0optional(\0", static_cast<size_t>(t.kind())));
@@ -173,7 +173,9 @@ Status Loader::describe_types(GraphBuilder& b) {
     return Status::kOk;
   };
   ORTOLAN_TRY(describe(b.graph->inputs, &b.graph->input_types));
-  return describe(b.graph->outputs, &b.graph->output_types);
+  ORTOLAN_TRY(describe(b.graph->outputs, &b.graph->output_types));
+  error_.clear();
+  return Status::kOk;
 }
 
 // The value of a name used in a graph; values of outer graphs are captured on the way in.
@@ -205,10 +207,8 @@ Status Loader::resolve(GraphBuilder& b, String name, uint32_t* value) {
 }
 
 Status Loader::reserve_outputs(GraphBuilder& b, size_t count) {
-  b.graph->outputs = model_.zone.array<uint32_t>(count);
-  b.graph->repeats = model_.zone.array<bool>(count);
-  bool made = b.graph->outputs.size == count && b.graph->repeats.size == count;
-  return made ? Status::kOk : out_of_memory();
+  ORTOLAN_TRY(make_array(count, &b.graph->outputs));
+  return make_array(count, &b.graph->repeats);
 }
 
 Status Loader::resolve_output(GraphBuilder& b, size_t i, String name) {
@@ -262,17 +262,24 @@ Status Model::load(const uint8_t* data, size_t size) {
   error.clear();
   file_bytes = size;
   level = min(platform::instruction_set_level(), options.instruction_set);
-  if (platform::kHasThreads) {
-    threads = options.threads ? options.threads : platform::processors();
-    threads = min(threads, ThreadPool::kMaxWorkers + 1);
-    if (threads > 1) pool = &ThreadPool::with(threads);
-  }
+#if defined(ORTOLAN_THREADS)
+  threads = options.threads ? options.threads : platform::processors();
+  threads = min(threads, ThreadPool::kMaxWorkers + 1);
+  if (threads > 1) pool = &ThreadPool::with(threads);
+#endif
   if (kReadsOnnx && may_be_onnx(data, size))
     ORTOLAN_TRY(read_onnx(*this, data, size));
   else
     ORTOLAN_TRY(load_ort(*this, data, size));
   loaded = true;
   return Status::kOk;
+}
+
+void Model::release(Model* model) {
+  if (__atomic_sub_fetch(&model->references_, 1, __ATOMIC_ACQ_REL) != 0) return;
+  const Allocator allocator = model->options.allocator;
+  model->~Model();
+  allocator.put(model, sizeof(Model));
 }
 
 Status Model::open(const char* path) {

@@ -82,6 +82,11 @@ class Loader {
   // Where a node keeps the graph that is its attribute `name`.
   Status find_body(Node& node, String name, Graph*** place);
   Status not_utf8(String what);
+  // An array in the model's zone.
+  template <class T>
+  Status make_array(size_t n, Span<T>* place) {
+    return model_.zone.array(n, place) ? Status::kOk : out_of_memory();
+  }
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
   // The phases after the first.
   Status complete();
@@ -93,12 +98,7 @@ class Loader {
   Status too_many_dimensions(String what, size_t rank);
 
   // bind.cc
-  // A node reads what another one makes; the next that reads the same.
-  struct Need {
-    uint32_t node, producer, next;
-  };
-  bool follows(const GraphBuilder& b, uint32_t index, const List<uint32_t>& producer,
-               List<Need>* needs, bool* is_valid);
+  bool reads(const Node& node, size_t k, uint32_t* value);
   Status order(GraphBuilder& b);
   template <class... Parts>
   ORTOLAN_INLINE Status node_error(const Node& node, Status code, Message format,
@@ -134,6 +134,7 @@ class Loader {
   void note_unknown(const Node& node);
   GraphBuilder* builder_of(const Graph* graph) { return builders_[graph->index]; }
   Status finish(GraphBuilder& b);
+  Status keep(const ListBase& list, size_t item, void* span);
   Status prepare(Graph& graph);
   Status record_variants(const Graph& graph, Node& node, uint32_t variants);
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;

@@ -47,6 +47,12 @@ void* Zone::allocate_many(size_t count, size_t bytes) {
   return __builtin_mul_overflow(count, bytes, &total) ? nullptr : allocate(total);
 }
 
+bool Zone::make_span(size_t count, size_t bytes, void* span) {
+  const Span<char> made = {static_cast<char*>(allocate_many(count, bytes)), count};
+  copy(span, &made, sizeof(made));  // spans of all types are alike
+  return made.data != nullptr;
+}
+
 void* Zone::take(size_t bytes, size_t alignment, bool zeroed) {
   if (bytes > SIZE_MAX / 2) return nullptr;
   size_t at = round_up(reinterpret_cast<uintptr_t>(cursor_), alignment);

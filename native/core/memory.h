@@ -39,6 +39,14 @@ class Zone {
     void* memory = allocate(sizeof(T), max<size_t>(alignof(T), 8));
     return memory ? new (memory, Placement{}) T() : nullptr;
   }
+  // The same into *place; false when memory is out.
+  template <class T>
+  [[nodiscard]] bool array(size_t n, Span<T>* place) {
+    if (!make_span(n, sizeof(T), place)) return false;
+    if constexpr (!starts_zero<T>)
+      for (T& item : *place) new (&item, Placement{}) T();
+    return true;
+  }
   template <class T>
   Span<T> array(size_t n) {
     T* items = static_cast<T*>(allocate_many(n, sizeof(T)));
@@ -62,6 +70,7 @@ class Zone {
 
   void* take(size_t bytes, size_t alignment, bool zeroed);
   void* allocate_many(size_t count, size_t bytes);
+  bool make_span(size_t count, size_t bytes, void* span);
 
   Allocator allocator_;
   Chunk* chunks_ = nullptr;
@@ -87,6 +96,7 @@ class ListBase {
   void clear() { size_ = 0; }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
+  const void* bytes() const { return items_; }
 
  protected:
   explicit ListBase(const Allocator& allocator) : allocator_(&allocator) {}

@@ -73,8 +73,8 @@ class Model {
   const Graph& main() const { return *graphs[0]; }
 
   void retain() { __atomic_fetch_add(&references_, 1, __ATOMIC_RELAXED); }
-  // True when this was the last reference.
-  bool release() { return __atomic_sub_fetch(&references_, 1, __ATOMIC_ACQ_REL) == 0; }
+  // Gives a reference back; the last one ends the model.
+  static void release(Model* model);
   ~Model() {
     if (!platform::kHasFiles) return;
     platform::unmap_file(mapping_);

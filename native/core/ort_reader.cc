@@ -68,8 +68,7 @@ Status OrtReader::read_metadata(FbTable session) {
   m.model_version = model.scalar<int64_t>(ModelTable::kModelVersion, 0);
   m.ir_version = model.scalar<int64_t>(ModelTable::kIrVersion, 0);
   FbOffsets props = model.offsets(ModelTable::kMetadataProps);
-  m.properties = model_.zone.array<Metadata::Property>(props.size());
-  if (m.properties.size != props.size()) return out_of_memory();
+  ORTOLAN_TRY(make_array(props.size(), &m.properties));
   for (size_t i = 0; i < props.size(); ++i) {
     Metadata::Property& p = m.properties[i];
     p = {props.table(i).string(StringStringEntryTable::kKey),
@@ -105,8 +104,7 @@ Status OrtReader::declare(GraphBuilder& b, FbTable table) {
 
 Status OrtReader::declare_inputs(GraphBuilder& b, FbTable table) {
   FbOffsets inputs = table.offsets(GraphTable::kInputs);
-  b.graph->inputs = model_.zone.array<uint32_t>(inputs.size());
-  if (b.graph->inputs.size != inputs.size()) return out_of_memory();
+  ORTOLAN_TRY(make_array(inputs.size(), &b.graph->inputs));
   for (size_t i = 0; i < inputs.size(); ++i) {
     uint32_t value;
     ORTOLAN_TRY(define(b, inputs.string(i), &value));
@@ -163,7 +161,8 @@ Status OrtReader::read_type(FbTable type, Value& v) {
       found.layers |= static_cast<uint8_t>(static_cast<uint8_t>(kind) << 2 * depth);
     };
     // The format has no optional types: ours are marked (docs/format.md).
-    if (type.string(TypeInfoTable::kDenotation) == String("ai.ortolan.optional")) {
+    if (kHasContainers &&
+        type.string(TypeInfoTable::kDenotation) == String("ai.ortolan.optional")) {
       add(ValueKind::kOptional);
       ++depth;
     }
@@ -177,10 +176,12 @@ Status OrtReader::read_type(FbTable type, Value& v) {
         return shape && depth == 0 ? read_shape(shape, v) : Status::kOk;
       }
       case TypeInfoValue::kSequenceType:
+        if (!kHasContainers) return Status::kOk;
         add(ValueKind::kSequence);
         type = what.table(SequenceTypeTable::kElemType);
         break;
       case TypeInfoValue::kMapType:
+        if (!kHasContainers) return Status::kOk;
         add(ValueKind::kMap);
         found.key = element(what, MapTypeTable::kKeyType);
         type = what.table(MapTypeTable::kValueType);
@@ -196,8 +197,8 @@ Status OrtReader::read_shape(FbTable shape, Value& v) {
   using namespace schema;
   FbOffsets dims = shape.offsets(ShapeTable::kDim);
   if (dims.size() > kMaxRank) return Status::kOk;
-  Span<String> names = model_.zone.array<String>(dims.size());
-  if (names.size != dims.size()) return out_of_memory();
+  Span<String> names;
+  ORTOLAN_TRY(make_array(dims.size(), &names));
   v.rank_hint = static_cast<int8_t>(dims.size());
   v.shape = Shape();
   for (size_t i = 0; i < dims.size(); ++i) {
@@ -226,8 +227,7 @@ Status OrtReader::declare_nodes(GraphBuilder& b, FbTable table) {
     node.since_version = source.scalar<int32_t>(NodeTable::kSinceVersion, 0);
     node.file_index = static_cast<uint32_t>(i);
     FbOffsets outputs = source.offsets(NodeTable::kOutputs);
-    node.outputs = model_.zone.array<uint32_t>(outputs.size());
-    if (node.outputs.size != outputs.size()) return out_of_memory();
+    ORTOLAN_TRY(make_array(outputs.size(), &node.outputs));
     for (size_t j = 0; j < outputs.size(); ++j) {
       node.outputs[j] = kNoValue;
       String name = outputs.string(j);
@@ -242,10 +242,9 @@ Status OrtReader::resolve_nodes(GraphBuilder& b, FbTable table) {
   FbOffsets nodes = table.offsets(GraphTable::kNodes);
   for (size_t i = 0; i < nodes.size(); ++i) {
     FbOffsets inputs = nodes.table(i).offsets(NodeTable::kInputs);
-    Span<uint32_t> list = model_.zone.array<uint32_t>(inputs.size());
-    if (list.size != inputs.size()) return out_of_memory();
+    Span<uint32_t>& list = b.nodes[i].inputs;
+    ORTOLAN_TRY(make_array(inputs.size(), &list));
     for (size_t j = 0; j < inputs.size(); ++j) ORTOLAN_TRY(resolve(b, inputs.string(j), &list[j]));
-    b.nodes[i].inputs = list;
     ORTOLAN_TRY(read_attributes(b, nodes.table(i), b.nodes[i]));
   }
   return Status::kOk;
@@ -260,8 +259,7 @@ Status OrtReader::resolve_outputs(GraphBuilder& b, FbTable table) {
 
 Status OrtReader::read_attributes(GraphBuilder& b, FbTable table, Node& node) {
   FbOffsets attributes = table.offsets(NodeTable::kAttributes);
-  node.attributes = model_.zone.array<Attribute>(attributes.size());
-  if (node.attributes.size != attributes.size()) return out_of_memory();
+  ORTOLAN_TRY(make_array(attributes.size(), &node.attributes));
   for (size_t i = 0; i < attributes.size(); ++i)
     ORTOLAN_TRY(read_attribute(b, attributes.table(i), node, node.attributes[i]));
   return Status::kOk;
@@ -271,8 +269,8 @@ template <class T>
 Status OrtReader::copy_vector(FbTable table, uint16_t slot, Span<const T>* result) {
   size_t n;
   const uint8_t* data = table.vector(slot, &n);
-  Span<T> list = model_.zone.array<T>(n);
-  if (list.size != n) return out_of_memory();
+  Span<T> list;
+  ORTOLAN_TRY(make_array(n, &list));
   if (n) copy(list.data, data, n * sizeof(T));
   *result = {list.data, n};
   return Status::kOk;
@@ -306,8 +304,8 @@ Status OrtReader::read_attribute(GraphBuilder& b, FbTable table, Node& node, Att
     }
     case AttributeKind::kStrings: {
       FbOffsets strings = table.offsets(AttributeTable::kStrings);
-      Span<String> list = model_.zone.array<String>(strings.size());
-      if (list.size != strings.size()) return out_of_memory();
+      Span<String> list;
+      ORTOLAN_TRY(make_array(strings.size(), &list));
       for (size_t i = 0; i < list.size; ++i) list[i] = strings.string(i);
       attribute.strings = {list.data, list.size};
       break;
@@ -344,7 +342,8 @@ Status OrtReader::read_tensor(FbTable table, String what, TensorView* tensor) {
   size_t element = element_size(tensor->type);
   if (!checked_bytes(tensor->shape, element, &bytes))
     return wrong("its dimensions are negative or too large");
-  if (tensor->type == DataType::kString) return read_texts(table, what, tensor);
+  if (tensor->type == DataType::kString)
+    return kHasTexts ? read_texts(table, what, tensor) : wrong("this build has no strings");
   const uint8_t bits = schema::kElementBits[type];
   const size_t count = bytes;
   if (kHasPacked && bits < 8) bytes = (count * bits + 7) / 8;
@@ -365,8 +364,8 @@ Status OrtReader::read_texts(FbTable table, String what, TensorView* tensor) {
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions need % strings, the file has %", what, count,
                 texts.size());
-  Span<Text> handles = model_.zone.array<Text>(max<size_t>(count, 1));
-  if (handles.size < count) return out_of_memory();
+  Span<Text> handles;
+  ORTOLAN_TRY(make_array(max<size_t>(count, 1), &handles));
   for (size_t i = 0; i < count; ++i)
     if (String text = texts.string(i); text.size)
       handles[i] = Text::at(text.data - sizeof(uint32_t));

@@ -4,6 +4,34 @@
 namespace ortolan {
 
 namespace {
+String string_at(const uint8_t* at) {
+  return at ? String{reinterpret_cast<const char*>(at + 4), read<uint32_t>(at)} : String{};
+}
+}  // namespace
+
+ORTOLAN_NOINLINE const uint8_t* FbOffsets::target(size_t i) const {
+  const uint8_t* at = vector_ + 4 + 4 * i;
+  return at + read<uint32_t>(at);
+}
+
+ORTOLAN_NOINLINE String FbOffsets::string(size_t i) const { return string_at(target(i)); }
+
+ORTOLAN_NOINLINE const uint8_t* FbTable::field(uint16_t slot) const {
+  const uint8_t* vtable = table_ - read<int32_t>(table_);
+  uint16_t at = static_cast<uint16_t>(4 + 2 * slot);
+  if (at >= read<uint16_t>(vtable)) return nullptr;
+  uint16_t offset = read<uint16_t>(vtable + at);
+  return offset ? table_ + offset : nullptr;
+}
+
+ORTOLAN_NOINLINE const uint8_t* FbTable::follow(uint16_t slot) const {
+  const uint8_t* at = field(slot);
+  return at ? at + read<uint32_t>(at) : nullptr;
+}
+
+ORTOLAN_NOINLINE String FbTable::string(uint16_t slot) const { return string_at(follow(slot)); }
+
+namespace {
 
 using schema::Kind;
 

@@ -24,16 +24,11 @@ class FbOffsets {
   explicit FbOffsets(const uint8_t* vector) : vector_(vector) {}
   size_t size() const { return vector_ ? read<uint32_t>(vector_) : 0; }
   inline FbTable table(size_t i) const;
-  String string(size_t i) const {
-    const uint8_t* at = target(i);
-    return {reinterpret_cast<const char*>(at + 4), read<uint32_t>(at)};
-  }
+  String string(size_t i) const;
 
  private:
-  const uint8_t* target(size_t i) const {
-    const uint8_t* at = vector_ + 4 + 4 * i;
-    return at + read<uint32_t>(at);
-  }
+  // Not inlined: a reader has dozens of such calls.
+  const uint8_t* target(size_t i) const;
   const uint8_t* vector_ = nullptr;
 };
 
@@ -44,22 +39,13 @@ class FbTable {
   explicit operator bool() const { return table_ != nullptr; }
 
   // Address of a field's inline bytes, null when absent.
-  const uint8_t* field(uint16_t slot) const {
-    const uint8_t* vtable = table_ - read<int32_t>(table_);
-    uint16_t at = static_cast<uint16_t>(4 + 2 * slot);
-    if (at >= read<uint16_t>(vtable)) return nullptr;
-    uint16_t offset = read<uint16_t>(vtable + at);
-    return offset ? table_ + offset : nullptr;
-  }
+  const uint8_t* field(uint16_t slot) const;
   template <class T>
   T scalar(uint16_t slot, T fallback) const {
     const uint8_t* at = field(slot);
     return at ? read<T>(at) : fallback;
   }
-  String string(uint16_t slot) const {
-    const uint8_t* at = follow(slot);
-    return at ? String{reinterpret_cast<const char*>(at + 4), read<uint32_t>(at)} : String{};
-  }
+  String string(uint16_t slot) const;
   FbTable table(uint16_t slot) const { return FbTable(follow(slot)); }
   FbOffsets offsets(uint16_t slot) const { return FbOffsets(follow(slot)); }
   // Elements of a vector of scalars; `size` counts them. Aligned to 4 at least, not to T.
@@ -71,10 +57,7 @@ class FbTable {
   bool has(uint16_t slot) const { return field(slot) != nullptr; }
 
  private:
-  const uint8_t* follow(uint16_t slot) const {
-    const uint8_t* at = field(slot);
-    return at ? at + read<uint32_t>(at) : nullptr;
-  }
+  const uint8_t* follow(uint16_t slot) const;
   const uint8_t* table_ = nullptr;
 };
 

@@ -389,9 +389,8 @@ Status Planner::keep() {
     else
       f_.offsets[block.value] = block.offset;
   }
-  f_.steps = f_.zone.array<Step>(steps_.size());
-  if (f_.steps.size != steps_.size()) return out_of_memory();
-  for (size_t i = 0; i < steps_.size(); ++i) f_.steps[i] = steps_[i];
+  if (!f_.zone.array(steps_.size(), &f_.steps)) return out_of_memory();
+  if (!steps_.empty()) copy(f_.steps.data, steps_.begin(), steps_.size() * sizeof(Step));
   return Status::kOk;
 }
 
@@ -408,8 +407,7 @@ Status Planner::list_releases() {
   };
   for (uint32_t v = 0; v < values; ++v)
     if (Step* step = step_after(v)) ++step->release_end, ++total;
-  f_.releases = f_.zone.array<uint32_t>(total);
-  if (f_.releases.size != total) return out_of_memory();
+  if (!f_.zone.array(total, &f_.releases)) return out_of_memory();
   uint32_t at = 0;
   for (Step& step : f_.steps) {
     uint32_t count = step.release_end;
@@ -436,8 +434,7 @@ Status Planner::list_rebinds() {
     if (f_.sources[v] == Source::kConstant || f_.sources[v] == Source::kKnown)
       f_.slots[v].data = static_cast<char*>(f_.slots[f_.roots[v]].data) + f_.offsets[v];
   }
-  f_.rebinds = f_.zone.array<uint32_t>(total);
-  if (f_.rebinds.size != total) return out_of_memory();
+  if (!f_.zone.array(total, &f_.rebinds)) return out_of_memory();
   size_t at = 0;
   for (uint32_t v = 0; v < values; ++v)
     if (moves(v)) f_.rebinds[at++] = v;

@@ -5,16 +5,11 @@
 
 namespace ortolan::platform {
 
-// Whether there are files and threads at all.
+// Whether there are files at all.
 #if defined(__wasm__) && !defined(ORTOLAN_WASI)
 constexpr bool kHasFiles = false;
 #else
 constexpr bool kHasFiles = true;
-#endif
-#if defined(__wasm__) && !defined(__wasm_atomics__)
-constexpr bool kHasThreads = false;
-#else
-constexpr bool kHasThreads = true;
 #endif
 
 Allocator default_allocator();

@@ -35,9 +35,9 @@ Status Loader::add_cast(GraphBuilder& b, uint32_t from, uint32_t to) {
   node.name = b.values[from].name;
   node.type = "Cast";
   node.since_version = 13;
-  node.inputs = model_.zone.array<uint32_t>(1);
-  node.outputs = model_.zone.array<uint32_t>(1);
-  node.attributes = model_.zone.array<Attribute>(1);
+  ORTOLAN_TRY(make_array(1, &node.inputs));
+  ORTOLAN_TRY(make_array(1, &node.outputs));
+  ORTOLAN_TRY(make_array(1, &node.attributes));
   if (!node.inputs.size || !node.outputs.size || !node.attributes.size) return out_of_memory();
   node.inputs[0] = from;
   node.outputs[0] = to;

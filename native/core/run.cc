@@ -82,15 +82,11 @@ class OnlyOperands {
 Status Run::create() {
   const Graph& main = model_.main();
   size_t graphs = model_.graphs.size();
-  Span<Frame*> frames = zone_.array<Frame*>(graphs);
-  inputs_ = zone_.array<TensorArgument>(main.inputs.size);
-  outputs_ = zone_.array<TensorArgument>(main.outputs.size);
-  made_ = zone_.array<OutputValue*>(main.outputs.size);
-  output_shapes_ = zone_.array<Shape>(main.outputs.size);
-  bool full = frames.size == graphs && inputs_.size == main.inputs.size &&
-              outputs_.size == main.outputs.size && made_.size == main.outputs.size &&
-              output_shapes_.size == main.outputs.size;
-  if (!full) return out_of_memory();
+  Span<Frame*> frames;
+  if (!zone_.array(graphs, &frames) || !zone_.array(main.inputs.size, &inputs_) ||
+      !zone_.array(main.outputs.size, &outputs_) || !zone_.array(main.outputs.size, &made_) ||
+      !zone_.array(main.outputs.size, &output_shapes_))
+    return out_of_memory();
   for (size_t g = 0; g < graphs; ++g) {
     const Graph& graph = *model_.graphs[g];
     void* memory = zone_.allocate(sizeof(Frame));
@@ -135,12 +131,7 @@ Run::~Run() {
   model_.options.allocator.put(arena_, arena_capacity_);
   zone_.reset();
   heap_.trim(0);
-  Allocator allocator = model_.options.allocator;
-  Model* model = &model_;
-  if (model->release()) {
-    model->~Model();
-    allocator.put(model, sizeof(Model));
-  }
+  Model::release(&model_);
 }
 
 Status Run::set_input(size_t index, const TensorArgument& tensor) {
@@ -603,14 +594,16 @@ bool Context::input_ints(size_t i, int64_t* values, size_t capacity, size_t* cou
   return true;
 }
 
+#if defined(ORTOLAN_THREADS)
 void Context::parallel_for(size_t units, size_t grain, Body body, void* user) const {
   size_t threads = min(threads_, units / max<size_t>(grain, 1));
-  if (!platform::kHasThreads || !pool_ || threads < 2) {
+  if (!pool_ || threads < 2) {
     if (units) body(user, 0, units, 0);
     return;
   }
   pool_->run(units, threads, body, user);
 }
+#endif
 
 #if defined(ORTOLAN_MESSAGE_CODES)
 Status Context::fail_number(Status code, uint32_t number) const {

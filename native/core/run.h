@@ -19,11 +19,14 @@ enum class Source : uint8_t {
 };
 
 struct Step {
-  uint32_t node;
-  bool dynamic;
-  size_t scratch, scratch_shared, scratch_per_thread;  // offset in the arena, bytes
-  uint32_t release_begin, release_end;                 // in Frame::releases
+  uint32_t node = 0;
+  bool dynamic = false;
+  size_t scratch = 0, scratch_shared = 0, scratch_per_thread = 0;  // offset in the arena, bytes
+  uint32_t release_begin = 0, release_end = 0;                     // in Frame::releases
 };
+
+template <>
+inline constexpr bool starts_zero<Step> = true;
 
 // The state of a Loop or Scan while its body runs.
 struct LoopState {
@@ -79,6 +82,9 @@ struct TensorArgument {
   bool present = false;
   const OutputValue* value = nullptr;  // instead of all of the above
 };
+
+template <>
+inline constexpr bool starts_zero<TensorArgument> = true;
 
 // A value that lives outside of runs: what the runtime made for the caller, or the caller for it.
 // One allocation: this, then the bytes of a tensor (a string tensor's as the C interface has them)

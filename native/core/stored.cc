@@ -62,8 +62,8 @@ Status Loader::take_bytes(String what, TensorView* tensor, const uint8_t* data, 
 
 // Elements of a few bits, the first in the lowest, get a byte each.
 Status Loader::unpack(const uint8_t* data, uint8_t bits, size_t count, TensorView* tensor) {
-  Span<uint8_t> bytes = model_.zone.array<uint8_t>(max<size_t>(count, 1));
-  if (bytes.size < count) return out_of_memory();
+  Span<uint8_t> bytes;
+  ORTOLAN_TRY(make_array(max<size_t>(count, 1), &bytes));
   const size_t in_byte = 8 / bits;
   for (size_t i = 0; i < count; ++i)
     bytes[i] = static_cast<uint8_t>(data[i / in_byte] >> i % in_byte * bits & ((1 << bits) - 1));
@@ -117,8 +117,7 @@ Status Loader::read_places(const TensorView& indices, String what, size_t values
                       : indices.shape.rank == 2 && indices.shape.count() == values * parts &&
                             indices.shape.dims[1] == static_cast<int64_t>(parts);
   if (!fits) return wrong("it has not one index per value");
-  *places = model_.zone.array<size_t>(max<size_t>(values, 1));
-  if (places->size < values) return out_of_memory();
+  ORTOLAN_TRY(make_array(max<size_t>(values, 1), places));
   const auto* at = static_cast<const uint8_t*>(indices.data);
   for (size_t i = 0; i < values; ++i) {
     size_t place = 0;
