@@ -6,7 +6,7 @@ VENV_PYTHON = .venv/bin/python
 SET_UP = $(PYTHON) tools/setup_env.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format build wheel docs size bench clean distclean
+.PHONY: help demo test quick fuzz lint format build wheel docs size bench clean distclean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 11
@@ -22,6 +22,11 @@ test: ## Runs every test and lint on every runtime that this machine has (under 
 quick: ## Runs the fast part of the tests, for use while working (under 2 minutes)
 	@$(SET_UP) test
 	@$(VENV_PYTHON) tools/run_tests.py --quick
+
+fuzz: ## Runs every fuzz target for SECONDS=n seconds (60), with Debian's clang and its sanitizers
+	@$(SET_UP) test
+	@$(VENV_PYTHON) -m pip install --quiet atheris || echo "without atheris: Python targets in a plain loop"
+	@$(VENV_PYTHON) tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60)
 
 lint: ## Checks types, rules and formatting of Python and C++
 	@$(SET_UP) test

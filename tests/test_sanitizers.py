@@ -24,6 +24,7 @@ SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261123"))
 MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
 MODELS = ("convnet", "control")
 FUNCTIONS = ("attributes through two calls", "a body that has branches")
+FOUND = sorted((Path(__file__).with_name("fuzz") / "found").iterdir())
 
 
 def harness(kind: str) -> Path:
@@ -92,6 +93,11 @@ def test_mutants_of_onnx_models_are_refused_or_run(name: str, tmp_path: Path) ->
 def test_truncated_onnx_models_are_refused(name: str, tmp_path: Path) -> None:
     path = written_onnx(name, tmp_path)
     check("address", "--mode", "truncate", "--step", "97", str(path))
+
+
+def test_what_fuzzing_found_stays_fixed() -> None:
+    assert FOUND
+    check("address", "--mode", "run", "--rounds", "8", *map(str, FOUND))
 
 
 def test_whole_files_run_at_any_offset(tmp_path: Path) -> None:

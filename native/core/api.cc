@@ -30,16 +30,33 @@ enum Option : uint8_t {
   kMaxTensorBytes,
   kMaxNodes,
   kSeed,
-  kMaxIterations,
   kWinogradBytes,
   kRecordedLanes,
+  kMaxModelBytes,
+  kMaxDepth,
+  kMaxRunBytes,
+  kMaxIterations,
+  kMaxMilliseconds,
   kOptions
 };  // clang-format off
 constexpr char kOptionNames[] =
     "session.intra_op_num_threads\0" "session.set_denormal_as_zero\0" "ortolan.instruction_set\0"
-    "ortolan.max_tensor_bytes\0" "ortolan.max_nodes\0" "ortolan.seed\0" "ortolan.max_iterations\0"
-    "ortolan.winograd_bytes\0" "ortolan.record_variants\0";
+    "ortolan.max_tensor_bytes\0" "ortolan.max_nodes\0" "ortolan.seed\0" "ortolan.winograd_bytes\0"
+    "ortolan.record_variants\0" "ortolan.max_model_bytes\0" "ortolan.max_depth\0"
+    "ortolan.max_run_bytes\0" "ortolan.max_iterations\0" "ortolan.max_milliseconds\0";
 // clang-format on
+
+// Of those that a run may have its own of; null for other options.
+uint64_t* limit_of(Limits& limits, size_t option) {
+  if (option == kMaxRunBytes) return &limits.run_bytes;
+  if (option == kMaxIterations) return &limits.iterations;
+  return option == kMaxMilliseconds ? &limits.milliseconds : nullptr;
+}
+
+OrtolanStatus needs_number(ErrorText& error, String key, String value) {
+  return answer(
+      fail(error, Status::kInvalidArgument, "option \"%\" needs a number, not \"%\"", key, value));
+}
 
 // False when the value of a known key is no number.
 bool apply(Options& options, String key, String value) {
@@ -76,8 +93,14 @@ bool apply(Options& options, String key, String value) {
     case kRecordedLanes:
       options.recorded_lanes = static_cast<uint8_t>(min<uint64_t>(n, 64));
       break;
+    case kMaxModelBytes:
+      options.max_model_bytes = n;
+      break;
+    case kMaxDepth:
+      options.max_depth = n;
+      break;
     default:
-      options.max_iterations = n;
+      *limit_of(options.limits, option) = n;
   }
   return true;
 }
@@ -101,9 +124,7 @@ OrtolanStatus make_model(const OrtolanOption* list, size_t count, const OrtolanH
   *result = reinterpret_cast<OrtolanModel*>(model);
   for (size_t i = 0; i < count; ++i) {
     String key = from_c(list[i].key), value = from_c(list[i].value);
-    if (!apply(model->options, key, value))
-      return answer(fail(model->error, Status::kInvalidArgument,
-                         "option \"%\" needs a number, not \"%\"", key, value));
+    if (!apply(model->options, key, value)) return needs_number(model->error, key, value);
   }
   Status status = !from      ? fail(model->error, Status::kInvalidArgument,
                                     "there is no path, or there are no bytes")
@@ -273,6 +294,18 @@ void ortolan_run_release(OrtolanRun* handle) {
 
 const char* ortolan_run_error(const OrtolanRun* run) {
   return run ? unwrap(const_cast<OrtolanRun*>(run))->error().text() : "memory is out";
+}
+
+OrtolanStatus ortolan_run_option(OrtolanRun* handle, const OrtolanOption* option) {
+  Run* run = unwrap(handle);
+  if (!run || !option) return ORTOLAN_INVALID_ARGUMENT;
+  String key = from_c(option->key), value = from_c(option->value);
+  uint64_t* limit = limit_of(run->limits(), find_word(kOptionNames, key));
+  if (!limit) return ORTOLAN_OK;
+  uint64_t number = *limit_of(run->model().options.limits, find_word(kOptionNames, key));
+  if (value.size && !parse(value, &number)) return needs_number(run->error(), key, value);
+  *limit = number;
+  return ORTOLAN_OK;
 }
 
 static OrtolanStatus argument(OrtolanRun* handle, size_t index, const OrtolanTensor* tensor,

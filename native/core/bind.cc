@@ -167,7 +167,7 @@ Status Loader::order(GraphBuilder& b) {
     uint32_t node;
     uint32_t read;  // how much of what the node reads was visited
   };
-  const Allocator& allocator = model_.options.allocator;
+  const Allocator allocator = model_.allocator();
   List<uint32_t> producer(allocator);
   List<uint8_t> states(allocator);
   List<Visit> path(allocator);
@@ -554,7 +554,7 @@ Status Loader::keep(const ListBase& list, size_t item, void* span) {
 
 // Once per node, with the constants that it reads, those of outer graphs included.
 Status Loader::prepare(Graph& graph) {
-  List<Slot> slots(model_.options.allocator);
+  List<Slot> slots(model_.allocator());
   if (!slots.resize(graph.values.size)) return out_of_memory();
   for (size_t i = 0; i < graph.values.size; ++i) {
     Value& v = graph.values[i];
@@ -580,6 +580,7 @@ Status Loader::prepare(Graph& graph) {
   context.extra_ = &model_.options.winograd_bytes;
   if (kRecordsVariants) context.recorded_lanes_ = model_.options.recorded_lanes;
   for (Node& node : graph.nodes) {
+    ORTOLAN_TRY(model_.check_time());
     context.node_ = &node;
     context.variants_ = 0;
     if (node.kernel->prepare) ORTOLAN_TRY(invoke(node.kernel->prepare, context));
@@ -650,7 +651,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
       slot.data = model_.zone.allocate_raw(max<size_t>(bytes_of(slot), 1));
     if (!slot.data) return out_of_memory();
   }
-  const Allocator& allocator = model_.options.allocator;
+  Allocator allocator = model_.allocator();
   size_t scratch = context.scratch_shared_ + context.scratch_per_thread_ * context.threads_;
   if (after && node.kernel->run) {
     context.scratch_ = scratch ? allocator.get(scratch) : nullptr;

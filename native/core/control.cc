@@ -222,9 +222,11 @@ Status Run::begin_iteration(Frame& body) {
   LoopState& loop = body.loop;
   const Graph& graph = *body.graph;
   if (loop.iteration >= loop.limit || !loop.condition) return end_loop(body);
-  if (static_cast<uint64_t>(loop.iteration) >= model_.options.max_iterations)
-    return fail_node(*body.node, Status::kLimitExceeded, "more iterations than the limit, %",
-                     static_cast<int64_t>(model_.options.max_iterations));
+  if (iterations_ >= limits_.iterations)
+    return fail_node(*body.node, Status::kLimitExceeded,
+                     "more than % iterations in one run, the limit ortolan.max_iterations",
+                     limits_.iterations);
+  ++iterations_;
   size_t at = 0;
   if (body.node->kernel->control == Control::kLoop) {
     void* own[] = {&loop.iteration, &loop.condition};
@@ -305,7 +307,9 @@ Status Run::stack_output(Frame& body, size_t index, const Slot& slot) {
     size_t capacity = is_scan ? static_cast<size_t>(loop.limit) : max<size_t>(8, 2 * stack.count);
     size_t fitting = model_.options.max_tensor_bytes / max<size_t>(stack.bytes, 1);
     if (fitting < (is_scan ? capacity : stack.count + 1))
-      return fail_node(*body.node, Status::kLimitExceeded, "scan output % is too large", index);
+      return fail_node(*body.node, Status::kLimitExceeded,
+                       "scan output % is too large: the limit ortolan.max_tensor_bytes is %", index,
+                       model_.options.max_tensor_bytes);
     capacity = min(capacity, fitting);
     size_t bytes = capacity * stack.bytes;
     void* grown = heap_.allocate(bytes);
@@ -343,7 +347,9 @@ Status Run::finish_stack(Frame& body, size_t index, uint32_t value, Slot& result
                                 : stack.element[d - 1]);
   size_t outer = stack.element.product(0, a), bytes;
   if (!checked_bytes(result.shape, element_size(v.type), &bytes))
-    return fail_node(*body.node, Status::kLimitExceeded, "scan output % is too large", index);
+    return fail_node(*body.node, Status::kLimitExceeded,
+                     "scan output % is too large: the limit ortolan.max_tensor_bytes is %", index,
+                     model_.options.max_tensor_bytes);
   if (outer == 1 && stack.block) {
     result.data = result.block = stack.block;
     stack.block = nullptr;

@@ -85,7 +85,7 @@ Status Loader::convert(GraphBuilder& b, LayoutPass& pass, uint32_t value, Layout
 }
 
 Status Loader::choose_layouts(GraphBuilder& b) {
-  LayoutPass pass(model_.options.allocator);
+  LayoutPass pass(model_.allocator());
   size_t n = b.values.size();
   if (!pass.other.resize(n, kNoValue) || !pass.uses.resize(n, 0) ||
       !pass.from_transpose.resize(n, 0) || !pass.nodes.reserve(b.nodes.size()))

@@ -70,7 +70,7 @@ bool NameTable::insert(const List<Value>& values, uint32_t value) {
 }
 
 Loader::~Loader() {
-  const Allocator& allocator = model_.options.allocator;
+  Allocator allocator = model_.allocator();
   for (GraphBuilder* b : builders_) {
     b->~GraphBuilder();
     allocator.put(b, sizeof(GraphBuilder));
@@ -96,7 +96,12 @@ Status Loader::not_utf8(String what) {
 }
 
 Status Loader::open_graph(GraphBuilder* parent, GraphBuilder** result) {
-  const Allocator& allocator = model_.options.allocator;
+  const uint32_t depth = parent ? parent->graph->depth + 1 : 0;
+  if (depth > model_.options.max_depth)
+    return fail(error_, Status::kLimitExceeded,
+                "graphs are nested deeper than %, the limit ortolan.max_depth",
+                model_.options.max_depth);
+  Allocator allocator = model_.allocator();
   Graph* graph = model_.zone.make<Graph>();
   void* memory = allocator.get(sizeof(GraphBuilder));
   if (!graph || !memory || !model_.graphs.push(graph) ||
@@ -106,7 +111,7 @@ Status Loader::open_graph(GraphBuilder* parent, GraphBuilder** result) {
   }
   graph->index = static_cast<uint32_t>(model_.graphs.size() - 1);
   graph->parent = parent ? parent->graph : nullptr;
-  graph->depth = parent ? parent->graph->depth + 1 : 0;
+  graph->depth = depth;
   *result = new (memory, Zone::Placement{}) GraphBuilder(allocator, graph, parent);
   return Status::kOk;
 }
@@ -114,8 +119,9 @@ Status Loader::open_graph(GraphBuilder* parent, GraphBuilder** result) {
 Status Loader::reserve(GraphBuilder& b, size_t names, size_t nodes) {
   node_count_ += nodes;
   if (node_count_ > model_.options.max_nodes)
-    return fail(error_, Status::kLimitExceeded, "the model has more than % nodes, the limit",
-                static_cast<int64_t>(model_.options.max_nodes));
+    return fail(error_, Status::kLimitExceeded,
+                "the model has more than % nodes, the limit ortolan.max_nodes",
+                model_.options.max_nodes);
   if (!b.names.reserve(names) || !b.values.reserve(names + 16) || !b.nodes.reserve(nodes + 1))
     return out_of_memory();
   return Status::kOk;
@@ -143,7 +149,7 @@ Status Loader::declare_constant(GraphBuilder& b, String name, const TensorView& 
   v.type = view.type;
   v.shape = view.shape;
   v.rank_hint = static_cast<int8_t>(view.shape.rank);
-  v.data = view.data;
+  v.data = view.data ? view.data : kNothing;
   v.is_constant = !v.is_input || initializers_are_constant_;
   return Status::kOk;
 }
@@ -252,7 +258,7 @@ Status load_ort(Model& model, const uint8_t* data, size_t size) {
     model.copied = true;
   }
   FbTable session;
-  ORTOLAN_TRY(verify_ort(data, size, model.options.allocator, model.error, &session));
+  ORTOLAN_TRY(verify_ort(data, size, model.allocator(), model.error, &session));
   return read_ort(model, session);
 }
 
@@ -261,6 +267,34 @@ Status load_ort(Model& model, const uint8_t* data, size_t size) {
 Status Model::load(const uint8_t* data, size_t size) {
   error.clear();
   file_bytes = size;
+  budget.limit = static_cast<size_t>(min<uint64_t>(options.max_model_bytes, SIZE_MAX));
+  deadline_ = deadline_of(options.limits.milliseconds);
+  ORTOLAN_TRY(count_file(size));
+  Status status = read(data, size);
+  if (status == Status::kOutOfMemory && budget.refused)
+    return fail(error, Status::kLimitExceeded,
+                "loading takes more than % bytes, the limit ortolan.max_model_bytes: % are in use, "
+                "% more were asked for",
+                budget.limit, budget.used, budget.refused);
+  return status;
+}
+
+Status Model::count_file(size_t bytes) {
+  if (budget.take(bytes)) return Status::kOk;
+  return fail(error, Status::kLimitExceeded,
+              "a file of % bytes makes the model larger than % bytes, the limit "
+              "ortolan.max_model_bytes",
+              bytes, budget.limit);
+}
+
+Status Model::check_time() {
+  if (!deadline_ || platform::nanoseconds() <= deadline_) return Status::kOk;
+  return fail(error, Status::kLimitExceeded,
+              "loading takes longer than % milliseconds, the limit ortolan.max_milliseconds",
+              options.limits.milliseconds);
+}
+
+Status Model::read(const uint8_t* data, size_t size) {
   level = min(platform::instruction_set_level(), options.instruction_set);
 #if defined(ORTOLAN_THREADS)
   threads = options.threads ? options.threads : platform::processors();

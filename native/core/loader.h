@@ -66,7 +66,7 @@ bool is_utf8(String text);
 class Loader {
  public:
   explicit Loader(Model& model)
-      : model_(model), error_(model.error), builders_(model.options.allocator) {}
+      : model_(model), error_(model.error), builders_(model.allocator()) {}
   ~Loader();
 
  protected:

@@ -39,6 +39,20 @@ constexpr size_t kChunk = 16 * 1024;
 constexpr size_t kHeader = kAlignment;
 }  // namespace
 
+void* Budget::get(void* user, size_t bytes) {
+  auto* budget = static_cast<Budget*>(user);
+  if (!budget->take(bytes)) return nullptr;
+  void* memory = budget->from.get(bytes);
+  if (!memory) budget->give(bytes);
+  return memory;
+}
+
+void Budget::put(void* user, void* memory, size_t bytes) {
+  auto* budget = static_cast<Budget*>(user);
+  budget->give(bytes);
+  budget->from.put(memory, bytes);
+}
+
 void* Zone::allocate(size_t bytes, size_t alignment) { return take(bytes, alignment, true); }
 void* Zone::allocate_raw(size_t bytes) { return take(max<size_t>(bytes, 1), kAlignment, false); }
 

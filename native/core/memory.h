@@ -21,6 +21,29 @@ struct Allocator {
   }
 };
 
+// Hands memory of another allocator on, up to a limit. Stays where it is while it is used.
+struct Budget {
+  explicit Budget(const Allocator& from) : from(from) {}
+
+  Allocator allocator() { return {this, get, put}; }
+  // Counts bytes that come from elsewhere; false when they are too many.
+  bool take(size_t bytes) {
+    bool fits = used <= limit && bytes <= limit - used;
+    fits ? used += bytes : refused = bytes;
+    return fits;
+  }
+  void give(size_t bytes) { used -= bytes; }
+
+  Allocator from;
+  size_t limit = SIZE_MAX;
+  size_t used = 0;
+  size_t refused = 0;  // the request that was beyond the limit, 0: none was
+
+ private:
+  static void* get(void* user, size_t bytes);
+  static void put(void* user, void* memory, size_t bytes);
+};
+
 // Bump allocation in chunks; everything is freed together.
 class Zone {
  public:

@@ -28,7 +28,7 @@ Status Planner::plan() {
   place_in_place();
   ORTOLAN_TRY(collect_blocks());
   f_.arena_bytes = 0;
-  List<const Block*> placed(run_.model().options.allocator);
+  List<const Block*> placed(run_.allocator());
   if (!placed.resize(blocks_.size(), nullptr)) return out_of_memory();
   measure();
   if (blocks_.size() <= kBySizeLimit)
@@ -96,6 +96,7 @@ bool Planner::must_wait(const Node& node) const {
 Status Planner::plan_node(uint32_t index) {
   Node& node = f_.graph->nodes[index];
   if (is_folded(node)) return Status::kOk;
+  ORTOLAN_TRY(run_.check_interrupt());
   Step step{index, must_wait(node), 0, 0, 0, 0, 0};
   if (step.dynamic) {
     for (uint32_t v : node.outputs)
@@ -366,7 +367,7 @@ void Planner::assign_by_time(List<const Block*>& alive) {
 // The floor: the largest sum of bytes alive at one node, the peak.
 void Planner::measure() {
   f_.arena_floor = 0;
-  List<int64_t> change(run_.model().options.allocator);
+  List<int64_t> change(run_.allocator());
   if (!change.resize(f_.graph->nodes.size + 2, 0)) return;
   for (const Block& block : blocks_) {
     size_t end = min<size_t>(block.last, f_.graph->nodes.size) + 1;
@@ -397,7 +398,7 @@ Status Planner::keep() {
 // Which dynamic values are done with after each step.
 Status Planner::list_releases() {
   size_t nodes = f_.graph->nodes.size, values = f_.graph->values.size, total = 0;
-  List<uint32_t> step_of(run_.model().options.allocator);
+  List<uint32_t> step_of(run_.allocator());
   if (!step_of.resize(nodes, kNoValue)) return out_of_memory();
   for (uint32_t s = 0; s < f_.steps.size; ++s) step_of[f_.steps[s].node] = s;
   auto step_after = [&](uint32_t v) -> Step* {

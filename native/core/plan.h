@@ -15,9 +15,9 @@ class Planner {
       : run_(run),
         f_(frame),
         error_(run.error()),
-        steps_(run.model().options.allocator),
-        blocks_(run.model().options.allocator),
-        last_(run.model().options.allocator) {}
+        steps_(run.allocator()),
+        blocks_(run.allocator()),
+        last_(run.allocator()) {}
   Status plan();
 
  private:

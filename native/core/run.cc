@@ -80,6 +80,11 @@ class OnlyOperands {
 }  // namespace
 
 Status Run::create() {
+  budget_.limit = static_cast<size_t>(min<uint64_t>(limits_.run_bytes, SIZE_MAX));
+  return settle(make_frames());
+}
+
+Status Run::make_frames() {
   const Graph& main = model_.main();
   size_t graphs = model_.graphs.size();
   Span<Frame*> frames;
@@ -91,7 +96,7 @@ Status Run::create() {
     const Graph& graph = *model_.graphs[g];
     void* memory = zone_.allocate(sizeof(Frame));
     if (!memory) return out_of_memory();
-    auto* frame = new (memory, Zone::Placement{}) Frame(model_.options.allocator);
+    auto* frame = new (memory, Zone::Placement{}) Frame(allocator());
     frames[g] = frame;
     frames_ = frames.data;
     size_t n = graph.values.size;
@@ -128,7 +133,7 @@ Run::~Run() {
   release_outputs();
   for (size_t g = 0; frames_ && g < model_.graphs.size(); ++g)
     if (frames_[g]) frames_[g]->~Frame();
-  model_.options.allocator.put(arena_, arena_capacity_);
+  this->allocator().put(arena_, arena_capacity_);
   zone_.reset();
   heap_.trim(0);
   Model::release(&model_);
@@ -167,10 +172,14 @@ void Run::release_outputs() {
 Status Run::execute() {
   error_.clear();
   if (!created_) return out_of_memory();
-  steps_ = 0;
+  steps_ = iterations_ = 0;
   release_outputs();
+  budget_.give(made_bytes_);
+  made_bytes_ = 0;
+  budget_.limit = static_cast<size_t>(min<uint64_t>(limits_.run_bytes, SIZE_MAX));
+  deadline_ = deadline_of(limits_.milliseconds);
   uint32_t state = model_.options.flush_denormals ? platform::flush_denormals() : 0;
-  Status status = run();
+  Status status = settle(run());
   if (model_.options.flush_denormals) platform::restore_denormals(state);
   clean();
   if (status != Status::kOk) release_outputs();
@@ -183,6 +192,32 @@ Status Run::execute() {
 void Run::forget_arguments() {
   for (TensorArgument& argument : inputs_) argument.present = false;
   for (TensorArgument& argument : outputs_) argument.present = false;
+}
+
+Status Run::settle(Status status) {
+  if (status != Status::kOutOfMemory || !budget_.refused) return status;
+  size_t refused = budget_.refused;
+  budget_.refused = 0;
+  return fail(error_, Status::kLimitExceeded,
+              "the run takes more than % bytes, the limit ortolan.max_run_bytes: % are in use, % "
+              "more were asked for",
+              budget_.limit, budget_.used, refused);
+}
+
+Status Run::interrupted() {
+  if (__atomic_load_n(&cancelled_, __ATOMIC_RELAXED))
+    return fail(error_, Status::kCancelled, "the run was cancelled");
+  if (!deadline_ || platform::nanoseconds() <= deadline_) return Status::kOk;
+  return fail(error_, Status::kLimitExceeded,
+              "the run takes longer than % milliseconds, the limit ortolan.max_milliseconds",
+              limits_.milliseconds);
+}
+
+// An output; it lives longer than the run, so it comes from the caller's memory.
+OutputValue* Run::make_value(ValueType type, const Shape& shape, size_t bytes) {
+  if (!budget_.take(bytes)) return nullptr;
+  made_bytes_ += bytes;
+  return OutputValue::make(model_.options.allocator, type, shape, bytes);
 }
 
 Status Run::run() {
@@ -244,7 +279,7 @@ Status Run::check_tensor(const Value& v, const TensorArgument& given, Slot& slot
                   d, v.shape[d]);
   if (given.type == DataType::kBool && !are_bools(given.data, bytes))
     return wrong("has a byte that is no bool");
-  slot.data = given.data;
+  slot.data = given.data ? given.data : const_cast<char*>(kNothing);
   slot.shape = given.shape;
   return is_text ? import_texts(given.data, given.bytes, given.shape.count(), v.name, &slot.data)
                  : Status::kOk;
@@ -284,9 +319,11 @@ Status Run::enter(Frame& frame) {
 }
 
 Status Run::bind(Frame& frame) {
-  if (&frame == frames_[0]) {
+  if (!frame.arena_bytes) {
+    frame.base = const_cast<char*>(kNothing);
+  } else if (&frame == frames_[0]) {
     if (frame.arena_bytes > arena_capacity_) {
-      const Allocator& allocator = model_.options.allocator;
+      Allocator allocator = budget_.allocator();
       allocator.put(arena_, arena_capacity_);
       arena_capacity_ = 0;
       arena_ = static_cast<char*>(allocator.get(frame.arena_bytes));
@@ -296,7 +333,7 @@ Status Run::bind(Frame& frame) {
       arena_capacity_ = frame.arena_bytes;
     }
     frame.base = arena_;
-  } else if (frame.arena_bytes) {
+  } else {
     frame.block = heap_.allocate(frame.arena_bytes);
     if (!frame.block) return out_of_memory();
     frame.base = static_cast<char*>(frame.block);
@@ -341,7 +378,7 @@ Status Run::bind_outputs(Frame& frame) {
       slot.data = place.data;
       continue;
     }
-    made_[i] = OutputValue::make(model_.options.allocator, slot.full_type(), slot.shape, bytes);
+    made_[i] = make_value(slot.full_type(), slot.shape, bytes);
     if (!made_[i]) return out_of_memory();
     slot.data = made_[i]->data();
   }
@@ -380,8 +417,7 @@ Status Run::deliver_outputs(Frame& frame) {
 Status Run::loop() {
   for (;;) {
     Frame& frame = *top_;
-    if (__atomic_load_n(&cancelled_, __ATOMIC_RELAXED))
-      return fail(error_, Status::kCancelled, "the run was cancelled");
+    ORTOLAN_TRY(check_interrupt());
     if (frame.step == frame.steps.size) {
       if (!kHasControl || &frame == frames_[0]) return Status::kOk;
       ORTOLAN_TRY(finish(frame));
@@ -554,7 +590,9 @@ Status Context::set_output(size_t i, const Shape& shape) {
   size_t bytes;
   if (!checked_bytes(shape, max<size_t>(element_size(slot.type), 1), &bytes) ||
       bytes > tensor_limit_)
-    return fail(Status::kLimitExceeded, "output % of shape % is too large", i, shape.span());
+    return fail(Status::kLimitExceeded,
+                "output % of shape % is too large: the limit ortolan.max_tensor_bytes is %", i,
+                shape.span(), tensor_limit_);
   slot.shape = shape;
   slot.state = Slot::kShape;
   slot.alias_of = kNoValue;

@@ -119,9 +119,11 @@ class Run {
  public:
   explicit Run(Model& model)
       : model_(model),
-        heap_(model.options.allocator),
-        zone_(model.options.allocator),
-        texts_(model.options.allocator) {
+        limits_(model.options.limits),
+        budget_(model.options.allocator),
+        heap_(budget_.allocator()),
+        zone_(budget_.allocator()),
+        texts_(budget_.allocator()) {
     model.retain();
   }
   Run(const Run&) = delete;
@@ -150,6 +152,10 @@ class Run {
   void cancel() { __atomic_store_n(&cancelled_, 1, __ATOMIC_RELAXED); }
 
   Model& model() { return model_; }
+  // All memory of the run but its outputs.
+  Allocator allocator() { return budget_.allocator(); }
+  // What may be limited anew for each call.
+  Limits& limits() { return limits_; }
   ErrorText& error() { return error_; }
   Heap& heap() { return heap_; }
   size_t arena_bytes() const { return frames_ ? frames_[0]->arena_bytes : 0; }
@@ -160,7 +166,17 @@ class Run {
   friend class Context;
   friend class Planner;
 
+  Status make_frames();
   Status run();
+  // Tells memory that is out from a limit that was reached.
+  Status settle(Status status);
+  Status interrupted();
+  // Whether the run was cancelled or its time is over.
+  ORTOLAN_INLINE Status check_interrupt() {
+    bool maybe = __atomic_load_n(&cancelled_, __ATOMIC_RELAXED) || deadline_;
+    return maybe ? interrupted() : Status::kOk;
+  }
+  OutputValue* make_value(ValueType type, const Shape& shape, size_t bytes);
   void release_outputs();
   Status loop();
   void clean();
@@ -214,7 +230,9 @@ class Run {
   Status out_of_memory() { return fail(error_, Status::kOutOfMemory, "memory is out"); }
 
   Model& model_;
+  Limits limits_;
   ErrorText error_;
+  Budget budget_;
   Heap heap_;
   Zone zone_;                 // what stays as long as the run object
   Zone texts_;                // bytes of strings, until the call is over
@@ -228,6 +246,8 @@ class Run {
   Span<Shape> output_shapes_;
   Span<StepTime> times_;
   size_t steps_ = 0;
+  size_t made_bytes_ = 0;  // of the outputs of the last call
+  uint64_t iterations_ = 0, deadline_ = 0;
   uint32_t cancelled_ = 0;
   bool created_ = false;
 };

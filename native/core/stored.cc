@@ -25,6 +25,7 @@ Status Model::external(platform::Mapping* mapping) {
     if (!platform::map_file(path, &external_, &reason))
       return fail(error, Status::kNoSuchFile, "cannot read the weights \"%\" (system error %)",
                   from_c(path), reason);
+    ORTOLAN_TRY(count_file(external_.size));
   }
   *mapping = external_;
   return Status::kOk;

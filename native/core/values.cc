@@ -120,9 +120,8 @@ Status Run::import_value(const OutputValue& value, String name, Item* item) {
 // A value of the caller's own with what a slot or an item holds.
 Status Run::export_value(ValueType type, const Shape& shape, const void* data,
                          OutputValue** result) {
-  const Allocator& allocator = model_.options.allocator;
   auto make = [&](size_t bytes) {
-    *result = OutputValue::make(allocator, type, shape, bytes);
+    *result = make_value(type, shape, bytes);
     return *result ? Status::kOk : out_of_memory();
   };
   if (!kHasContainers || type.layers == 0) {
@@ -160,7 +159,9 @@ void Context::retain(const Item& item) { Heap::retain(item.block); }
 Status Context::make_item(DataType type, const Shape& shape, Item* item) const {
   size_t bytes;
   if (!checked_bytes(shape, element_size(type), &bytes) || bytes > tensor_limit_)
-    return fail(Status::kLimitExceeded, "a tensor of shape % is too large", shape.span());
+    return fail(Status::kLimitExceeded,
+                "a tensor of shape % is too large: the limit ortolan.max_tensor_bytes is %",
+                shape.span(), tensor_limit_);
   item->type = {type, DataType::kUndefined, 0};
   item->shape = shape;
   item->block = run_->heap_.allocate(bytes);

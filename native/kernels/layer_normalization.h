@@ -108,6 +108,13 @@ ORTOLAN_NOINLINE static Status infer_layer(Context& c) {
   return c.set_output(2, moments);
 }
 
+// Rows without elements have neither a mean nor a factor.
+ORTOLAN_NOINLINE static void write_no_moments(Context& c, size_t last, size_t rows) {
+  for (size_t i = 1; i <= last; ++i)
+    for (size_t r = 0; c.has_output(i) && r < rows; ++r)
+      c.output_data<float>(i)[r] = __builtin_nanf("");
+}
+
 constexpr size_t kRowWork = 1 << 14;  // elements that are worth a thread
 
 // Normalizes the rows of input 0; `moments_of(x, n)` gives their mean and factor, which are outputs
@@ -119,6 +126,7 @@ ORTOLAN_INLINE Status run_layer(Context& c, bool centers, MomentsOf moments_of) 
   normalize_axis(&axis, x.rank);
   const uint32_t first = static_cast<uint32_t>(axis);
   const size_t rows = x.product(0, first), n = x.product(first, x.rank);
+  if (n == 0) write_no_moments(c, centers ? 2 : 1, rows);
   if (rows * n == 0) return Status::kOk;
   const RowOperand<T> scale(c, 1, x, first), bias(c, 2, x, first);
   const size_t last = centers ? 2 : 1;
@@ -216,6 +224,7 @@ struct SkipNormalization {
     const float epsilon = c.state<LayerState>().epsilon;
     const T* beta = kBeta && c.has_input(kBeta) ? c.input_data<T>(kBeta) : nullptr;
     const T* bias = c.has_input(kBias) ? c.input_data<T>(kBias) : nullptr;
+    if (n == 0) write_no_moments(c, 2, rows);
     if (rows * n == 0) return Status::kOk;
     c.parallel(rows, kRowWork / n + 1, [&](size_t begin, size_t end, size_t) {
       for (size_t r = begin; r < end; ++r) {

@@ -24,7 +24,7 @@ struct AnyNumbers {
   void read(size_t begin, size_t n, bool each, double* to) const {
     const size_t count = each ? n : 1;
     float wide[kAnyPiece] = {};
-    const char* from = data + begin * element_size(type);
+    const char* from = data ? data + begin * element_size(type) : nullptr;
     if (data && type != DataType::kInt32) portable::widen(type, from, wide, count);
 #pragma clang loop vectorize(disable) unroll(disable)
     for (size_t i = 0; i < n; ++i) {

@@ -164,9 +164,10 @@ Status Resize::read_sizes(Context& c, Axes* axes) {
 
 Status Resize::read_roi(Context& c, Axes* axes) {
   const size_t input = c.state<ResizeState>().roi_input;
-  const size_t count = c.has_input(input) ? c.input_shape(input).count() : 0;
+  const size_t count = input && c.has_input(input) ? c.input_shape(input).count() : 0;
   if (count != 2 * static_cast<size_t>(axes->count))
     return c.invalid("roi has % values for % axes", count, axes->count);
+  if (count == 0) return Status::kOk;  // of a scalar; roi may not be there
   const float* roi = c.input_data<float>(input);
 #pragma clang loop unroll(disable) vectorize(disable)
   for (uint32_t i = 0; i < axes->count; ++i) {

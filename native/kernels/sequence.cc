@@ -111,6 +111,8 @@ struct SplitToSequence {
     if (is_list) {
       parts = c.input_shape(1).count();
     } else {
+      if (is_given && c.input_shape(1).count() != 1)
+        return c.invalid("split has shape %: neither a list nor a number", c.input_shape(1).span());
       if (is_given) step = part(c, 0);
       if (step < 1) return c.invalid("the size of a part is %", step);
       parts = static_cast<size_t>(length / step + (length % step != 0));

@@ -69,6 +69,7 @@ struct StringSplit {
     size_t each(String text, const Take& take) const {
       size_t parts = 0, begin = 0;
       if (delimiter.size == 0) return each_word(text, take);
+      if (text.size == 0) return 0;  // nothing has no parts
       for (size_t i = 0; parts < limit && i + delimiter.size <= text.size;) {
         if (!(String(text.data + i, delimiter.size) == delimiter)) {
           ++i;
@@ -78,8 +79,7 @@ struct StringSplit {
         begin = i += delimiter.size;
       }
       take(parts++, String(text.data + begin, text.size - begin));
-      // Nothing has no parts.
-      return text.size ? parts : 0;
+      return parts;
     }
     static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
     template <class Take>

@@ -51,7 +51,7 @@ bool Dictionary::add(const Entry& entry) {
 }
 
 OnnxReader::~OnnxReader() {
-  const Allocator& allocator = model_.options.allocator;
+  const Allocator allocator = model_.allocator();
   for (Scope* scope : scopes_) {
     scope->~Scope();
     allocator.put(scope, sizeof(Scope));
@@ -110,7 +110,7 @@ Status OnnxReader::expand(Body& body) {
     Fields nodes;
     Scope* scope;
   };
-  List<Frame> frames(model_.options.allocator);
+  List<Frame> frames(model_.allocator());
   if (!frames.push({body.graph.each(graph::kNode), body.scope})) return out_of_memory();
   while (!frames.empty()) {
     Frame& top = frames[frames.size() - 1];
@@ -153,7 +153,7 @@ Status OnnxReader::enter(Body& body, const Item& call, size_t index, Scope** res
                       kMaxCalls);
   ORTOLAN_TRY(charge(1 + f.fields));
   for (size_t i = f.imports; i < f.imports_end; ++i) ORTOLAN_TRY(check_import(imports_[i]));
-  const Allocator& allocator = model_.options.allocator;
+  const Allocator allocator = model_.allocator();
   void* memory = allocator.get(sizeof(Scope));
   if (!memory || !scopes_.push(static_cast<Scope*>(memory))) {
     allocator.put(memory, sizeof(Scope));

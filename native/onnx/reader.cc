@@ -7,7 +7,7 @@ namespace ortolan {
 
 Status read_onnx(Model& model, const uint8_t* data, size_t size) {
   size_t marks;
-  ORTOLAN_TRY(onnx::verify_onnx({data, size}, model.options.allocator, model.error, &marks));
+  ORTOLAN_TRY(onnx::verify_onnx({data, size}, model.allocator(), model.error, &marks));
   return onnx::OnnxReader(model, marks).run(onnx::Message({data, size}));
 }
 
@@ -50,13 +50,13 @@ bool is_no_name(String text) {
 
 OnnxReader::OnnxReader(Model& model, size_t marks)
     : Loader(model),
-      imports_(model.options.allocator),
-      functions_(model.options.allocator),
-      function_names_(model.options.allocator),
-      key_(model.options.allocator),
-      scopes_(model.options.allocator),
+      imports_(model.allocator()),
+      functions_(model.allocator()),
+      function_names_(model.allocator()),
+      key_(model.allocator()),
+      scopes_(model.allocator()),
       marks_(marks),
-      files_(model.options.allocator) {}
+      files_(model.allocator()) {}
 
 Status OnnxReader::run(const Message& model) {
   size_t graphs = model.count(model::kGraph);
@@ -165,7 +165,7 @@ Status OnnxReader::read_graph(const Message& graph, Scope* scope, GraphBuilder* 
   if (parent && parent->graph->depth >= kMaxGraphs)
     return fail(error_, Status::kLimitExceeded, "graphs are nested deeper than %", kMaxGraphs);
   GraphBuilder* b;
-  Body body(model_.options.allocator, graph, scope);
+  Body body(model_.allocator(), graph, scope);
   ORTOLAN_TRY(expand(body));
   ORTOLAN_TRY(open_graph(parent, &b));
   ORTOLAN_TRY(declare(*b, body));
@@ -231,7 +231,7 @@ Status OnnxReader::set_constant(GraphBuilder& b, String name, const TensorView& 
 // whose inputs are counted without it, it is no input.
 Status OnnxReader::declare_inputs(GraphBuilder& b, const Body& body) {
   const bool has_defaults = !b.parent && !initializers_are_constant_;
-  List<uint32_t> found(model_.options.allocator);
+  List<uint32_t> found(model_.allocator());
   for (Fields each = body.graph.each(graph::kInput); each.next();) {
     String name;
     ORTOLAN_TRY(full_name(body.scope, each.message().text(value_info::kName), &name));

@@ -242,7 +242,7 @@ Status OnnxReader::map_external(String what, String location, platform::Mapping*
   }
   mapped_ += mapping->size;
   if (!files_.push({location, *mapping}) || !model_.keep(*mapping)) return out_of_memory();
-  return Status::kOk;
+  return model_.count_file(mapping->size);
 }
 
 }  // namespace ortolan::onnx

@@ -129,6 +129,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "ortolan_run_create": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "ortolan_run_release": (None, [c_void_p]),
     "ortolan_run_error": (c_char_p, [c_void_p]),
+    "ortolan_run_option": (c_int32, [c_void_p, POINTER(Option)]),
     "ortolan_run_input": (c_int32, [c_void_p, c_size_t, POINTER(Tensor)]),
     "ortolan_run_input_value": (c_int32, [c_void_p, c_size_t, c_void_p]),
     "ortolan_run_output": (c_int32, [c_void_p, c_size_t, POINTER(Tensor)]),

@@ -3,91 +3,32 @@
 // line per attempt: "case <tab> stage <tab> code <tab> text". A sanitizer's report ends the
 // process.
 #include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <chrono>
-#include <memory>
 #include <mutex>
-#include <string>
 #include <thread>
-#include <vector>
 
-#include "ortolan/ortolan.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-extern "C" size_t __sanitizer_get_allocated_size(const volatile void* memory);
-#define EXACT_SIZES 1
-#endif
-#endif
+#include "driver.h"
 
 namespace {
 
+using namespace driver;
+
 using Clock = std::chrono::steady_clock;
 
-struct Settings {
+struct Settings : Feeding {
   std::vector<size_t> offsets = {0};
   std::vector<std::string> files;
   std::string threads = "1";
   std::string mode = "run";
   uint64_t seed = 1;
-  size_t step = 997;            // between truncations in the middle
-  size_t skip = 0;              // cases of a pack that were done before
-  size_t repeat = 1000;         // runs per thread
-  size_t rounds = 3;            // sets of feeds per model
-  int64_t integer = INT64_MIN;  // what integers are fed; this: at random
-  std::vector<size_t> dims;     // of dimensions without a size, in turn; else 1 to 3 at random
-  double soft = 3, hard = 20;   // seconds until a run is cancelled, until the process gives up
+  size_t step = 997;           // between truncations in the middle
+  size_t edge = 1024;          // bytes at both ends of which every truncation is tried
+  size_t skip = 0;             // cases of a pack that were done before
+  size_t repeat = 1000;        // runs per thread
+  size_t rounds = 3;           // sets of feeds per model
+  double soft = 3, hard = 20;  // seconds until a run is cancelled, until the process gives up
 };
-
-// xorshift64*
-struct Random {
-  uint64_t state;
-  explicit Random(uint64_t seed) : state(seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du) {}
-  uint32_t next() {
-    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
-    return static_cast<uint32_t>(state * 0x2545f4914f6cdd1du >> 32);
-  }
-  uint32_t below(uint32_t n) { return next() % n; }
-};
-
-[[noreturn]] void give_up(const char* what, const std::string& name) {
-  fprintf(stderr, "HARNESS: %s: %s\n", what, name.c_str());
-  fflush(stdout);
-  _exit(7);
-}
-
-// ---- Memory: counted, limited, and failing when told to.
-
-struct Memory {
-  std::atomic<size_t> live{0}, calls{0};
-  size_t limit = size_t{1} << 30;
-  size_t fail_at = SIZE_MAX;  // the call that fails, once
-};
-
-void* take(void* user, size_t bytes) {
-  auto& memory = *static_cast<Memory*>(user);
-  if (memory.calls++ == memory.fail_at) return nullptr;
-  if (bytes > memory.limit || memory.live + bytes > memory.limit) return nullptr;
-  void* block = nullptr;
-  if (posix_memalign(&block, 64, bytes ? bytes : 1) != 0) return nullptr;
-  memory.live += bytes;
-  return block;
-}
-
-void give(void* user, void* block, size_t bytes) {
-#if defined(EXACT_SIZES)
-  if (block && __sanitizer_get_allocated_size(block) != (bytes ? bytes : 1))
-    give_up("memory was given back with another size", std::to_string(bytes));
-#endif
-  static_cast<Memory*>(user)->live -= bytes;
-  free(block);
-}
 
 // ---- A guard that cancels runs that take long, and ends the process when that does not help.
 
@@ -136,90 +77,6 @@ class Guard {
   std::thread thread_;
 };
 
-// ---- Tensors.
-
-size_t element_bytes(int32_t type) {
-  static const uint8_t kBytes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 8, 16, 2, 1, 1, 1, 1};
-  return type >= 0 && type < static_cast<int32_t>(sizeof(kBytes)) ? kBytes[type] : 0;
-}
-
-// Small numbers, and one in 16 that code gets wrong.
-int64_t draw_integer(Random& random) {
-  static const int64_t kHostile[] = {INT64_MIN, INT64_MAX, INT32_MIN, INT32_MAX, 1ll << 32,
-                                     1ll << 40, 1ll << 62, -1000,     1000,      255};
-  if (random.below(16) == 0) return kHostile[random.below(10)];
-  return static_cast<int64_t>(random.below(7)) - 2;
-}
-
-double draw_number(Random& random) {
-  static const double kHostile[] = {__builtin_nan(""),
-                                    __builtin_inf(),
-                                    -__builtin_inf(),
-                                    1e30,
-                                    -3e38,
-                                    1e-40,
-                                    -0.0,
-                                    2147483648.0,
-                                    9.3e18,
-                                    1e5};
-  if (random.below(16) == 0) return kHostile[random.below(10)];
-  return static_cast<double>(random.below(2001)) / 1000 - 1;
-}
-
-void fill(uint8_t* to, size_t bytes, int32_t type, Random& random, bool zero, int64_t integer) {
-  size_t width = element_bytes(type);
-  bool is_fixed = integer != INT64_MIN;
-  zero = zero && !is_fixed;
-  memset(to, 0, bytes);
-  if (zero || width == 0) return;
-  for (size_t at = 0; at + width <= bytes; at += width) {
-    if (type == 1) {
-      float value = static_cast<float>(draw_number(random));
-      memcpy(to + at, &value, 4);
-    } else if (type == 11) {
-      double value = draw_number(random);
-      memcpy(to + at, &value, 8);
-    } else if (type == 9) {
-      to[at] = static_cast<uint8_t>(random.below(2));
-    } else if (type == 10 || type == 16) {
-      uint16_t value = static_cast<uint16_t>(random.below(0x3c00));
-      memcpy(to + at, &value, 2);
-    } else {
-      int64_t value = is_fixed ? integer : draw_integer(random);
-      memcpy(to + at, &value, width < 8 ? width : 8);
-    }
-  }
-}
-
-struct Buffer {
-  std::unique_ptr<uint8_t[]> bytes;
-  OrtolanTensor tensor{};
-};
-
-// Exactly as many bytes as the tensor needs; false when the declared shape is out of reach.
-bool make_feed(const OrtolanTensor& declared, const Settings& settings, Random& random, bool zero,
-               size_t* unknown, Buffer* feed) {
-  OrtolanTensor& t = feed->tensor;
-  t = declared;
-  if (t.rank == 0xffffffffu) {
-    t.rank = random.below(5);
-    for (int64_t& dim : t.dims) dim = -1;
-  }
-  size_t bytes = element_bytes(t.type);
-  for (uint32_t d = 0; d < t.rank; ++d) {
-    if (t.dims[d] < 0 && settings.dims.empty()) t.dims[d] = 1 + random.below(3);
-    if (t.dims[d] < 0)
-      t.dims[d] = static_cast<int64_t>(settings.dims[(*unknown)++ % settings.dims.size()]);
-    if (__builtin_mul_overflow(bytes, static_cast<size_t>(t.dims[d]), &bytes)) return false;
-    if (bytes > (size_t{16} << 20)) return false;
-  }
-  feed->bytes.reset(new uint8_t[bytes]);
-  fill(feed->bytes.get(), bytes, t.type, random, zero, settings.integer);
-  t.data = feed->bytes.get();
-  t.bytes = bytes;
-  return true;
-}
-
 void report(const std::string& name, const char* stage, int code, const char* text) {
   std::string line(text ? text : "");
   for (char& c : line)
@@ -252,113 +109,6 @@ struct Model {
   }
 };
 
-// Everything that the interface tells about a model is read, so that a sanitizer sees it.
-void describe(const OrtolanModel* model) {
-  size_t sum = 0;
-  auto look = [&](const char* text) { sum += text ? strlen(text) : 0; };
-  for (OrtolanSide side : {ORTOLAN_INPUT, ORTOLAN_OUTPUT})
-    for (size_t i = 0; i < ortolan_model_count(model, side); ++i) {
-      OrtolanTensor tensor{};
-      tensor.size = sizeof(tensor);
-      look(ortolan_model_name(model, side, i));
-      ortolan_model_tensor(model, side, i, &tensor);
-      if (tensor.rank != 0xffffffffu && tensor.rank > ORTOLAN_MAX_RANK)
-        give_up("a rank is above the limit", std::to_string(tensor.rank));
-      for (size_t axis = 0; axis < ORTOLAN_MAX_RANK + 1; ++axis)
-        look(ortolan_model_dimension(model, side, i, axis));
-      sum += static_cast<size_t>(ortolan_model_overridable(model, i));
-    }
-  for (const char* key : {"producer_name", "graph_description", "domain", "description",
-                          "producer_version", "ort_version", "absent"})
-    look(ortolan_model_metadata(model, key));
-  for (size_t i = 0; const char* key = ortolan_model_metadata_key(model, i); ++i) {
-    look(key);
-    look(ortolan_model_metadata(model, key));
-  }
-  int64_t number = 0;
-  for (const char* key :
-       {"nodes", "graphs", "model_version", "ir_version", "loaded_bytes", "copied"})
-    if (!ortolan_model_number(model, key, &number)) give_up("a number is missing", key);
-  if (sum == SIZE_MAX) puts("");  // the reads above are not to be removed
-}
-
-struct Results {
-  std::vector<Buffer> buffers;
-  bool operator==(const Results& other) const {
-    if (buffers.size() != other.buffers.size()) return false;
-    for (size_t i = 0; i < buffers.size(); ++i) {
-      const OrtolanTensor &a = buffers[i].tensor, &b = other.buffers[i].tensor;
-      bool same = a.type == b.type && a.rank == b.rank && a.bytes == b.bytes &&
-                  memcmp(a.dims, b.dims, a.rank * sizeof(int64_t)) == 0 &&
-                  (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-      if (!same) return false;
-    }
-    return true;
-  }
-};
-
-OrtolanStatus feed(OrtolanRun* run, std::vector<Buffer>& feeds) {
-  for (size_t i = 0; i < feeds.size(); ++i)
-    if (feeds[i].tensor.size)
-      if (OrtolanStatus status = ortolan_run_input(run, i, &feeds[i].tensor)) return status;
-  return ORTOLAN_OK;
-}
-
-// False when a declared input cannot be fed.
-bool make_feeds(const OrtolanModel* model, const Settings& settings, Random& random, bool zero,
-                std::vector<Buffer>* feeds) {
-  size_t unknown = 0;
-  feeds->clear();
-  feeds->resize(ortolan_model_count(model, ORTOLAN_INPUT));
-  for (size_t i = 0; i < feeds->size(); ++i) {
-    if (ortolan_model_overridable(model, i) && random.below(4)) continue;
-    OrtolanTensor declared{};
-    declared.size = sizeof(declared);
-    ortolan_model_tensor(model, ORTOLAN_INPUT, i, &declared);
-    if (!make_feed(declared, settings, random, zero, &unknown, &(*feeds)[i])) return false;
-  }
-  return true;
-}
-
-void take_results(OrtolanRun* run, const OrtolanModel* model, Results* results) {
-  for (size_t i = 0; i < ortolan_model_count(model, ORTOLAN_OUTPUT); ++i) {
-    OrtolanValue* value = ortolan_run_take(run, i);
-    Buffer& buffer = results->buffers.emplace_back();
-    if (!value) give_up("a run that succeeded lacks an output", std::to_string(i));
-    buffer.tensor.size = sizeof(OrtolanTensor);
-    if (ortolan_value_tensor(value, &buffer.tensor)) give_up("a value has no tensor", "");
-    buffer.bytes.reset(new uint8_t[buffer.tensor.bytes]);
-    if (buffer.tensor.bytes) memcpy(buffer.bytes.get(), buffer.tensor.data, buffer.tensor.bytes);
-    buffer.tensor.data = buffer.bytes.get();
-    ortolan_value_release(value);
-  }
-}
-
-// Once with the runtime's memory, again with the same plan and the caller's memory of exact size.
-OrtolanStatus run_twice(OrtolanRun* run, const OrtolanModel* model, std::vector<Buffer>& feeds,
-                        Guard& guard, const std::string& name) {
-  guard.set(run);
-  if (OrtolanStatus status = feed(run, feeds)) return status;
-  if (OrtolanStatus status = ortolan_run_execute(run)) return status;
-  Results first;
-  take_results(run, model, &first);
-  Results second;
-  for (Buffer& buffer : first.buffers) {
-    Buffer& own = second.buffers.emplace_back();
-    own.tensor = buffer.tensor;
-    own.bytes.reset(new uint8_t[buffer.tensor.bytes]);
-    memset(own.bytes.get(), 0xa5, buffer.tensor.bytes);
-    own.tensor.data = own.bytes.get();
-  }
-  guard.set(run);
-  if (OrtolanStatus status = feed(run, feeds)) return status;
-  for (size_t i = 0; i < second.buffers.size(); ++i)
-    if (OrtolanStatus status = ortolan_run_output(run, i, &second.buffers[i].tensor)) return status;
-  if (OrtolanStatus status = ortolan_run_execute(run)) return status;
-  if (!(first == second)) give_up("the second run gives other bytes", name);
-  return ORTOLAN_OK;
-}
-
 void run_model(Model& model, const Settings& settings, Guard& guard, const std::string& name) {
   describe(model.handle);
   OrtolanRun* run = nullptr;
@@ -371,7 +121,7 @@ void run_model(Model& model, const Settings& settings, Guard& guard, const std::
       report(name, "run", -1, "an input is declared too large to be fed");
       continue;
     }
-    OrtolanStatus ended = run_twice(run, model.handle, feeds, guard, name);
+    OrtolanStatus ended = run_twice(run, model.handle, feeds, name, [&] { guard.set(run); });
     report(name, "run", ended, ended ? ortolan_run_error(run) : "");
     if (ended && !*ortolan_run_error(run)) give_up("an error without text", name);
     if (ended == ORTOLAN_CANCELLED) break;
@@ -417,7 +167,7 @@ void run_files(const Settings& settings, Guard& guard) {
   }
 }
 
-// Every length in the first and last KB, some between.
+// Every length in the first and last bytes of `edge`, some between.
 void truncate_files(const Settings& settings, Guard& guard) {
   for (const std::string& path : settings.files) {
     std::vector<uint8_t> bytes = read_file(path);
@@ -425,9 +175,9 @@ void truncate_files(const Settings& settings, Guard& guard) {
     for (size_t length = 0; length < n;) {
       try_bytes(bytes.data(), length, settings.offsets[length % settings.offsets.size()], settings,
                 guard, path + "[:" + std::to_string(length) + "]");
-      bool edge = length < 1024 || length + 1024 >= n;
+      bool edge = length < settings.edge || length + settings.edge >= n;
       size_t next = length + (edge ? 1 : settings.step);
-      if (!edge && next + 1024 > n) next = n - 1024;
+      if (!edge && next + settings.edge > n) next = n - settings.edge;
       length = next;
     }
   }
@@ -476,10 +226,10 @@ void run_out_of_memory(const Settings& settings, Guard& guard) {
         std::vector<Buffer> feeds;
         if (!make_feeds(model.handle, settings, random, false, &feeds)) give_up("no feeds", name);
         for (int again = 0; status == ORTOLAN_OK && again < 2; ++again)
-          status = run_twice(run, model.handle, feeds, guard, name);
+          status = run_twice(run, model.handle, feeds, name, [&] { guard.set(run); });
         if (status == ORTOLAN_OUT_OF_MEMORY && run) {
           model.memory.fail_at = SIZE_MAX;  // a failed call leaves a usable run
-          OrtolanStatus second = run_twice(run, model.handle, feeds, guard, name);
+          OrtolanStatus second = run_twice(run, model.handle, feeds, name, [&] { guard.set(run); });
           if (is_made && second) give_up(ortolan_run_error(run), name);
           if (!is_made && !second) give_up("a run works that could not be made", name);
         }
@@ -520,7 +270,7 @@ void stress(const Settings& settings) {
         if (status) give_up(ortolan_run_error(run), path);
         Results results;
         take_results(run, model->handle, &results);
-        if (expected.buffers.empty())
+        if (expected.empty())
           expected = std::move(results);
         else if (!(expected == results))
           ++wrong;
@@ -576,6 +326,8 @@ bool parse(int count, char** words, Settings* settings) {
       settings->seed = strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--step") {
       settings->step = strtoull(value.c_str(), nullptr, 10);
+    } else if (word == "--edge") {
+      settings->edge = strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--skip") {
       settings->skip = strtoull(value.c_str(), nullptr, 10);
     } else if (word == "--repeat") {
@@ -610,7 +362,8 @@ int main(int count, char** words) {
   if (!parse(count, words, &settings)) {
     fprintf(stderr,
             "harness [--mode run|truncate|pack|oom|stress] [--offsets 0,4,1] [--seed N] [--step N]"
-            " [--skip N] [--threads N] [--repeat N] [--rounds N] [--dims N,N...] [--integer N]"
+            " [--edge N] [--skip N] [--threads N] [--repeat N] [--rounds N] [--dims N,N...] "
+            "[--integer N]"
             " [--soft S] [--hard S] FILE...\n");
     return 2;
   }

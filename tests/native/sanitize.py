@@ -37,7 +37,9 @@ _DROPPED = {"-O2", "-g0", "-fno-sanitize=all", "-ffunction-sections", "-fdata-se
 _KINDS = {
     "address": ("-fsanitize=address,undefined,float-cast-overflow",),
     "thread": ("-fsanitize=thread",),
+    "fuzzer": ("-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow",),
 }
+_OPTIMIZATION = {"thread": "-O2", "fuzzer": "-O1"}
 _ISA_FLAGS = {"sse2": (), "avx2": ("-march=x86-64-v3",), "avx512": ("-march=x86-64-v4",)}
 _ENVIRONMENT = {
     # The runtime must cope with a null from its allocator, so the sanitizer's may answer it.
@@ -57,7 +59,7 @@ def find_clang(kind: str) -> str:
     """The path of a clang++ that links a program with a sanitizer and runs it.
 
     Args:
-        kind: "address" or "thread".
+        kind: "address", "thread" or "fuzzer".
 
     Raises:
         NoSanitizerError: there is none.
@@ -129,33 +131,35 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name: str = "") -> Path:
-    """Builds the harness.
+def objects(
+    kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name: str = ""
+) -> list[Path]:
+    """Compiles the runtime.
 
     Args:
-        kind: "address" (with undefined behaviour) or "thread".
+        kind: "thread" or "fuzzer" (addresses and undefined behaviour, with libFuzzer's counters).
         isa: the instruction set that SIMD families are compiled for; of level 0, so that it runs.
         wanted: the instances to include; None for the whole catalog.
         name: tells builds of different selections apart.
 
     Returns:
-        The path of the program.
+        The object files.
 
     Raises:
         NoSanitizerError: there is no clang for it.
         subprocess.CalledProcessError: a source does not compile.
     """
     clang = find_clang(kind)
-    folder = CACHE / f"{kind}-{isa}{name and '-' + name}"
+    folder = _folder(kind, isa, name)
     generated = folder / "generated"
     for relative, text in generate(FAMILIES, [isa], wanted, onnx=True).items():
         _write(generated / relative, text)
     _write(generated / "ort_schema.h", schema_header())
     native = source_root()
     base = (
-        *(f for f in COMMON_FLAGS if f not in _DROPPED), "-O2", "-g1", "-fno-omit-frame-pointer",
-        *_KINDS[kind], "-fno-sanitize-recover=all", f"-I{native}", f"-I{native / 'include'}",
-        f"-I{generated}",
+        *(f for f in COMMON_FLAGS if f not in _DROPPED), _OPTIMIZATION[kind], "-g1",
+        "-fno-omit-frame-pointer", *_KINDS[kind], "-fno-sanitize-recover=all", f"-I{native}",
+        f"-I{native / 'include'}", f"-I{generated}",
     )  # fmt: skip
 
     def unit(source: Path, namespace: str = "") -> _Unit:
@@ -172,17 +176,61 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
         namespace = isa if family.simd else PORTABLE
         if (generated / namespace / f"{family.name}.inc").is_file():
             units.append(unit(native / "kernels" / f"{family.name}.cc", namespace))
-    hosted: tuple[str, ...] = ("-std=c++20", "-O1", "-g1", "-Wall", "-Wextra", *_KINDS[kind])
-    hosted += ("-fno-sanitize-recover=all", f"-I{native / 'include'}")
-    units.append(_Unit(HARNESS, folder / "harness.o", hosted))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        objects = list(pool.map(lambda u: _compile(u, clang), units))
-    program = folder / "harness"
-    newest = max(path.stat().st_mtime_ns for path in objects)
-    if not program.is_file() or program.stat().st_mtime_ns < newest:
-        command = [clang, *_KINDS[kind], "-o", str(program), *map(str, objects), "-lpthread"]
+        return list(pool.map(lambda u: _compile(u, clang), units))
+
+
+def _folder(kind: str, isa: str, name: str) -> Path:
+    return CACHE / f"{kind}-{isa}{name and '-' + name}"
+
+
+def program(source: Path, kind: str, runtime: Sequence[Path], *, flags: Sequence[str] = ()) -> Path:
+    """Compiles a hosted C++ file and links it with the runtime's objects.
+
+    Args:
+        source: the file with `main`, or with what libFuzzer calls.
+        kind: "address", "thread", or "fuzzer", whose program has libFuzzer's `main`.
+        runtime: what `objects` gave.
+        flags: more of them for the file, such as directories of headers.
+
+    Returns:
+        The path of the program, named after the file, beside the objects.
+    """
+    clang, folder = find_clang(kind), runtime[0].parent
+    hosted: tuple[str, ...] = ("-std=c++20", "-O1", "-g1", "-Wall", "-Wextra", *_KINDS[kind])
+    hosted += ("-fno-sanitize-recover=all", f"-I{source_root() / 'include'}", *flags)
+    own = _compile(_Unit(source, folder / f"{source.stem}-program.o", hosted), clang)
+    made = folder / source.stem
+    inputs = [own, *runtime]
+    newest = max(path.stat().st_mtime_ns for path in inputs)
+    if not made.is_file() or made.stat().st_mtime_ns < newest:
+        link = [flag.replace("fuzzer-no-link", "fuzzer") for flag in _KINDS[kind]]
+        command = [clang, *link, "-o", str(made), *map(str, inputs), "-lpthread"]
         subprocess.run(command, check=True)
-    return program
+    return made
+
+
+def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name: str = "") -> Path:
+    """Builds the harness; arguments and errors are those of `objects`.
+
+    Returns:
+        The path of the program.
+    """
+    # Compiling takes minutes, so the objects of fuzzing serve here as well.
+    compiled = "fuzzer" if kind == "address" else kind
+    return program(HARNESS, kind, objects(compiled, isa=isa, wanted=wanted, name=name))
+
+
+def environment() -> dict[str, str]:
+    """The environment of a program under a sanitizer."""
+    made = dict(os.environ, **_ENVIRONMENT)
+    symbolizer = next(
+        filter(None, map(shutil.which, ("llvm-symbolizer-19", "llvm-symbolizer"))), None
+    )
+    if symbolizer:
+        for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+            made[variable] += f":external_symbolizer_path={symbolizer}"
+    return made
 
 
 def run(
@@ -193,16 +241,9 @@ def run(
     Raises:
         subprocess.TimeoutExpired: it did not end in `timeout` seconds.
     """
-    environment = dict(os.environ, **_ENVIRONMENT)
-    symbolizer = next(
-        filter(None, map(shutil.which, ("llvm-symbolizer-19", "llvm-symbolizer"))), None
-    )
-    if symbolizer:
-        for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
-            environment[variable] += f":external_symbolizer_path={symbolizer}"
     return subprocess.run(
         [str(program), *arguments], capture_output=True, text=True, errors="replace",
-        env=environment, timeout=timeout,
+        env=environment(), timeout=timeout,
     )  # fmt: skip
 
 

@@ -63,7 +63,15 @@ typedef struct OrtolanHooks {
  *   ortolan.seed                  of random operators that have none: runs of a model repeat
  *   ortolan.winograd_bytes        what weights for Winograd's convolution may take beyond plain
  *                                 ones in a model; 64 MB if not set, 0 = it is not used
- *   ortolan.max_tensor_bytes, ortolan.max_nodes, ortolan.max_iterations   limits
+ * Limits; what goes beyond one fails with ORTOLAN_LIMIT_EXCEEDED:
+ *   ortolan.max_model_bytes   of the model's files and what loading takes beside them (64 GiB)
+ *   ortolan.max_nodes         of all graphs (1,000,000)
+ *   ortolan.max_depth         of graphs in graphs (64)
+ *   ortolan.max_tensor_bytes  that a node computes (16 GiB)
+ *   ortolan.max_run_bytes     of a run: arena, second region, plans, outputs (64 GiB)
+ *   ortolan.max_iterations    of all loops of a run together (100,000,000)
+ *   ortolan.max_milliseconds  of loading, and of each run, looked at between nodes (0: no end);
+ *                             without effect where there is no clock, as in browsers
  * Unknown keys are ignored, as onnxruntime does. */
 typedef struct OrtolanOption {
   const char* key;
@@ -155,6 +163,9 @@ ORTOLAN_API int32_t ortolan_model_number(const OrtolanModel* model, const char* 
 ORTOLAN_API OrtolanStatus ortolan_run_create(OrtolanModel* model, OrtolanRun** run);
 ORTOLAN_API void ortolan_run_release(OrtolanRun* run);
 ORTOLAN_API const char* ortolan_run_error(const OrtolanRun* run);
+/* Sets ortolan.max_run_bytes, ortolan.max_iterations or ortolan.max_milliseconds for this run from
+ * its next execution on; an empty value is the model's again. Other keys are ignored. */
+ORTOLAN_API OrtolanStatus ortolan_run_option(OrtolanRun* run, const OrtolanOption* option);
 /* `tensor->data` is borrowed until the next ortolan_run_execute has returned. */
 ORTOLAN_API OrtolanStatus ortolan_run_input(OrtolanRun* run, size_t index,
                                             const OrtolanTensor* tensor);

@@ -51,6 +51,13 @@ def command(
         Path | None, typer.Option("-o", "--output", help="write all outputs to this .npz")
     ] = None,
     threads: Annotated[int, typer.Option(help="0: one per processor")] = 0,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="entry of the session's configuration, such as ortolan.max_milliseconds=500",
+        ),
+    ] = None,
     with_onnxruntime: Annotated[
         bool, typer.Option("--compare", help="compare the outputs with onnxruntime's")
     ] = False,
@@ -64,7 +71,7 @@ def command(
     """Run a model once and show its outputs."""
     from ortolan.feeds import make_feeds, parse_sizes
 
-    session = open_session(model, threads)
+    session = open_session(model, threads, _entries(config or []))
     feeds, made = make_feeds(session.get_inputs(), inputs or [], parse_sizes(size or []), seed)
     if with_onnxruntime or layers:
         console = make_console()
@@ -82,6 +89,14 @@ def command(
     if output is not None:
         write_arrays(output, dict(zip(names, results, strict=True)))
         console.print(f"written to {escape(str(output))}")
+
+
+def _entries(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise InvalidArgument(f"--config {key}: KEY=VALUE is expected")
+    return {key: value for key, _, value in pairs}
 
 
 def _compare(
@@ -116,14 +131,16 @@ def _compare(
     return 1
 
 
-def open_session(model: Path, threads: int, **options: str) -> InferenceSession:
-    """A session for a command line: `options` are configuration entries with _ for a dot."""
+def open_session(
+    model: Path, threads: int, entries: Mapping[str, str] | None = None
+) -> InferenceSession:
+    """A session for a command line, with configuration entries."""
     from ortolan.session import InferenceSession, SessionOptions
 
     chosen = SessionOptions()
     chosen.intra_op_num_threads = threads
-    for key, value in options.items():
-        chosen.add_session_config_entry(key.replace("_", ".", 1), value)
+    for key, value in (entries or {}).items():
+        chosen.add_session_config_entry(key, value)
     return InferenceSession(model, chosen)
 
 

@@ -390,7 +390,10 @@ class Call:
     def _execute_with(self, options: RunOptions) -> int:
         # First in, then looked at: whoever sets `terminate` finds the call or is seen.
         options._calls.add(self)
+        limits = {k: v for k, v in options._entries.items() if k.startswith("ortolan.")}
         try:
+            for key, value in limits.items():
+                self._limit(key, value)
             if options.terminate:
                 raise errors.Cancelled("Exiting due to terminate flag being set to true.")
             return int(self._execute(self.handle, self._address))
@@ -398,6 +401,14 @@ class Call:
             # First out, then looked at: what came too late for this call would stop the next one.
             options._calls.discard(self)
             self.is_spent = options.terminate
+            for key in limits:
+                self._limit(key, "")
+
+    def _limit(self, key: str, value: str) -> None:
+        option = _native.Option(key.encode(), value.encode())
+        code = _native.library().ortolan_run_option(self.handle, ctypes.byref(option))
+        if code:
+            raise errors.from_code(code, self.error_text())
 
     def _take(self) -> list[Any]:
         """The outputs as arrays over the runtime's memory."""

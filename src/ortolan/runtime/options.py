@@ -112,6 +112,8 @@ class SessionOptions(_Entries):
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Sets a configuration entry, e.g. ``session.set_denormal_as_zero`` to ``"1"``.
 
+        The limits of what a model may use (``ortolan.max_run_bytes``...) are entries as well:
+        see the page on errors.
         Keys that are not known are kept and change nothing, as in onnxruntime.
         """
         self._entries[str(key)] = str(value)
@@ -214,7 +216,12 @@ class RunOptions(_Entries):
                 call.cancel()
 
     def add_run_config_entry(self, key: str, value: str) -> None:
-        """Sets a configuration entry; none has an effect on the CPU."""
+        """Sets a configuration entry.
+
+        ``ortolan.max_run_bytes``, ``ortolan.max_iterations`` and ``ortolan.max_milliseconds``
+        limit the runs as the entries of that name of :class:`SessionOptions` do, and go before
+        them. Other keys are kept and change nothing.
+        """
         self._entries[str(key)] = str(value)
 
     def get_run_config_entry(self, key: str) -> str:
