@@ -45,13 +45,13 @@ def main() -> int:
         largest = sorted(files, key=lambda path: -path.stat().st_size)[:_TRUNCATED]
         for path in largest:
             size = path.stat().st_size
-            options = ("--mode", "truncate", "--edge", "4096", "--step", "17", "--offsets", "0,4,1")
+            options = ["--mode", "truncate", "--edge", "4096", "--step", "17", "--offsets", "0,4,1"]
             report = _run(program, [*options, str(path)])
-            print(f"truncated {path.name} of {size} bytes: {report}", flush=True)
+            print(f"truncated {path.name} of {size} bytes: {_text(report)}", flush=True)
         for offset in (0, 4, 1):
-            options = ("--mode", "run", "--offsets", str(offset))
+            options = ["--mode", "run", "--offsets", str(offset)]
             report = _run(program, [*options, *map(str, files)])
-            print(f"{len(files)} files at offset {offset}: {report}", flush=True)
+            print(f"{len(files)} files at offset {offset}: {_text(report)}", flush=True)
         _try_mutants(program, folder, arguments.seed, arguments.mutants)
     return 0
 
@@ -75,7 +75,7 @@ def _try_mutants(program: Path, folder: Path, seed: int, count: int) -> None:
         with pack.open("wb") as file:
             for mutant in mutate.mutants(content, seed + batch, min(_BATCH, count - batch)):
                 file.write(struct.pack("<I", len(mutant)) + mutant)
-        options = ("--mode", "pack", "--offsets", "0,4,1", "--seed", str(seed + batch))
+        options = ["--mode", "pack", "--offsets", "0,4,1", "--seed", str(seed + batch)]
         done += _run(program, [*options, str(pack)])
         print(f"{batch + _BATCH} mutants: {_text(done)}", flush=True)
 
