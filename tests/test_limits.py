@@ -98,9 +98,7 @@ def test_depth() -> None:
 
 
 def test_bytes_of_a_tensor() -> None:
-    with pytest.raises(
-        errors.LimitExceeded, match=r"\[Add\].*100000.*max_tensor_bytes is 1199999"
-    ):
+    with pytest.raises(errors.LimitExceeded, match=r"\[Add\].*100000.*max_tensor_bytes is 1199999"):
         InferenceSession(convert(ADD), options(max_tensor_bytes=1199999)).run(None, FEEDS)
     InferenceSession(convert(ADD), options(max_tensor_bytes=1200000)).run(None, FEEDS)
 

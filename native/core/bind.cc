@@ -167,7 +167,7 @@ Status Loader::order(GraphBuilder& b) {
     uint32_t node;
     uint32_t read;  // how much of what the node reads was visited
   };
-  const Allocator allocator = model_.allocator();
+  const Allocator& allocator = model_.allocator();
   List<uint32_t> producer(allocator);
   List<uint8_t> states(allocator);
   List<Visit> path(allocator);
@@ -651,7 +651,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
       slot.data = model_.zone.allocate_raw(max<size_t>(bytes_of(slot), 1));
     if (!slot.data) return out_of_memory();
   }
-  Allocator allocator = model_.allocator();
+  const Allocator& allocator = model_.allocator();
   size_t scratch = context.scratch_shared_ + context.scratch_per_thread_ * context.threads_;
   if (after && node.kernel->run) {
     context.scratch_ = scratch ? allocator.get(scratch) : nullptr;

@@ -70,7 +70,7 @@ bool NameTable::insert(const List<Value>& values, uint32_t value) {
 }
 
 Loader::~Loader() {
-  Allocator allocator = model_.allocator();
+  const Allocator& allocator = model_.allocator();
   for (GraphBuilder* b : builders_) {
     b->~GraphBuilder();
     allocator.put(b, sizeof(GraphBuilder));
@@ -101,7 +101,7 @@ Status Loader::open_graph(GraphBuilder* parent, GraphBuilder** result) {
     return fail(error_, Status::kLimitExceeded,
                 "graphs are nested deeper than %, the limit ortolan.max_depth",
                 model_.options.max_depth);
-  Allocator allocator = model_.allocator();
+  const Allocator& allocator = model_.allocator();
   Graph* graph = model_.zone.make<Graph>();
   void* memory = allocator.get(sizeof(GraphBuilder));
   if (!graph || !memory || !model_.graphs.push(graph) ||

@@ -24,8 +24,10 @@ struct Allocator {
 // Hands memory of another allocator on, up to a limit. Stays where it is while it is used.
 struct Budget {
   explicit Budget(const Allocator& from) : from(from) {}
+  Budget(const Budget&) = delete;  // lists point at its allocator
+  Budget& operator=(const Budget&) = delete;
 
-  Allocator allocator() { return {this, get, put}; }
+  const Allocator& allocator() const { return counted_; }
   // Counts bytes that come from elsewhere; false when they are too many.
   bool take(size_t bytes) {
     bool fits = used <= limit && bytes <= limit - used;
@@ -42,6 +44,8 @@ struct Budget {
  private:
   static void* get(void* user, size_t bytes);
   static void put(void* user, void* memory, size_t bytes);
+
+  Allocator counted_ = {this, get, put};
 };
 
 // Bump allocation in chunks; everything is freed together.

@@ -88,7 +88,7 @@ class Model {
   // for first.
   Status external(platform::Mapping* mapping);
   // Memory of loading and of what stays of it.
-  Allocator allocator() { return budget.allocator(); }
+  const Allocator& allocator() const { return budget.allocator(); }
   // Counts a file to the model's bytes.
   Status count_file(size_t bytes);
   // While the model is being loaded.

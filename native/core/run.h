@@ -153,7 +153,7 @@ class Run {
 
   Model& model() { return model_; }
   // All memory of the run but its outputs.
-  Allocator allocator() { return budget_.allocator(); }
+  const Allocator& allocator() const { return budget_.allocator(); }
   // What may be limited anew for each call.
   Limits& limits() { return limits_; }
   ErrorText& error() { return error_; }

@@ -51,7 +51,7 @@ bool Dictionary::add(const Entry& entry) {
 }
 
 OnnxReader::~OnnxReader() {
-  const Allocator allocator = model_.allocator();
+  const Allocator& allocator = model_.allocator();
   for (Scope* scope : scopes_) {
     scope->~Scope();
     allocator.put(scope, sizeof(Scope));
@@ -153,7 +153,7 @@ Status OnnxReader::enter(Body& body, const Item& call, size_t index, Scope** res
                       kMaxCalls);
   ORTOLAN_TRY(charge(1 + f.fields));
   for (size_t i = f.imports; i < f.imports_end; ++i) ORTOLAN_TRY(check_import(imports_[i]));
-  const Allocator allocator = model_.allocator();
+  const Allocator& allocator = model_.allocator();
   void* memory = allocator.get(sizeof(Scope));
   if (!memory || !scopes_.push(static_cast<Scope*>(memory))) {
     allocator.put(memory, sizeof(Scope));
