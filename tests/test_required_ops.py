@@ -286,3 +286,12 @@ def test_layouts_of_values_in_half_precision_are_kept() -> None:
         assert wanted is not None
         assert wanted(layout, (type_set("float16"), type_set())) is expected
         assert wanted(layout, (type_set("float"), type_set()))
+
+
+def test_identity_of_a_sequence_is_kept_where_there_are_sequences() -> None:
+    """The loader calls it ai.ortolan:Share."""
+    share = catalog.find("ai.ortolan", "Share", 1)
+    assert share is not None
+    for text, expected in (("Identity", False), ("Identity,SequenceConstruct", True)):
+        wanted = selector(parse_config(f"ai.onnx;11;{text}\n"))
+        assert wanted is not None and wanted(share, (type_set(), type_set())) is expected

@@ -180,6 +180,9 @@ def selector(config: Config) -> Selector | None:
             keep(entry, use)
             for implied, implied_use in _implied(entry, use, config.allowed_types, halves):
                 keep(implied, implied_use)
+    share = catalog.find("ai.ortolan", "Share", 1)
+    if share is not None and _has_containers(entry for entry, _ in by_entry.values()):
+        keep(share, None)  # Identity of a sequence
 
     def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
         _, uses = by_entry.get(id(operator), (operator, []))
@@ -200,6 +203,14 @@ def variant_selector(config: Config) -> VariantSelector | None:
         return used is None or variant in used
 
     return wanted
+
+
+def _has_containers(operators: Iterable[Operator]) -> bool:
+    return any(
+        p.is_sequence or (p.variable == "Any" and o.control == "none")
+        for o in operators
+        for p in o.inputs + o.outputs
+    )
 
 
 def _half_values(config: Config) -> TypeSet:
