@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -295,3 +296,19 @@ def test_identity_of_a_sequence_is_kept_where_there_are_sequences() -> None:
     for text, expected in (("Identity", False), ("Identity,SequenceConstruct", True)):
         wanted = selector(parse_config(f"ai.onnx;11;{text}\n"))
         assert wanted is not None and wanted(share, (type_set(), type_set())) is expected
+
+
+def test_bodies_see_the_types_of_outer_values_and_rare_types_are_all_kept() -> None:
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> g (float[2] x, bool c) => (float[2] y)
+        { t = If(c) <then_branch = a () => (float[2] r) { r = Sin(x) },
+                     else_branch = b () => (float[2] q) { q = Cos(x) }>
+          s = SequenceConstruct(t, x) u = If(c)
+            <then_branch = d () => (seq(float[2]) v) { v = Identity(s) },
+             else_branch = e () => (seq(float[2]) w) { w = SequenceInsert(s, x) }>
+          i = Constant<value = int64 {1}>() y = SequenceAt(u, i) }"""
+    )
+    config = of_model(made)
+    assert config.types["", "Sin"].inputs == {0: type_set("float")}
+    assert ("", "Identity") in config.operators and ("", "Identity") not in config.types
+    assert parse_config(config.text()) == config

@@ -105,7 +105,7 @@ class VariantUse:
 
     def text(self) -> str:
         """The line of a config."""
-        types = ",".join(TYPE_NAMES[t] for t in self.types)
+        types = ",".join(TYPE_NAMES.get(t, t.onnx_name) for t in self.types)
         parts = (VARIANT, self.domain or "ai.onnx", str(self.version), self.name, types)
         return ";".join((*parts, self.variant))
 

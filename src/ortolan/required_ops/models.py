@@ -50,12 +50,11 @@ def required_operators(
     if unknown:
         raise NotImplementedHere(f"operators that Ortolan does not have: {', '.join(unknown)}")
     found: set[RequiredOperator] = set()
-    for graph in _graphs(session):
-        types = _element_types(graph)
-        for node in graph.nodes:
-            operator = _entry(node)
-            if operator is not None:
-                found.update(_uses(operator, node, types))
+    assert session.model is not None and session.model.graph is not None
+    for node, types in _typed_nodes(session.model.graph, {}):
+        operator = _entry(node)
+        if operator is not None:
+            found.update(_uses(operator, node, types))
     return found | set(_conversions(found))
 
 
@@ -101,6 +100,17 @@ def casts_of_promotion(halves: Iterable[DataType]) -> Iterable[RequiredOperator]
             yield RequiredOperator("", "Cast", _CAST_VERSION, pair)
 
 
+def _typed_nodes(
+    graph: Graph, outer: dict[str, DataType]
+) -> Iterator[tuple[Node, dict[str, DataType]]]:
+    """Every node with the types of all values that it can see."""
+    types = outer | _element_types(graph)
+    for node in graph.nodes:
+        yield node, types
+        for body in node.subgraphs():
+            yield from _typed_nodes(body, types)
+
+
 def _element_types(graph: Graph) -> dict[str, DataType]:
     types = {t.name: DataType(t.data_type) for t in graph.initializers if t.data_type <= 20}
     for argument in graph.node_args:
@@ -113,7 +123,7 @@ def _element_types(graph: Graph) -> dict[str, DataType]:
 def _uses(operator: Operator, node: Node, types: dict[str, DataType]) -> Iterator[RequiredOperator]:
     """The use of a node, with the casts of half precision.
 
-    A type that the file does not tell (a value of an outer graph) may be any.
+    A type that the file does not tell (of a sequence's elements, for example) may be any.
     """
     given = [_types_of(key, operator, node, types) or operator.types[key] for key in operator.keys]
     for chosen in itertools.product(*map(sorted, given)):

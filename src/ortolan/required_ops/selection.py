@@ -11,7 +11,7 @@ import onnx
 from ortolan import catalog
 from ortolan.catalog.operator import Operator, covers
 from ortolan.catalog.types import DataType, TypeSet, type_set
-from ortolan.required_ops.config import Config, TypeUse
+from ortolan.required_ops.config import TYPE_NAMES, Config, TypeUse
 from ortolan.required_ops.models import RequiredOperator, casts_of_promotion, promoted
 
 __all__ = [
@@ -78,16 +78,21 @@ def from_uses(uses: Iterable[RequiredOperator]) -> Config:
     """
     operators: dict[tuple[str, str], set[int]] = {}
     types: dict[tuple[str, str], TypeUse] = {}
+    open_keys: set[tuple[str, str]] = set()  # of types that a config cannot name: all are kept
     for use in sorted(uses, key=lambda u: (u.domain, u.name, u.version, u.types)):
         operator = catalog.find(use.domain, use.name, use.version)
         if operator is None or (use.domain, use.name) == ("ai.ortolan", "Layout"):
             continue  # conversions follow from what is converted
         key = (use.domain, use.name)
         operators.setdefault(key, set()).add(use.version)
+        if not TYPE_NAMES.keys() >= set(use.types):
+            open_keys.add(key)
+            continue
         new = _type_use(operator, use)
         if new is not None:
             old = types.get(key)
             types[key] = new if old is None else _added(old, new)
+    types = {key: use for key, use in types.items() if key not in open_keys}
     return Config({k: frozenset(v) for k, v in operators.items()}, types)
 
 
