@@ -178,9 +178,24 @@ struct LabelEncoder {
   }
 };
 
+// Whether input 0 is a map whose keys and values `Elements` can read.
+static Status check_map(Context& c) {
+  if (c.input(0).full_type().kind() != ValueKind::kMap) return c.invalid("input 0 is no map");
+  const Item &keys = c.items(0)[0], &values = c.items(0)[1];
+  constexpr uint32_t kKeys = type_bit(DataType::kString) | type_bit(DataType::kInt64);
+  constexpr uint32_t kValues = kKeys | type_bit(DataType::kFloat) | type_bit(DataType::kDouble);
+  const size_t given = keys.shape.count(), with = values.shape.count();
+  if (!(kKeys & type_bit(keys.type.element)) || !(kValues & type_bit(values.type.element)))
+    return c.invalid("maps from % to % are not supported", type_name(keys.type.element),
+                     type_name(values.type.element));
+  if (given != with) return c.invalid("the map has % keys for % values", given, with);
+  return Status::kOk;
+}
+
 // The values of a map in the order of a vocabulary.
 struct DictVectorizer {
   static Status run(Context& c) {
+    ORTOLAN_TRY(check_map(c));
     const Item& keys = c.items(0)[0];
     const Item& values = c.items(0)[1];
     const Span<const String> texts = attribute_texts(c, "string_vocabulary");
@@ -204,8 +219,10 @@ struct DictVectorizer {
 // The values of a map as a row: in the order of its keys, or each at the place that its key says.
 struct CastMap {
   static Status run(Context& c) {
+    ORTOLAN_TRY(check_map(c));
     const Item& keys = c.items(0)[0];
     const Item& values = c.items(0)[1];
+    if (keys.type.element == DataType::kString) return c.invalid("the keys of the map are texts");
     const String form = c.attribute_string("map_form", "DENSE");
     const bool is_sparse = form == String("SPARSE");
     if (!is_sparse && !(form == String("DENSE"))) return c.invalid("map_form % is unknown", form);

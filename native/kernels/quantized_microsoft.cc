@@ -209,6 +209,8 @@ struct QLinearConcat {
     if (!normalize_axis(&axis, out.rank))
       return c.invalid("axis % is outside the rank %", axis, out.rank);
     out[axis] = 0;
+    for (size_t i = 2; i < n; ++i)
+      if (c.has_input(i) && c.input(i).layers) return c.invalid("input % is no tensor", i);
     for (size_t i = 2; i < n; i += 3) {
       ORTOLAN_TRY(check_operand(c, i));
       const Shape& in = c.input_shape(i);

@@ -3,7 +3,7 @@
 Truncates ten files at every point of their first and last 4 KB and at steps between, runs the
 corpus at buffer offsets 0, 4 (both in place) and 1 (copied once), and tries structural mutants.
 
-    python tests/native/hardness.py [--seed N] [--mutants 50000]
+    python tests/native/hardness.py [--seed N] [--mutants 50000] [--first N]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=20261127)
     parser.add_argument("--mutants", type=int, default=50_000)
+    parser.add_argument("--first", type=int, default=0, help="go on from this mutant, only these")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     program = sanitize.build("address")
@@ -43,16 +44,16 @@ def main() -> int:
         folder = Path(name)
         files = _write_corpus(folder)
         largest = sorted(files, key=lambda path: -path.stat().st_size)[:_TRUNCATED]
-        for path in largest:
+        for path in [] if arguments.first else largest:
             size = path.stat().st_size
             options = ["--mode", "truncate", "--edge", "4096", "--step", "17", "--offsets", "0,4,1"]
             report = _run(program, [*options, str(path)])
             print(f"truncated {path.name} of {size} bytes: {_text(report)}", flush=True)
-        for offset in (0, 4, 1):
+        for offset in () if arguments.first else (0, 4, 1):
             options = ["--mode", "run", "--offsets", str(offset)]
             report = _run(program, [*options, *map(str, files)])
             print(f"{len(files)} files at offset {offset}: {_text(report)}", flush=True)
-        _try_mutants(program, folder, arguments.seed, arguments.mutants)
+        _try_mutants(program, folder, arguments)
     return 0
 
 
@@ -66,10 +67,11 @@ def _write_corpus(folder: Path) -> list[Path]:
     return files
 
 
-def _try_mutants(program: Path, folder: Path, seed: int, count: int) -> None:
+def _try_mutants(program: Path, folder: Path, arguments: argparse.Namespace) -> None:
+    seed, count = arguments.seed, arguments.mutants
     names = list(hostile_models.TEXTS)
     done: collections.Counter[str] = collections.Counter()
-    for batch in range(0, count, _BATCH):
+    for batch in range(arguments.first, count, _BATCH):
         content = hostile_models.converted(names[batch // _BATCH % len(names)])
         pack = folder / "pack"
         with pack.open("wb") as file:
@@ -77,7 +79,7 @@ def _try_mutants(program: Path, folder: Path, seed: int, count: int) -> None:
                 file.write(struct.pack("<I", len(mutant)) + mutant)
         options = ["--mode", "pack", "--offsets", "0,4,1", "--seed", str(seed + batch)]
         done += _run(program, [*options, str(pack)])
-        print(f"{batch + _BATCH} mutants: {_text(done)}", flush=True)
+        print(f"up to mutant {batch + _BATCH}: {_text(done)}", flush=True)
 
 
 def _run(program: Path, arguments: list[str]) -> collections.Counter[str]:
