@@ -249,3 +249,13 @@ def test_containers_are_given_back() -> None:
     del session
     gc.collect()
     np.testing.assert_array_equal(first, x)
+
+
+@pytest.mark.parametrize("operator", ["DictVectorizer", "CastMap"])
+@pytest.mark.parametrize("given", ["float[2]", "seq(float[2])"])
+def test_what_is_no_map_is_refused(operator: str, given: str) -> None:
+    """Found by a mutant: the bytes of a tensor were read as a container."""
+    graph = f"g ({given} x) => (float[1, N] y) {{ y = ai.onnx.ml.{operator}(x) }}"
+    x = np.ones(2, np.float32)
+    with pytest.raises(ortolan.OrtolanError, match=r"map|kernel|type"):
+        run(model_of(graph), {"x": x if given == "float[2]" else [x]})
