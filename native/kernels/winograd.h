@@ -57,7 +57,7 @@ constexpr size_t winograd_matrices(int m) { return static_cast<size_t>((m + 2) *
 // The m that takes least time for images of out pixels: 0 for the direct convolution. In vectors
 // of multiply-adds; weights that are used for few rows cost what they take to arrive.
 ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
-  constexpr size_t kFewRows = kLanes * 3 / 2;
+  constexpr size_t kFewRows = max(24, 2 * kLanes);
   const size_t products = s.channels * s.outputs / kLanes, pixels = s.rows();
   size_t best = 9 * products * max(pixels, kFewRows);
   int found = 0;
@@ -141,10 +141,15 @@ ORTOLAN_INLINE WinogradPlan plan_winograd(const ConvShape& s, int m, size_t thre
   p.down = (s.window.out[1] + side - 1) / side;
   p.tiles = s.batch * p.across * p.down;
   const size_t fits = kBlockFloats / (matrices * (s.channels + s.outputs));
-  p.block = rows_per_block(p.tiles, max<size_t>(fits, 28), 1);
+  // A block for each thread if that leaves it a tile of rows, else panels of blocks: each piece
+  // reads all of its block.
+  const size_t least = p.tiles >= threads * kTileRows[kTileVectors] ? threads : 1;
+  p.block = rows_per_block(p.tiles, max<size_t>(fits, 28), least);
   p.blocks = (p.tiles + p.block - 1) / p.block;
-  const size_t wanted = threads > 1 ? (2 * threads + p.blocks - 1) / p.blocks : 1;
-  p.pieces = min(wanted, panel_count(s.outputs));
+  const size_t pieces = p.blocks % threads == 0 ? 1
+                        : p.blocks > threads    ? 2
+                                                : (threads + p.blocks - 1) / p.blocks;
+  p.pieces = min(pieces, panel_count(s.outputs));
   // Not a multiple of 4096 bytes, or all matrices would share one set of the cache.
   p.v_plane = p.block * s.channels + 16;
   p.s_plane = p.block * s.outputs + 16;
