@@ -251,6 +251,7 @@ ORTOLAN_NOINLINE inline void seen_keys(const AttentionTask& t, size_t b, size_t 
     *begin = 0, *end = t.keys;
     return;
   }
+  if (t.left < 0 && t.right < 0) row1 = min(row1, row0 + 1);  // all see the same
   for (size_t i = row0; i < row1; ++i) {
     size_t first, last;
     t.range(b, i, &first, &last);
