@@ -126,7 +126,11 @@ class Ortolan(Engine):
         options = SessionOptions()
         options.intra_op_num_threads = self.threads
         if self.isa:
-            options.add_session_config_entry("ortolan.instruction_set", self.isa)
+            from ortolan.build.targets import host_target
+
+            names = [item.name for item in host_target().instruction_sets]
+            level = str(names.index(self.isa))
+            options.add_session_config_entry("ortolan.instruction_set", level)
         self.session = InferenceSession(self.spec.file("ort"), options)
 
     def run(self) -> None:

@@ -30,6 +30,7 @@ from worker import busy_seconds
 
 import ortolan
 from ortolan import _native
+from ortolan.build.targets import host_target
 
 HERE = Path(__file__).resolve().parent
 DEFAULT = (
@@ -65,13 +66,21 @@ def element_type(array: Array) -> int:
     return onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
-def ours(spec: Spec, feeds: Feeds, outputs: Feeds) -> Program:
-    """A whole call of Ortolan with places for inputs and outputs."""
+def level(isa: str) -> bytes:
+    """The number by which the runtime knows an instruction set of this machine's library."""
+    names = [item.name for item in host_target().instruction_sets]
+    return str(names.index(isa) if isa in names else len(names)).encode()
+
+
+def ours(spec: Spec, feeds: Feeds, outputs: Feeds, isa: str = "") -> Program:
+    """A whole call of Ortolan with places for inputs and outputs; the model is kept first."""
     library = _native.library()
-    option = _native.Option(b"session.intra_op_num_threads", b"1")
+    keys = [(b"session.intra_op_num_threads", b"1"), (b"ortolan.instruction_set", level(isa))]
+    given = keys if isa else keys[:1]
+    chosen = (_native.Option * len(given))(*(_native.Option(*pair) for pair in given))
     model, run = c_void_p(), c_void_p()
     path = str(spec.file("ort")).encode()
-    code = library.ortolan_model_open(path, byref(option), 1, None, byref(model))
+    code = library.ortolan_model_open(path, chosen, len(given), None, byref(model))
     _native.check(code, library.ortolan_model_error(model))
     _native.check(library.ortolan_run_create(model, byref(run)), b"a run")
 
@@ -101,7 +110,7 @@ def ours(spec: Spec, feeds: Feeds, outputs: Feeds) -> Program:
         inputs=address(inputs), wanted=address(wanted), places=address(places),
         outputs=address(answers), values=address(values),
     )  # fmt: skip
-    keep = [inputs, places, wanted, answers, values, call, feeds]
+    keep = [model, inputs, places, wanted, answers, values, call, feeds]
     return Program(library.ortolan_run_call, [run, byref(call)], list(outputs.values()), keep)
 
 

@@ -19,7 +19,8 @@ BENCHMARKS = ROOT / "benchmarks"
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
 sys.path.append(str(BENCHMARKS))
 
-import engines  # noqa: E402 - the path above
+import arm_loops  # noqa: E402 - the path above
+import engines  # noqa: E402
 import floors  # noqa: E402
 import peak  # noqa: E402
 import report  # noqa: E402
@@ -141,3 +142,30 @@ def test_small_models_are_called_from_c() -> None:
     )  # fmt: skip
     assert done.stderr == ""
     assert "| digits | " in done.stdout and "| - |" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_kernel_is_measured_against_its_floor() -> None:
+    chosen = ["1x1, 7² 320", "Transpose 0213"]
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "kernels.py"), *chosen, "--runs", "3"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("| 1x1", "| Transpose"))]
+    assert len(lines) == 2
+    assert "% of peak" in lines[0] and "% of bandwidth" in lines[1]
+
+
+def test_loops_of_arm_code_are_found_and_counted() -> None:
+    code = [
+        ("f", 0x10, "ld1r { v0.4s }, [x0], #4"),
+        ("f", 0x14, "fmla v1.4s, v2.4s, v0.4s"),
+        ("f", 0x18, "fmla v3.4s, v2.4s, v0.s[1]"),
+        ("f", 0x1C, "b.ne 0x14 <.text+0x14>"),
+        ("f", 0x20, "b.eq 0x40 <.text+0x40>"),
+        ("f", 0x24, "fmla v1.4s, v2.4s, v0.4s"),
+        ("f", 0x28, "b 0x10 <.text+0x10>"),
+    ]
+    (loop,) = arm_loops.hot_loops(code, 1)
+    assert (loop.start, loop.madds, len(loop.code), loop.kind) == (0x14, 2, 3, "product")
+    assert list(arm_loops.hot_loops(code, 3)) == []
