@@ -97,6 +97,8 @@ class Context {
     return *static_cast<const S*>(node_->state);
   }
   ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
+  // The same without zeros, for what is written as a whole.
+  ORTOLAN_INLINE void* raw_model_memory(size_t bytes) { return zone_->allocate_raw(bytes); }
   // Whether weights may take so many bytes more than plain ones; what is taken is counted.
   ORTOLAN_INLINE bool take_extra(size_t bytes) {
     if (!extra_ || bytes > *extra_) return false;

@@ -201,7 +201,7 @@ struct Conv {
     choose_variants(c, s, weights ? &shape : nullptr);
     if (!weights) return Status::kOk;
     s->winograd = find_winograd(c, *s, window, shape);
-    auto* packed = static_cast<float*>(c.model_memory(packed_bytes(*s, shape, s->winograd)));
+    auto* packed = static_cast<float*>(c.raw_model_memory(packed_bytes(*s, shape, s->winograd)));
     if (!packed) return c.out_of_memory();
     pack(*s, shape, static_cast<const float*>(weights->data), packed);
     s->packed = packed;

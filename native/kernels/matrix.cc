@@ -25,7 +25,7 @@ struct WordOf<double> {
 float* pack_constant(Context& c, const float* b, const Product& p, size_t matrices, float scale) {
   size_t bytes;
   if (!packed_bytes(p.N, p.K, matrices, &bytes)) return nullptr;
-  float* packed = static_cast<float*>(c.model_memory(max<size_t>(bytes, kAlignment)));
+  float* packed = static_cast<float*>(c.raw_model_memory(max<size_t>(bytes, kAlignment)));
   if (!packed) return nullptr;
   const size_t size = packed_size(p.N, p.K);
   for (size_t i = 0; i < matrices; ++i)
