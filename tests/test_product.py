@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import plistlib
+import re
 import struct
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ortolan.build.compile import BuildError, BuildOptions
 from ortolan.build.host import cache_folder
 from ortolan.build.messages import message_number, texts
 from ortolan.build.report import treemap
+from ortolan.build.sbom import SBOM
 from ortolan.build.targets import LINUX_ARM64, LINUX_X64, TARGETS
 from ortolan.errors import InvalidArgument
 from ortolan.required_ops.config import ConfigError
@@ -50,6 +53,32 @@ def sine() -> bytes:
     return content
 
 
+def check_sbom(folder: Path, manifest: dict[str, Any]) -> None:
+    """The bill of materials names all files of a build with what they hold now."""
+    bill = json.loads((folder / SBOM).read_text())
+    assert (bill["bomFormat"], bill["specVersion"], bill["version"]) == ("CycloneDX", "1.6", 1)
+    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", bill["serialNumber"])
+    runtime = bill["metadata"]["component"]
+    assert (runtime["name"], runtime["version"]) == ("ortolan", manifest["ortolan"])
+    assert runtime["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    (tool,) = bill["metadata"]["tools"]["components"]
+    assert f"{tool['name']} {tool['version']}" == manifest["compiler"]
+    told = {
+        each["name"]: {h["alg"]: h["content"] for h in each["hashes"]}
+        for each in bill["components"] if each["type"] == "file"
+    }  # fmt: skip
+    there = {
+        path.relative_to(folder).as_posix(): {"SHA-256": sha256(path.read_bytes()).hexdigest()}
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (SBOM, product.MANIFEST)
+    }
+    assert told == there
+    refs = [runtime["bom-ref"], *(each["bom-ref"] for each in bill["components"])]
+    assert len(refs) == len(set(refs))
+    for each in bill["dependencies"]:
+        assert {each["ref"], *each["dependsOn"]} <= set(refs)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -68,6 +97,7 @@ def test_a_build_for_a_model_runs_it_and_tells_what_is_in(name: str, tmp_path: P
     if artefact["executed"] != "no":
         (check,) = artefact["checks"]
         assert check["model"] == DIGITS.name and check["error"] <= verify.LIMIT
+    check_sbom(tmp_path / "out", manifest)
     assert "com.microsoft;1;FusedConv" in "\n".join(manifest["config"])
     assert artefact["parts"]["core"] > artefact["parts"]["movement"] > 0
     full = TARGETS[artefact["target"]]

@@ -1,4 +1,4 @@
-"""A reduced build for a platform: libraries, header, config and a manifest in one folder.
+"""A reduced build for a platform: libraries, header, config, manifest and SBOM in one folder.
 
 Nothing appears in the folder before all is built and tried, and the manifest comes last.
 """
@@ -23,6 +23,7 @@ from ortolan._native import library_path
 from ortolan.build.attribution import by_part, functions
 from ortolan.build.bundle import fat, write_xcframework
 from ortolan.build.compile import BuildError, BuildOptions, build, source_root
+from ortolan.build.sbom import SBOM, bill_of_materials
 from ortolan.build.targets import PLATFORMS, TARGETS, Target
 from ortolan.build.variants import lanes_of, record_variants
 from ortolan.build.verify import Array, Check, Reference, reference, runner_of, verify
@@ -235,6 +236,7 @@ def build_product(
         _arrange(platform, targets, made, result)
         (result / CONFIG).write_text(kept.text([f"for ortolan build --target {platform}"]))
         manifest = _manifest(platform, kept, options, artefacts, result)
+        (result / SBOM).write_text(bill_of_materials(manifest))
         (result / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         _publish(result, output)
     return Product(output, manifest, parts)

@@ -15,9 +15,12 @@ import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from ortolan.errors import InvalidGraph, InvalidProtobuf, NoModel, NoSuchFile
+from ortolan.errors import InvalidGraph, InvalidProtobuf, LimitExceeded, NoModel, NoSuchFile
 
 __all__ = ["Source", "parse_model", "read_model"]
+
+# Graphs within graphs. A file of either format holds less than this.
+_MAX_NESTED = 20
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto
 
@@ -46,9 +49,11 @@ def parse_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:
     Raises:
         NoSuchFile: the file cannot be read.
         NoModel: the bytes are no ONNX model.
+        LimitExceeded: graphs are nested too deep.
     """
     folder: Path | None = None
     if isinstance(source, onnx.ModelProto):
+        _check_nesting(source, "the model")
         model = onnx.ModelProto()
         model.CopyFrom(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -77,11 +82,32 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise InvalidProtobuf(f"{name}: not an ONNX model (no valid protobuf)") from error
+        raise InvalidProtobuf(
+            f"{name}: not an ONNX model (no valid protobuf, or nested deeper than that can be)"
+        ) from error
+    _check_nesting(model, name)
     field = _damaged_text(model)
     if field:
         raise InvalidProtobuf(f"{name}: not an ONNX model (a {field} is no UTF-8 text)")
     return model
+
+
+def _check_nesting(model: onnx.ModelProto, name: str) -> None:
+    """Refuses what recursion over graphs would not survive; itself it does not recurse."""
+    pending = [(node, 1) for node in model.graph.node]
+    pending += [(node, 1) for function in model.functions for node in function.node]
+    while pending:
+        node, depth = pending.pop()
+        for attribute in node.attribute:
+            graphs = list(attribute.graphs)
+            if attribute.HasField("g"):
+                graphs.append(attribute.g)
+            if graphs and depth > _MAX_NESTED:
+                raise LimitExceeded(
+                    f"{name}: graphs are nested deeper than {_MAX_NESTED} (If, Loop, Scan), "
+                    "which no file can hold"
+                )
+            pending += [(inner, depth + 1) for graph in graphs for inner in graph.node]
 
 
 def _damaged_text(message: Message) -> str:

@@ -58,6 +58,9 @@ __all__ = [
 RawData: TypeAlias = bytes | bytearray | memoryview
 
 
+_LONGEST_PLACE = 200
+
+
 class OrtFormatError(ValueError):
     """A file, or the tables to write, are not a valid ORT model.
 
@@ -82,7 +85,11 @@ class OrtFormatError(ValueError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.problem}" if self.place else self.problem
+        place = self.place
+        if len(place) > _LONGEST_PLACE:  # deep in graphs within graphs
+            half = _LONGEST_PLACE // 2
+            place = f"{place[:half]}...{place[-half:]}"
+        return f"{place}: {self.problem}" if place else self.problem
 
 
 @dataclass(slots=True)

@@ -40,6 +40,8 @@ _TENSOR = struct.Struct(f"@IiIPN{_native.MAX_RANK}q")
 assert _TENSOR.size == _native.TENSOR_SIZE
 _DIMS = 5
 _MOST_KINDS = 64
+# The kind of numpy's StringDType.
+_NEW_TEXT = "T"
 
 
 class Signature:
@@ -70,10 +72,14 @@ class Signature:
         """
         if names is None or len(names) == 0:
             return list(range(len(self.outputs)))
+        if isinstance(names, str):
+            raise errors.InvalidArgument(f"output names come in a list: [{names!r}]")
         try:
             return [self.output_index[name] for name in names]
         except (KeyError, TypeError):
-            unknown = [name for name in names if name not in self.output_index]
+            unknown = [
+                name for name in names if not isinstance(name, str) or name not in self.output_index
+            ]
             known = ", ".join(self.output_index)
             raise errors.InvalidArgument(
                 f"Invalid output name: {unknown[0]}; the outputs are: {known}"
@@ -128,12 +134,13 @@ def as_array(value: Any, name: str, number: int) -> Array:
     expected = numpy_type(number)
     held: Any = getattr(value, "_ortolan_data", value)
     if not isinstance(held, np.ndarray):
-        try:
-            held = np.asarray(held, None if isinstance(held, np.generic) else expected)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise errors.InvalidArgument(
-                f"the feed of {name!r}, a {type(held).__name__}, is no array of {expected}: {error}"
-            ) from error
+        held = _numbers(held, name, expected)
+    elif isinstance(held, np.ma.MaskedArray) and np.ma.is_masked(held):
+        raise errors.InvalidArgument(
+            f"the feed of {name!r} has masked elements, which have no value: give it filled"
+        )
+    elif held.dtype.kind == _NEW_TEXT:
+        held = held.astype(object)
     if held.dtype != expected:
         if number_of(held.dtype) != number:
             raise errors.InvalidArgument(
@@ -144,7 +151,10 @@ def as_array(value: Any, name: str, number: int) -> Array:
         held = held.astype(expected)
     if not held.flags.c_contiguous or not held.flags.aligned:
         # ascontiguousarray would make a number an array of one dimension.
-        held = np.array(held, order="C", copy=True)
+        try:
+            held = np.array(held, order="C", copy=True)
+        except MemoryError as error:
+            raise errors.OutOfMemory(f"the feed of {name!r}: {error}") from error
     if held.ndim > _native.MAX_RANK:
         raise errors.NotImplemented(
             f"the feed of {name!r} has {held.ndim} dimensions; "
@@ -152,6 +162,31 @@ def as_array(value: Any, name: str, number: int) -> Array:
         )
     array: Array = held
     return array
+
+
+def _numbers(value: Any, name: str, expected: np.dtype[Any]) -> Array:
+    """Lists, numbers and the like as an array, unless that would make other values of them."""
+    try:
+        given = np.asarray(value)
+        made = given if isinstance(value, np.generic) else np.asarray(value, expected)
+    except Exception as error:  # any: it may call methods of what was given
+        raise errors.InvalidArgument(
+            f"the feed of {name!r}, a {type(value).__name__}, is no array of {expected}: {error}"
+        ) from error
+    if expected.kind == "O" or made is given:
+        return made
+    wrong = ""
+    if given.dtype.kind in "US":
+        wrong = "it is text"
+    elif given.dtype.kind == "O" and any(item is None for item in given.ravel().tolist()):
+        wrong = "it has a None in it"
+    elif expected.kind in "biu" and given.dtype.kind != "O" and not np.array_equal(given, made):
+        wrong = "it has other numbers than such an array can hold"
+    if wrong:
+        raise errors.InvalidArgument(
+            f"the feed of {name!r}, a {type(value).__name__}, is no array of {expected}: {wrong}"
+        )
+    return made
 
 
 class _Memory:
@@ -296,6 +331,10 @@ class Call:
                 self._choose(None)
         elif names != self._names:
             self._choose(names)
+        if type(feed) is not dict and not isinstance(feed, Mapping):
+            raise errors.InvalidArgument(
+                f"feeds are a dict of values by names of inputs, not a {type(feed).__name__}"
+            )
         signature = self.signature
         index, dtypes, misaligned = signature.input_index, signature.dtypes, signature.misaligned
         tensors, shapes = self._tensors, self._shapes
@@ -360,16 +399,20 @@ class Call:
     def _feed(self, i: int, value: Any) -> Any:
         """The long way, for whatever is no array of the right type; returns what to keep."""
         argument, number = self.signature.inputs[i], self.signature.numbers[i]
+        name = argument.name
         self._shapes[i] = None
-        if number == 0:
-            self._tensors[i].type = 0
-            held = make_value(
-                value, argument.type, lambda given, inner: as_array(given, argument.name, inner)
-            )
-            self._given.append((i, held.handle))
-            return held
-        array = as_array(value, argument.name, number)
-        return array, describe_array(self._tensors[i], array, number)
+        try:
+            if number == 0:
+                self._tensors[i].type = 0
+                held = make_value(value, argument.type, lambda v, inner: as_array(v, name, inner))
+                self._given.append((i, held.handle))
+                return held
+            array = as_array(value, name, number)
+            return array, describe_array(self._tensors[i], array, number)
+        except errors.InvalidArgument as error:
+            if repr(name) in str(error):
+                raise
+            raise errors.InvalidArgument(f"the feed of {name!r}: {error}") from error
 
     def _execute_once(self, options: RunOptions | None) -> None:
         given, self._given = self._given, []
