@@ -72,7 +72,8 @@ def random_feeds(rng: np.random.Generator) -> dict[str, F32]:
     width, value_width = (int(n) for n in rng.choice([1, 8, 33, 64], 2))
     q = rng.standard_normal((batches, heads, rows, width)) * rng.choice([0.3, 3])
     k = rng.standard_normal((batches, kv_heads, keys, width))
-    k *= np.linspace(*rng.choice([0.1, 1, 4], 2), keys)[:, None]
+    first_scale, last_scale = rng.choice([0.1, 1, 4], 2)
+    k *= np.linspace(first_scale, last_scale, keys)[:, None]
     v = rng.standard_normal((batches, kv_heads, keys, value_width))
     mask = np.zeros((1, 1, rows, keys))
     if rng.random() < 0.6:  # whole runs of keys are hidden, for some rows all
@@ -88,7 +89,8 @@ def test_random_shapes(level: int) -> None:
     rng = np.random.default_rng(SEED)
     for index in range(40):
         feeds = random_feeds(rng)
-        attributes: dict[str, Any] = [{}, {"is_causal": 1}, {"softcap": 2.0}][index % 3]
+        kinds: list[dict[str, Any]] = [{}, {"is_causal": 1}, {"softcap": 2.0}]
+        attributes = kinds[index % 3]
         got, want = run(feeds, level, **attributes), expected(feeds, **attributes)
         bound = 3e-5 * np.abs(feeds["v"]).max()
         shapes = {name: array.shape for name, array in feeds.items()}
