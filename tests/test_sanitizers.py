@@ -14,6 +14,8 @@ import pytest
 
 import hostile_models
 import mutate
+import onnx_wire
+from test_onnx_functions import named
 
 sys.path.insert(0, str(Path(__file__).with_name("native")))
 import sanitize
@@ -21,6 +23,7 @@ import sanitize
 SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261123"))
 MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
 MODELS = ("convnet", "control")
+FUNCTIONS = ("attributes through two calls", "a body that has branches")
 
 
 def harness(kind: str) -> Path:
@@ -63,8 +66,37 @@ def test_truncated_files_are_refused(name: str, tmp_path: Path) -> None:
     check("address", "--mode", "truncate", "--step", "97", str(written(name, tmp_path)))
 
 
+def written_onnx(name: str, folder: Path) -> Path:
+    """One of the two hostile models as exporters write it, or one with functions."""
+    model = hostile_models.model(name) if name in MODELS else named(name)
+    path = folder / f"{name.replace(' ', '_')}.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*MODELS, *FUNCTIONS])
+def test_mutants_of_onnx_models_are_refused_or_run(name: str, tmp_path: Path) -> None:
+    model = hostile_models.model(name) if name in MODELS else named(name)
+    pack = tmp_path / "pack"
+    count = 0
+    with pack.open("wb") as file:
+        for mutant in onnx_wire.mutants(model, SEED, MUTANTS):
+            file.write(struct.pack("<I", len(mutant)) + mutant)
+            count += 1
+    found = check("address", "--mode", "pack", "--offsets", "0,1", str(pack))
+    assert found.count("\tbegin\t") == count
+
+
+@pytest.mark.parametrize("name", [*MODELS, *FUNCTIONS])
+def test_truncated_onnx_models_are_refused(name: str, tmp_path: Path) -> None:
+    path = written_onnx(name, tmp_path)
+    check("address", "--mode", "truncate", "--step", "97", str(path))
+
+
 def test_whole_files_run_at_any_offset(tmp_path: Path) -> None:
     paths = [str(written(name, tmp_path)) for name in MODELS]
+    paths += [str(written_onnx(name, tmp_path)) for name in (*MODELS, *FUNCTIONS)]
     check("address", "--mode", "run", "--offsets", "0,4,1", *paths)
 
 
