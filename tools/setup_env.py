@@ -57,6 +57,12 @@ TOOLS = (
         "the web runtime's cases in a browser",
     ),
     Tool("qemu-aarch64", ("qemu-aarch64",), ("qemu-user",), "the arm64 library's cases"),
+    Tool(
+        "Clang 19",
+        ("clang++-19",),
+        ("clang-19", "libclang-rt-19-dev"),
+        "the runtime under sanitizers, on damaged files",
+    ),
 )
 
 
