@@ -20,11 +20,21 @@ import brotli
 import ortolan
 from ortolan.build.compile import SPEED, BuildOptions, build
 from ortolan.build.host import cache_folder
-from ortolan.build.targets import LINUX_ARM64, LINUX_X64, WEB, WEB_RELAXED, Target
+from ortolan.build.product import config_of
+from ortolan.build.registry import Selector
+from ortolan.build.support import mobile_config
+from ortolan.build.targets import (
+    ANDROID_ARM64,
+    LINUX_ARM64,
+    LINUX_X64,
+    WEB,
+    WEB_RELAXED,
+    Target,
+)
+from ortolan.build.variants import lanes_of
 from ortolan.catalog.operator import Operator
 from ortolan.catalog.types import TypeSet
-from ortolan.ortformat.reader import read
-from ortolan.required_ops import from_uses, required_operators, selector
+from ortolan.required_ops import Config, minimise, selector, variant_selector
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "budgets.json"
@@ -38,7 +48,7 @@ def nothing(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
     return False
 
 
-def family(name: str) -> object:
+def family(name: str) -> Selector:
     """Selects the kernels of one family."""
     from ortolan.catalog import FAMILIES
 
@@ -51,22 +61,24 @@ def family(name: str) -> object:
     return wanted
 
 
-def for_model(path: Path) -> object:
-    """Selects what one model needs, from its `.ort` at level all."""
+def for_model(path: Path) -> Config:
+    """What one model needs for the web, from its `.ort` at level all."""
     content = ortolan.convert(path)
     assert isinstance(content, bytes)
-    return selector(from_uses(required_operators(read(content))))
+    return minimise(config_of(content, path.name, lanes_of([WEB])))
 
 
-def make(target: Target, label: str, wanted: object = None, options: BuildOptions = SPEED) -> bytes:
+def make(
+    target: Target, label: str, wanted: Selector | Config | None = None,
+    options: BuildOptions = SPEED,
+) -> bytes:  # fmt: skip
     """Builds a target and returns the library's bytes."""
+    variants = variant_selector(wanted) if isinstance(wanted, Config) else None
+    chosen = selector(wanted) if isinstance(wanted, Config) else wanted
+    folder = OUTPUT / label.replace(" ", "-").replace(",", "")
     path = build(
-        target,
-        OUTPUT / label,
-        cache_folder(),
-        wanted=wanted,
-        options=options,  # type: ignore[arg-type]
-    )
+        target, folder, cache_folder(), wanted=chosen, variants=variants, options=options
+    )  # fmt: skip
     return path.read_bytes()
 
 
@@ -106,6 +118,10 @@ def measure() -> dict[str, int]:
     relocations = sections.get(".rela.dyn", 0) + sections.get(".data.rel.ro", 0)
     figures["linux-arm64 .rela.dyn + .data.rel.ro"] = relocations
     figures["linux-arm64 no operators"] = len(make(LINUX_ARM64, "arm64-core", nothing))
+    codes = BuildOptions("size", "codes", whole_program=True)
+    for name, kept in (("no operators", nothing), ("mobile", mobile_config())):
+        label = f"ortolan build {ANDROID_ARM64.name} {name}, codes"
+        figures[label] = len(make(ANDROID_ARM64, label, kept, codes))
     for target in (WEB, WEB_RELAXED):
         for kind, size in packed(make(target, target.name)).items():
             figures[f"{target.name} {kind}"] = size
@@ -121,21 +137,22 @@ def measure() -> dict[str, int]:
     return figures
 
 
-def reduced() -> dict[str, object]:
+def reduced() -> dict[str, Selector | Config]:
     """What `ortolan build` makes for the web: nothing, and one model each."""
-    found: dict[str, object] = {"no operators": nothing}
+    found: dict[str, Selector | Config] = {"no operators": nothing}
     found["digits"] = for_model(ROOT / "examples" / "digits" / "digits.onnx")
-    path = SHARED / "silero-vad-v5-op16.onnx"
-    if path.is_file():
-        found[path.stem] = for_model(path)
+    for model in ("silero-vad-v5-op16", "mobilenet_v2"):
+        path = SHARED / f"{model}.onnx"
+        if path.is_file():
+            found[model] = for_model(path)
     return found
 
 
-def wasm_selections() -> dict[str, object]:
+def wasm_selections() -> dict[str, Selector | Config]:
     """Reduced WebAssembly builds: nothing, one family each, one model each."""
     from ortolan.catalog import FAMILIES
 
-    found: dict[str, object] = {"no operators": nothing}
+    found: dict[str, Selector | Config] = {"no operators": nothing}
     for each in FAMILIES:
         if any(operator.kernel for operator in each.operators):
             found[f"only {each.name}"] = family(each.name)
