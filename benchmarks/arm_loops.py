@@ -142,8 +142,8 @@ def main() -> int:
     options = parser.parse_args()
     instructions = list(disassemble(options.library, options.objdump or find("llvm-objdump")))
     loops = list(hot_loops(instructions, options.least))
-    print("Estimates are multiply-adds of one float a cycle. LLVM's bounds: 4 on the A76 (which")
-    print("it takes for an A57; the core has 8), 8 on the A510, 16 on the M1.\n")
+    print("Estimates are multiply-adds of one float a cycle. LLVM takes the A76 for an A57, whose")
+    print("bound is 4; the core itself has 8.\n")
     print("\n".join(rows(loops, options.mca or find("llvm-mca"))))
     return 0
 

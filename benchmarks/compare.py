@@ -167,6 +167,7 @@ def compare(
         for worker in workers:
             worker.close()
     for worker in workers:
+        worker.result["held"] = ENGINES[worker.engine].avx2 is not None
         for key in ("min", "calls", "cpu", "others"):
             worker.result.pop(key, None)
         if worker.failed:

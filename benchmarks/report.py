@@ -69,9 +69,10 @@ class Row:
 
 
 def row_of(run: Json) -> Row:
-    """Picks the best peer (by the median) that gave right results."""
+    """Picks the best peer (by the median) that gave right results and is held as we are."""
     found = {name: t for name, r in run["engines"].items() if (t := times(r)) and is_right(r)}
-    peers = [name for name in found if not name.startswith(OURS)]
+    free = {n for n, r in run["engines"].items() if run["avx2"] and not r.get("held", True)}
+    peers = [name for name in found if not name.startswith(OURS) and name not in free]
     return Row(run, found, min(peers, key=lambda n: found[n].median, default=""))
 
 
@@ -84,6 +85,8 @@ def cell(run: Json, engine: str) -> str:
     text = milliseconds(found)
     if found.quiet < LEAST_QUIET:
         text += " (loud)"
+    if run["avx2"] and not result.get("held", True):
+        text += " (not held to AVX2)"
     return text if is_right(result) else f"{text} (wrong by {result['error']:.0e})"
 
 

@@ -59,6 +59,18 @@ def test_the_best_peer_is_a_right_one() -> None:
     assert table[-1] == "Behind the best peer (under 0.97 by medians): none."
 
 
+def test_peers_that_cannot_be_held_are_reported_only() -> None:
+    run = run_of(
+        ortolan={"turns": turns((2, 0), (2, 0), (2, 0))},
+        free={"turns": turns((1, 0), (1, 0), (1, 0)), "held": False},
+        held={"turns": turns((3, 0), (3, 0), (3, 0)), "held": True},
+    )
+    assert report.row_of(run).best == "free"
+    run["avx2"] = True
+    assert report.row_of(run).best == "held"
+    assert "not held" in report.cell(run, "free")
+
+
 def test_means_are_geometric_and_name_who_is_behind() -> None:
     peer = {"turns": turns(*[(1, 0)] * 3)}
     runs = [
