@@ -1,4 +1,4 @@
-"""ORT format files made by hand to blow up whoever reads them: each is refused, at once and by name.
+"""ORT format files made by hand to blow up their reader: each is refused, at once and by name.
 
 The twins for ONNX files are in ``test_onnx_reader.py``.
 """
