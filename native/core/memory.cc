@@ -62,9 +62,10 @@ void* Zone::allocate_many(size_t count, size_t bytes) {
 }
 
 bool Zone::make_span(size_t count, size_t bytes, void* span) {
-  const Span<char> made = {static_cast<char*>(allocate_many(count, bytes)), count};
+  char* items = static_cast<char*>(allocate_many(count, bytes));
+  const Span<char> made = {items, items ? count : 0};
   copy(span, &made, sizeof(made));  // spans of all types are alike
-  return made.data != nullptr;
+  return items != nullptr;
 }
 
 void* Zone::take(size_t bytes, size_t alignment, bool zeroed) {
