@@ -205,8 +205,11 @@ def program(source: Path, kind: str, runtime: Sequence[Path], *, flags: Sequence
     newest = max(path.stat().st_mtime_ns for path in inputs)
     if not made.is_file() or made.stat().st_mtime_ns < newest:
         link = [flag.replace("fuzzer-no-link", "fuzzer") for flag in _KINDS[kind]]
-        command = [clang, *link, "-o", str(made), *map(str, inputs), "-lpthread"]
+        # Another process may be running the program, or linking it too.
+        beside = made.with_name(f"{made.name}.{os.getpid()}")
+        command = [clang, *link, "-o", str(beside), *map(str, inputs), "-lpthread"]
         subprocess.run(command, check=True)
+        beside.replace(made)
     return made
 
 
