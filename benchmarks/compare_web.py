@@ -162,22 +162,16 @@ def peak_table(runs: list[Answer]) -> Iterator[str]:
 
 def start_table(runs: list[Answer], engines: list[str]) -> Iterator[str]:
     """From the start of the page to the session, the first run, the memory, and what is fetched."""
+
+    def cell(result: Answer) -> str:
+        text = f"{result['ready']:.0f}, {result['first']:.1f}, {result['memory'] / 1e6:.1f}"
+        if "libraryBytes" in result:
+            text += f", {result['libraryBytes'] / 1e6:.2f} + {result['modelBytes'] / 1e6:.2f}"
+        return text
+
     yield "ms to session, ms of the first run, MB of memory, MB fetched (library + model)."
     yield ""
-    yield f"| model | {' | '.join(engines)} |"
-    yield "|---|" + "---|" * len(engines)
-    for run in runs:
-        cells = []
-        for engine in engines:
-            r = run["engines"].get(engine, {})
-            if "first" not in r:
-                cells.append("-")
-                continue
-            text = f"{r['ready']:.0f}, {r['first']:.1f}, {r['memory'] / 1e6:.1f}"
-            if "libraryBytes" in r:
-                text += f", {r['libraryBytes'] / 1e6:.2f} + {r['modelBytes'] / 1e6:.2f}"
-            cells.append(text)
-        yield f"| {run['model']} | {' | '.join(cells)} |"
+    yield from report.engine_table(runs, engines, cell)
 
 
 def show(runs: list[Answer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,22 +150,28 @@ def floor_table(runs: Sequence[Json], machine: Json) -> Iterator[str]:
 
 def resource_table(runs: Sequence[Json], engines: Sequence[str]) -> Iterator[str]:
     """Load and first run, and the peaks of anonymous and file pages over the import's."""
+
+    def cell(result: Json) -> str:
+        again = statistics.median(result.get("reloads") or [result["load"]])
+        return (
+            f"{result['load'] * 1e3:.1f} / {again * 1e3:.1f}, {result['first'] * 1e3:.1f}; "
+            f"{result['anonymous'] / 1e6:.1f} + {result['file'] / 1e6:.1f}"
+        )
+
     yield "ms of a load in a fresh process / again, of the first run; peak MB anonymous + file."
     yield ""
+    yield from engine_table(runs, engines, cell)
+
+
+def engine_table(
+    runs: Sequence[Json], engines: Sequence[str], cell: Callable[[Json], str]
+) -> Iterator[str]:
+    """A row for each model and a column for each engine; "-" where it did not run."""
     yield f"| model | {' | '.join(engines)} |"
     yield "|---|" + "---|" * len(engines)
     for run in runs:
-        cells = []
-        for engine in engines:
-            result = run["engines"].get(engine, {})
-            if "first" not in result:
-                cells.append("-")
-                continue
-            again = statistics.median(result.get("reloads") or [result["load"]])
-            cells.append(
-                f"{result['load'] * 1e3:.1f} / {again * 1e3:.1f}, {result['first'] * 1e3:.1f}; "
-                f"{result['anonymous'] / 1e6:.1f} + {result['file'] / 1e6:.1f}"
-            )
+        results = [run["engines"].get(engine, {}) for engine in engines]
+        cells = [cell(result) if "first" in result else "-" for result in results]
         yield f"| {run['model']} | {' | '.join(cells)} |"
 
 

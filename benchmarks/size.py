@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import brotli
+import zoo
 
 import ortolan
 from ortolan.build.compile import SPEED, BuildOptions, build
@@ -141,10 +142,9 @@ def reduced() -> dict[str, Selector | Config]:
     """What `ortolan build` makes for the web: nothing, and one model each."""
     found: dict[str, Selector | Config] = {"no operators": nothing}
     found["digits"] = for_model(ROOT / "examples" / "digits" / "digits.onnx")
-    for model in ("silero-vad-v5-op16", "mobilenet_v2"):
-        path = SHARED / f"{model}.onnx"
-        if path.is_file():
-            found[model] = for_model(path)
+    for path in [*zoo.real_models(), *zoo.unpack(ROOT / "build" / "zoo")]:
+        if path.stem in ("silero-vad-v5-op16", "mobilenet_v2"):
+            found[path.stem] = for_model(path)
     return found
 
 

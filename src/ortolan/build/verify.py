@@ -15,7 +15,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,60 +199,77 @@ def probe(processor: str, cache: Path) -> Path:
         processor: "x86_64", "aarch64", "arm" or "i386".
         cache: for the result.
     """
-    native = source_root()
     triple, flags = _PROBES[processor]
-    program = cache / "probes" / f"{processor}-{_digest(native)}"
-    if program.is_file():
-        return program
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-        objects = []
-        for source in ("tools/probe.cc", "core/memory.cc"):
-            made = Path(folder) / (Path(source).stem + ".o")
-            command = [link.zig(), "c++", "-target", triple, *COMMON_FLAGS, *flags, "-O2"]
-            command += [f"-I{native}", f"-I{native / 'include'}"]
-            link.run([*command, "-c", str(native / source), "-o", str(made)], cache)
-            objects.append(str(made))
-        libraries = []
-        if processor in ("arm", "i386"):
-            target = Target("probe-" + processor, triple, (), (), "", "elf", flags[:1])
-            libraries.append(
-                link.import_library(
-                    target, Path("compiler_rt.zig"), "compiler_rt.a", cache / "imports", cache
-                )
-            )
-        result = Path(folder) / "probe"
-        command = [link.zig(), "ld.lld", "-static", "-e", "_start", "-s", "-o", str(result)]
-        link.run([*command, *objects, *map(str, libraries)], cache)
-        result.chmod(0o755)
-        result.replace(program)
-    return program
+
+    def more(folder: Path) -> list[Path]:
+        del folder
+        if processor not in ("arm", "i386"):
+            return []
+        target = Target("probe-" + processor, triple, (), (), "", "elf", flags[:1])
+        imports = cache / "imports"
+        runtime = Path("compiler_rt.zig")
+        return [link.import_library(target, runtime, "compiler_rt.a", imports, cache)]
+
+    linker = ["ld.lld", "-static", "-e", "_start", "-s", "-o"]
+    return _program(processor, "probe.cc", ["-target", triple, *flags], more, linker, cache)
 
 
 def _windows_probe(cache: Path) -> Path:
     """Compiles the program that runs a Windows library."""
-    native = source_root()
     target = TARGETS["windows-x64"]
-    program = cache / "probes" / f"windows-{_digest(native)}.exe"
+
+    def more(folder: Path) -> list[Path]:
+        platforms = source_root() / "platform"
+        return [
+            link.import_library(target, platforms / source, name, folder, cache)
+            for source, name in target.libraries
+        ]
+
+    linker = ["lld-link", "/entry:start_probe", "/subsystem:console", "/lldmingw"]
+    linker += ["/nodefaultlib", "/machine:x64", "/out:"]
+    flags = ["-target", target.triple, *target.flags]
+    return _program("windows.exe", "probe_windows.cc", flags, more, linker, cache)
+
+
+def _program(
+    name: str,
+    source: str,
+    flags: Sequence[str],
+    more: Callable[[Path], list[Path]],
+    linker: Sequence[str],
+    cache: Path,
+) -> Path:
+    """A program of tools/ and the core's memory functions, made once for the same sources.
+
+    Args:
+        name: of the result, to which a digest is added.
+        source: of the program, in tools/.
+        flags: for the compiler, the target among them.
+        more: makes what else is linked, in a folder of its own.
+        linker: its command; the last word stands before the result.
+        cache: for the result.
+    """
+    native = source_root()
+    kept = Path(name)
+    program = cache / "probes" / f"{kept.stem}-{_digest(native)}{kept.suffix}"
     if program.is_file():
         return program
     program.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=program.parent) as text:
+        folder = Path(text)
         objects = []
-        for source in ("tools/probe_windows.cc", "core/memory.cc"):
-            made = Path(folder) / (Path(source).stem + ".o")
-            command = [link.zig(), "c++", "-target", target.triple, *COMMON_FLAGS, *target.flags]
-            command += ["-O2", f"-I{native}", f"-I{native / 'include'}"]
-            link.run([*command, "-c", str(native / source), "-o", str(made)], cache)
-            objects.append(str(made))
-        for source, name in target.libraries:
-            place = native / "platform" / source
-            library = link.import_library(target, place, name, Path(folder), cache)
-            objects.append(str(library))
-        result = Path(folder) / "probe.exe"
-        command = [link.zig(), "lld-link", "/entry:start_probe", "/subsystem:console", "/lldmingw"]
-        command += ["/nodefaultlib", "/machine:x64", f"/out:{result}", *objects]
-        link.run(command, cache)
+        for part in (f"tools/{source}", "core/memory.cc"):
+            made = folder / (Path(part).stem + ".o")
+            command = [link.zig(), "c++", *flags, *COMMON_FLAGS, "-O2"]
+            command += [f"-I{native}", f"-I{native / 'include'}", "-c", str(native / part)]
+            link.run([*command, "-o", str(made)], cache)
+            objects.append(made)
+        result = folder / kept
+        *command, last = linker
+        output = [last + str(result)] if last.endswith(":") else [last, str(result)]
+        inputs = map(str, [*objects, *more(folder)])
+        link.run([link.zig(), *command, *output, *inputs], cache)
+        result.chmod(0o755)
         result.replace(program)
     return program
 

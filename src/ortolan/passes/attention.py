@@ -36,7 +36,7 @@ from ortolan.passes.rewriting import MICROSOFT, Rewriter, rewrite
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposes import order_of
 
-__all__ = ["fuse_attention", "product_of_scores", "take_present"]
+__all__ = ["Scores", "fuse_attention", "scores_of", "take_present"]
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,26 @@ class _Keys:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What stands around a Softmax: (query x keys) * scale + mask, and (Softmax x values)."""
+
+    product: ir.Node
+    context: ir.Node
+    mask: Mask
+    scale: float
+
+
 def fuse_attention(model: ir.Model, target: Target = ORTOLAN) -> bool:
     """Recognises attention; returns whether there was any."""
     return rewrite(model, target, ["Softmax"], _fuse)
 
 
 def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
-    x = softmax.inputs[0]
-    shape = known_shape(x)
-    if x is None or shape is None or len(shape) != 4 or not _is_over_last(softmax):
+    scores = scores_of(softmax)
+    if scores is None:
         return False
-    context = only_user(softmax.outputs[0], ("MatMul",))
-    if context is None or context.inputs[0] is not softmax.outputs[0]:
-        return False
-    mask, rest = mask_of(x)
-    product, scale = product_of_scores(rest)
-    if product is None or mask is None:
-        return False
+    product, context = scores.product, scores.context
     query, keys, values = (
         heads_of(product.inputs[0]), _keys(product.inputs[1]), _values(context.inputs[1])
     )  # fmt: skip
@@ -76,17 +79,30 @@ def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
     last = joined_heads(context.outputs[0], query)
     if last is None:
         return False
-    scale *= query.scale * keys.heads.scale
-    return _replace(rewriter, last, (query, keys, values), mask, scale)
+    scale = scores.scale * query.scale * keys.heads.scale
+    return _replace(rewriter, last, (query, keys, values), scores.mask, scale)
 
 
-def _is_over_last(softmax: ir.Node) -> bool:
+def scores_of(softmax: ir.Node) -> Scores | None:
+    """The products around a Softmax over the keys; None where it is not that of attention."""
+    x = softmax.inputs[0]
+    shape = known_shape(x)
     default = -1 if (softmax.version or 1) >= 13 else 1
-    axis = softmax.attributes.get_int("axis", default)
-    return axis in (-1, 3)
+    if x is None or shape is None or len(shape) != 4:
+        return None
+    if softmax.attributes.get_int("axis", default) not in (-1, 3):
+        return None
+    context = only_user(softmax.outputs[0], ("MatMul",))
+    if context is None or context.inputs[0] is not softmax.outputs[0]:
+        return None
+    mask, rest = mask_of(x)
+    product, scale = _product_of_scores(rest)
+    if product is None or mask is None:
+        return None
+    return Scores(product, context, mask, scale)
 
 
-def product_of_scores(value: ir.Value | None) -> tuple[ir.Node | None, float]:
+def _product_of_scores(value: ir.Value | None) -> tuple[ir.Node | None, float]:
     """The product of query and key behind factors, and the factors."""
     scale = 1.0
     node = value.producer() if value is not None else None

@@ -26,11 +26,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ortolan.importing.shapes import known_shape
-from ortolan.passes.attention import product_of_scores, take_present
-from ortolan.passes.attention_mask import Mask, mask_of
+from ortolan.passes.attention import scores_of, take_present
+from ortolan.passes.attention_mask import Mask
 from ortolan.passes.dimensions import Dimensions
 from ortolan.passes.heads import Heads, heads_of, joined_heads
-from ortolan.passes.matching import integers, only_user, scalar
+from ortolan.passes.matching import integers, scalar
 from ortolan.passes.rewriting import MICROSOFT, Rewriter, rewrite
 from ortolan.passes.sizes import Element
 from ortolan.passes.target import ORTOLAN, Target
@@ -66,20 +66,10 @@ def fuse_group_query_attention(model: ir.Model, target: Target = ORTOLAN) -> boo
 
 
 def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
-    x = softmax.inputs[0]
-    shape = known_shape(x)
-    default = -1 if (softmax.version or 1) >= 13 else 1
-    if x is None or shape is None or len(shape) != 4:
+    scores = scores_of(softmax)
+    if scores is None:
         return False
-    if softmax.attributes.get_int("axis", default) not in (-1, 3):
-        return False
-    context = only_user(softmax.outputs[0], ("MatMul",))
-    if context is None or context.inputs[0] is not softmax.outputs[0]:
-        return False
-    mask, rest = mask_of(x)
-    product, scale = product_of_scores(rest)
-    if product is None or mask is None:
-        return False
+    product, context, mask = scores.product, scores.context, scores.mask
     rows = _rows(product.inputs[0])
     if rows is None:
         return False
@@ -94,7 +84,7 @@ def _fuse(rewriter: Rewriter, softmax: ir.Node) -> bool:
     presents = {item.present for item in (keys, values) if item.present is not None}
     if _is_behind(mask.bias or mask.term, presents):
         return any(told)
-    scale *= query.scale * keys.scale
+    scale = scores.scale * query.scale * keys.scale
     return _replace(rewriter, last, rows, (keys, values), mask, scale) or any(told)
 
 
