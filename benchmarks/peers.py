@@ -1,25 +1,19 @@
 """Bytes beside those of other runtimes, as a table for pages: ``python benchmarks/peers.py``.
 
 Ours are built here, by what `ortolan build` does; the others' were measured on what they publish,
-with the same gzip -9 and brotli -q 11 (window 24). `--model` adds a build for a model, such
-as the zoo's MobileNetV2.
+with the same gzip -9 and brotli -q 11 (window 24).
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import size
 
-from ortolan.build.compile import BuildOptions, build
-from ortolan.build.host import cache_folder
-from ortolan.build.product import load_model, wanted_config
 from ortolan.build.support import mobile_config
-from ortolan.build.targets import ANDROID_ARM64, WEB, WEB_RELAXED, Target
-from ortolan.required_ops import Config, selector, variant_selector
+from ortolan.build.targets import ANDROID_ARM64, WEB, WEB_RELAXED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,46 +46,28 @@ PEERS = (
     Peer("LiteRT.js 2.5.3, wasm and JavaScript", 9_700_000, 2_930_000, 2_340_000, "npm"),
     Peer("tfjs core and wasm backend 4.22.0", 890_000, 260_000, 210_000, "npm"),
 )  # fmt: skip
-SMALL = BuildOptions("size", "codes", whole_program=True)
-SILERO = size.SHARED / "silero-vad-v5-op16.onnx"
 
 
-def reduced(target: Target, config: Config, options: BuildOptions = SMALL) -> bytes:
-    """The library of a target with what a config keeps."""
-    return build(
-        target, size.OUTPUT / "peers", cache_folder(), wanted=selector(config),
-        variants=variant_selector(config), options=options,
-    ).read_bytes()  # fmt: skip
-
-
-def for_model(path: Path, target: Target) -> bytes:
-    """The library of a target for one model."""
-    return reduced(target, wanted_config([(path.name, load_model(path))], None, targets=[target]))
-
-
-def ours(models: list[Path]) -> list[tuple[str, bytes]]:
-    """Names and contents of our libraries."""
-    found = [
-        (f"Ortolan, {t.name}, every operator", size.make(t, t.name)) for t in (WEB, WEB_RELAXED)
-    ]
-    for path in [*([SILERO] if SILERO.is_file() else []), *models]:
-        found += [
-            (f"Ortolan, {target.name}, {path.stem} alone", for_model(path, target))
-            for target in (WEB, ANDROID_ARM64)
-        ]
-    found.append(("Ortolan, Android arm64, no operators", reduced(ANDROID_ARM64, Config())))
-    mobile = reduced(ANDROID_ARM64, mobile_config(), BuildOptions("size"))
-    found.append(("Ortolan, Android arm64, the set mobile", mobile))
-    return found
+def ours() -> Iterator[tuple[str, bytes]]:
+    """Names and contents of our libraries; reduced ones have messages as codes."""
+    for target in (WEB, WEB_RELAXED):
+        yield f"Ortolan, {target.name}, every operator", size.make(target, target.name)
+    for path in size.named_models():
+        for target in (WEB, ANDROID_ARM64):
+            name = f"{target.name}, {path.stem} alone"
+            yield (
+                f"Ortolan, {name}",
+                size.make(target, name, size.for_model(path, target), size.SMALL),
+            )
+    for name, kept in (("no operators", size.nothing), ("the set mobile", mobile_config())):
+        name = f"{ANDROID_ARM64.name}, {name}"
+        yield f"Ortolan, {name}", size.make(ANDROID_ARM64, name, kept, size.SMALL)
 
 
 def main() -> int:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, action="append", default=[])
-    options = parser.parse_args()
     print("| | raw | gzip -9 | brotli -q 11 | from |\n|---|---|---|---|---|")
-    for name, content in ours(options.model):
+    for name, content in ours():
         sizes = size.packed(content)
         print(
             f"| {name} | {sizes['raw']:,} | {sizes['gzip']:,} | {sizes['brotli']:,} | this build |"

@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "budgets.json"
 OUTPUT = ROOT / "build" / "size"
 SHARED = ROOT.parent / "shared" / "models"
+# As small as `ortolan build` makes it.
+SMALL = BuildOptions("size", "codes", whole_program=True)
 
 
 def nothing(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
@@ -62,11 +64,11 @@ def family(name: str) -> Selector:
     return wanted
 
 
-def for_model(path: Path) -> Config:
-    """What one model needs for the web, from its `.ort` at level all."""
+def for_model(path: Path, target: Target = WEB) -> Config:
+    """What one model needs on a target, from its `.ort` at level all."""
     content = ortolan.convert(path)
     assert isinstance(content, bytes)
-    return minimise(config_of(content, path.name, lanes_of([WEB])))
+    return minimise(config_of(content, path.name, lanes_of([target])))
 
 
 def make(
@@ -119,10 +121,9 @@ def measure() -> dict[str, int]:
     relocations = sections.get(".rela.dyn", 0) + sections.get(".data.rel.ro", 0)
     figures["linux-arm64 .rela.dyn + .data.rel.ro"] = relocations
     figures["linux-arm64 no operators"] = len(make(LINUX_ARM64, "arm64-core", nothing))
-    codes = BuildOptions("size", "codes", whole_program=True)
     for name, kept in (("no operators", nothing), ("mobile", mobile_config())):
         label = f"ortolan build {ANDROID_ARM64.name} {name}, codes"
-        figures[label] = len(make(ANDROID_ARM64, label, kept, codes))
+        figures[label] = len(make(ANDROID_ARM64, label, kept, SMALL))
     for target in (WEB, WEB_RELAXED):
         for kind, size in packed(make(target, target.name)).items():
             figures[f"{target.name} {kind}"] = size
@@ -138,14 +139,16 @@ def measure() -> dict[str, int]:
     return figures
 
 
+def named_models() -> list[Path]:
+    """The models that budgets name, where they are."""
+    known = [*zoo.real_models(), *zoo.unpack(ROOT / "build" / "zoo")]
+    return [path for path in known if path.stem in ("silero-vad-v5-op16", "mobilenet_v2")]
+
+
 def reduced() -> dict[str, Selector | Config]:
     """What `ortolan build` makes for the web: nothing, and one model each."""
-    found: dict[str, Selector | Config] = {"no operators": nothing}
-    found["digits"] = for_model(ROOT / "examples" / "digits" / "digits.onnx")
-    for path in [*zoo.real_models(), *zoo.unpack(ROOT / "build" / "zoo")]:
-        if path.stem in ("silero-vad-v5-op16", "mobilenet_v2"):
-            found[path.stem] = for_model(path)
-    return found
+    models = [ROOT / "examples" / "digits" / "digits.onnx", *named_models()]
+    return {"no operators": nothing, **{path.stem: for_model(path) for path in models}}
 
 
 def wasm_selections() -> dict[str, Selector | Config]:
