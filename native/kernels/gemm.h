@@ -403,6 +403,7 @@ ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, f
 // Panels [panel0, panel1) of B into `out`, the whole packed buffer.
 ORTOLAN_NOINLINE inline void pack_panels(const PackSource& s, size_t N, size_t panel0,
                                          size_t panel1, float* out) {
+  if (s.taps * s.rows == 0) return;  // then there is no buffer either
   for (size_t p = panel0; p < min(panel1, panel_count(N)); ++p)
     for_each_part(N, p, [&](const Part& part) {
       pack_part(s, N, part, out + part.column * s.taps * s.rows);
