@@ -579,20 +579,54 @@ Status Loader::prepare(Graph& graph) {
   context.tensor_limit_ = model_.options.max_tensor_bytes;
   context.extra_ = &model_.options.winograd_bytes;
   if (kRecordsVariants) context.recorded_lanes_ = model_.options.recorded_lanes;
+  List<uint32_t> readers(model_.allocator());
+  if (kHasHalves) ORTOLAN_TRY(count_readers(graph, &readers));
   for (Node& node : graph.nodes) {
     ORTOLAN_TRY(model_.check_time());
     context.node_ = &node;
-    context.variants_ = 0;
+    context.variants_ = context.packed_ = 0;
     if (node.kernel->prepare) ORTOLAN_TRY(invoke(node.kernel->prepare, context));
     if constexpr (kRecordsVariants)
       if (context.recorded_lanes_) ORTOLAN_TRY(record_variants(graph, node, context.variants_));
-    if (!is_constant_node(node, slots)) continue;
-    // A node that fails may stand in a branch that is never taken: it fails when it is run.
-    Status status = fold(graph, node, context, slots);
-    if (status == Status::kOutOfMemory) return status;
-    error_.clear();
+    if (is_constant_node(node, slots)) {
+      // A node that fails may stand in a branch that is never taken: it fails when it is run.
+      Status status = fold(graph, node, context, slots);
+      if (status == Status::kOutOfMemory) return status;
+      error_.clear();
+    }
+    if (kHasHalves && context.packed_) free_packed(graph, node, context.packed_, readers, slots);
   }
   return Status::kOk;
+}
+
+// Callers and bodies count as readers.
+Status Loader::count_readers(const Graph& graph, List<uint32_t>* readers) {
+  if (!readers->resize(graph.values.size)) return out_of_memory();
+  List<uint32_t>& counts = *readers;
+  for (uint32_t v : graph.inputs) ++counts[v];
+  for (uint32_t v : graph.outputs) ++counts[v];
+  for (const Node& node : graph.nodes) {
+    for (uint32_t v : node.inputs)
+      if (v != kNoValue) ++counts[v];
+    for (const Graph* body : node.bodies)
+      for (size_t i = 0; body && i < body->captures.size; ++i)
+        ++counts[body->values[body->captures[i]].outer];
+  }
+  return Status::kOk;
+}
+
+// A view of a constant is a reader that packs nothing, so that what is freed has none.
+void Loader::free_packed(Graph& graph, const Node& node, uint32_t packed, List<uint32_t>& readers,
+                         List<Slot>& slots) {
+  for (uint32_t i = 0; i < node.inputs.size; ++i) {
+    if (!(packed >> i & 1)) continue;
+    const uint32_t v = node.inputs[i];
+    Value& value = graph.values[v];
+    if (--readers[v] || value.outer != kNoValue || slots[v].alias_of != kNoValue) continue;
+    if (!model_.zone.release(value.data)) continue;
+    value.data = slots[v].data = nullptr;
+    slots[v].known = false;
+  }
 }
 
 // "11 ac float float": see ortolan_model_node.

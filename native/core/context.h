@@ -99,6 +99,9 @@ class Context {
   ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
   // The same without zeros, for what is written as a whole.
   ORTOLAN_INLINE void* raw_model_memory(size_t bytes) { return zone_->allocate_raw(bytes); }
+  // prepare: neither infer nor run will read the elements of input i. Constants that loading made
+  // (a half weight as float32, a transposed one) are freed when the last reader has packed them.
+  ORTOLAN_INLINE void has_packed(size_t i) { packed_ |= 1u << i; }
   // Whether weights may take so many bytes more than plain ones; what is taken is counted.
   ORTOLAN_INLINE bool take_extra(size_t bytes) {
     if (!extra_ || bytes > *extra_) return false;
@@ -225,6 +228,7 @@ class Context {
   size_t tensor_limit_ = SIZE_MAX;  // bytes
   size_t recorded_lanes_ = 0;
   uint32_t variants_ = 0;  // of the node, a bit each
+  uint32_t packed_ = 0;    // inputs of the node, a bit each
 };
 
 }  // namespace ortolan

@@ -137,6 +137,9 @@ class Loader {
   Status keep(const ListBase& list, size_t item, void* span);
   Status prepare(Graph& graph);
   Status record_variants(const Graph& graph, Node& node, uint32_t variants);
+  Status count_readers(const Graph& graph, List<uint32_t>* readers);
+  void free_packed(Graph& graph, const Node& node, uint32_t packed, List<uint32_t>& readers,
+                   List<Slot>& slots);
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;
   Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
 

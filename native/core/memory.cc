@@ -94,6 +94,20 @@ void* Zone::take(size_t bytes, size_t alignment, bool zeroed) {
   return memory + kHeader;
 }
 
+bool Zone::release(const void* piece) {
+  for (Chunk** link = &chunks_; *link; link = &(*link)->next) {
+    Chunk* chunk = *link;
+    if (reinterpret_cast<char*>(chunk) + kHeader != piece) continue;
+    if (chunk->bytes == kHeader + kChunk) return false;  // small pieces may share it
+    *link = chunk->next;
+    bytes_ -= chunk->bytes;
+    unpoison(chunk, chunk->bytes);
+    allocator_.put(chunk, chunk->bytes);
+    return true;
+  }
+  return false;
+}
+
 void Zone::reset() {
   while (chunks_) {
     Chunk* next = chunks_->next;

@@ -60,6 +60,8 @@ class Zone {
   void* allocate(size_t bytes, size_t alignment = 16);
   // The same, but what is large is not zeroed: for what is written at once. Aligned to kAlignment.
   void* allocate_raw(size_t bytes);
+  // Gives a large piece back before the rest; false where it is none of the zone's own.
+  bool release(const void* piece);
 
   template <class T>
   T* make() {

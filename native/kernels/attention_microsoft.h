@@ -52,6 +52,7 @@ struct MicrosoftAttention {
     if (!packed) return c.out_of_memory();
     pack_b(static_cast<const float*>(weights->data), N, 1, K, N, packed);
     state->packed = packed;
+    c.has_packed(1);
     return Status::kOk;
   }
 

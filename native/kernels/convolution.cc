@@ -194,6 +194,7 @@ struct Conv {
     if (!packed) return c.out_of_memory();
     pack(*s, shape, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
+    c.has_packed(1);
     return Status::kOk;
   }
 

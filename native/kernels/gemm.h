@@ -352,10 +352,22 @@ class PanelRows {
   size_t width_, tap_ = 0, row_ = 0;
 };
 
-// Four neighbouring columns, each of which is contiguous, by 4x4 blocks transposed in registers.
-ORTOLAN_INLINE void pack_four_columns(const PackSource& s, const float* b, PanelRows rows) {
+// The same for one tap.
+struct StraightRows {
+  float* at;
+  size_t width;
+  float* next() {
+    float* row = at;
+    at += width;
+    return row;
+  }
+};
+
+// K rows of four neighbouring columns, each of which is contiguous, by 4x4 blocks transposed in
+// registers.
+template <class Rows>
+ORTOLAN_INLINE void pack_four_columns(const float* b, size_t step, size_t K, Rows rows) {
   using Quad = Vec<float, 4>;
-  const size_t K = s.taps * s.rows, step = s.column_stride;
   size_t k = 0;
   for (; k + 4 <= K; k += 4) {
     const Quad c0 = load<Quad>(b + k), c1 = load<Quad>(b + step + k);
@@ -388,8 +400,17 @@ ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, f
         for (size_t j = 0; j < width; j += kLanes) store(out + j, load<F>(b + column(j)));
       }
   } else if (is_contiguous && N >= kLanes) {
-    for (size_t j = 0; j < width; j += 4)
-      pack_four_columns(s, s.b + column(j) * s.column_stride, {s, out + j, width});
+    // With one tap in blocks of lines: all that is written of a block stays in the first cache.
+    const size_t K = s.taps * s.rows, block = !kSmall && s.taps == 1 ? 16 : K;
+    for (size_t k = 0; k < K; k += block)
+      for (size_t j = 0; j < width; j += 4) {
+        const float* b = s.b + column(j) * s.column_stride + k;
+        if (block < K)
+          pack_four_columns(b, s.column_stride, min(block, K - k),
+                            StraightRows{out + k * width + j, width});
+        else
+          pack_four_columns(b, s.column_stride, K, PanelRows(s, out + j, width));
+      }
   } else {
     for (size_t tap = 0; tap < s.taps; ++tap)
       for (size_t r = 0; r < s.rows; ++r)

@@ -32,6 +32,7 @@ float* pack_constant(Context& c, const float* b, const Product& p, size_t matric
     pack_b(b + i * p.K * p.N, p.b_row, p.b_column, p.K, p.N, packed + i * size);
   if (scale != 1)
     for (size_t i = 0; i < matrices * size; ++i) packed[i] *= scale;
+  c.has_packed(1);
   return packed;
 }
 

@@ -205,6 +205,7 @@ inline Status pack_weight(Context& c, const Kind& kind, size_t input, LayerState
   else
     pack_r(*state, s, data, packed);
   (input == kW ? state->w : state->r) = packed;
+  c.has_packed(input);
   return Status::kOk;
 }
 

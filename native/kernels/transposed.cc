@@ -332,6 +332,7 @@ struct ConvTranspose {
     if (!packed) return c.out_of_memory();
     pack_transposed(t, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
+    c.has_packed(1);
     return Status::kOk;
   }
 

@@ -77,23 +77,26 @@ ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int m) {
   return winograd_matrices(m) * packed_size(s.outputs, s.channels);
 }
 
-// A vector of columns of weights [outputs][channels][3][3] for all channels: `columns` says where
-// each lane's weights begin, matrices of `out` are `plane` floats apart, rows `width`.
+// A vector of columns of weights [outputs][channels][3][3], which begin `step` apart, for all
+// channels: matrices of `out` are `plane` floats apart, rows `width`.
 template <int m>
-ORTOLAN_NOINLINE void transform_weights(const float* const (&columns)[kLanes], size_t channels,
+ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_t channels,
                                         float* out, size_t plane, size_t width) {
   constexpr int A = Winograd<m>::kIn;
+  constexpr size_t kTaps = 9, kBlock = 4;  // channels whose taps are turned into vectors together
+  float turned[kBlock * kTaps * kLanes];
   for (size_t c = 0; c < channels; ++c, out += width) {
+    if (c % kBlock == 0)
+      for (int l = 0; l < kLanes; l += 4)
+        pack_four_columns(weights + static_cast<size_t>(l) * step + c * kTaps, step,
+                          min(kBlock, channels - c) * kTaps, StraightRows{turned + l, kLanes});
+    const float* taps = turned + c % kBlock * kTaps * kLanes;
     F t[A][3];
 #pragma nounroll
     for (int x = 0; x < 3; ++x) {
-      F g[3], r[A];
-#pragma unroll
-      for (int y = 0; y < 3; ++y) {
-        float lanes[kLanes];
-        for (int l = 0; l < kLanes; ++l) lanes[l] = columns[l][c * 9 + y * 3 + x];
-        g[y] = load<F>(lanes);
-      }
+      F r[A];
+      const F g[3] = {load<F>(taps + x * kLanes), load<F>(taps + (3 + x) * kLanes),
+                      load<F>(taps + (6 + x) * kLanes)};
       Winograd<m>::weights(g, r);
       for (int i = 0; i < A; ++i) t[i][x] = r[i];
     }
@@ -109,16 +112,14 @@ ORTOLAN_NOINLINE void transform_weights(const float* const (&columns)[kLanes], s
 // ONNX weights to winograd_weights_size floats: a packed matrix [channels][outputs] after another.
 ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int m, const float* weights,
                                                    float* out) {
-  const size_t plane = packed_size(s.outputs, s.channels);
+  const size_t plane = packed_size(s.outputs, s.channels), step = s.channels * 9;
   for (size_t p = 0; p < panel_count(s.outputs); ++p)
     for_each_part(s.outputs, p, [&](const Part& part) {
       for (size_t v = 0; v < part.vectors; ++v) {
         const size_t at = v + 1 == part.vectors ? part.last : v * kLanes;
-        const float* columns[kLanes];
-        for (int l = 0; l < kLanes; ++l)
-          columns[l] = weights + (part.column + at + l) * s.channels * 9;
         float* to = out + part.column * s.channels + v * kLanes;
-        (m == 2 ? transform_weights<2> : transform_weights<4>)(columns, s.channels, to, plane,
+        (m == 2 ? transform_weights<2> : transform_weights<4>)(weights + (part.column + at) * step,
+                                                               step, s.channels, to, plane,
                                                                part.vectors * kLanes);
       }
     });
