@@ -29,6 +29,7 @@ enum Call : long {
   kMmap = 9,
   kMunmap = 11,
   kSignalMask = 14,
+  kAdvise = 28,
   kFutex = 202,
   kAffinity = 204,
   kClock = 228,
@@ -56,6 +57,7 @@ enum Call : long {
   kSignalMask = 135,
   kMunmap = 215,
   kMmap = 222,
+  kAdvise = 233,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long x8 __asm__("x8") = number;
@@ -78,6 +80,7 @@ enum Call : long {
   kMunmap = 91,
   kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset, always 0 here, counts pages
+  kAdvise = 220,
   kFutex = 240,
   kAffinity = 242,
   kClock = 263,
@@ -104,6 +107,7 @@ enum Call : long {
   kMunmap = 91,
   kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset counts pages
+  kAdvise = 219,
   kFutex = 240,
   kAffinity = 242,
   kClock = 265,
@@ -133,9 +137,21 @@ bool has_threads() { return pthread_create && pthread_detach; }
 bool has_fork() { return pthread_atfork; }
 #endif
 
+// Asks for large pages where they are whole within the memory: fewer faults when it is first
+// written, and fewer misses of the TLB ever after. A system without them refuses; nothing is lost.
+void advise_large_pages(void* memory, size_t bytes) {
+  constexpr uintptr_t kPage = 2 * 1024 * 1024;
+  constexpr long kHugePage = 14;
+  const uintptr_t begin = round_up(reinterpret_cast<uintptr_t>(memory), kPage);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) & ~(kPage - 1);
+  if (begin < end)
+    call(kAdvise, static_cast<long>(begin), static_cast<long>(end - begin), kHugePage);
+}
+
 void* allocate(void*, size_t bytes) {
   void* memory = nullptr;
   if (!has_memory() || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0) return nullptr;
+  advise_large_pages(memory, bytes);
   return memory;
 }
 
