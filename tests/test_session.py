@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -158,6 +159,22 @@ def test_opening_an_ort_file_imports_no_toolchain(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == 0
+
+
+def test_converting_needs_no_sympy(tmp_path: Path) -> None:
+    """onnx_ir loads it for arithmetic of dimensions, which works all the same."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx.parser.parse_model(ADD).SerializeToString())
+    program = (
+        "import sys, ortolan; ortolan.InferenceSession(sys.argv[1]); late = 'sympy' in sys.modules;"
+        "import onnx_ir; print(late, onnx_ir.SymbolicDim('n') + 1 + 2, 'sympy' in sys.modules)"
+    )
+    environment = {**os.environ, "ORTOLAN_CACHE": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[0] == "False n + 3 True"
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:

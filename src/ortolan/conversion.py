@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ortolan.lean  # noqa: F401 # isort: skip - before onnx_ir
+
 import mmap
 import os
 from collections.abc import Iterator, Sequence

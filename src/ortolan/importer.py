@@ -6,6 +6,8 @@ nodes, in which every node has its since_version and every value its type; shape
 
 from __future__ import annotations
 
+import ortolan.lean  # noqa: F401 # isort: skip - before onnx_ir
+
 import onnx
 import onnx_ir as ir
 

@@ -5,6 +5,8 @@ Needs the toolchain, so a session imports it only for what is no `.ort` file rea
 
 from __future__ import annotations
 
+import ortolan.lean  # noqa: F401 # isort: skip - before onnx_ir
+
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
