@@ -20,18 +20,26 @@ ORTOLAN_INLINE void relax() {
 
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 
-// Spins shortly, then sleeps, until word != value; answers the new one.
-uint32_t wait_while(const uint32_t& word, uint32_t value) {
+// Spins shortly, then sleeps, until word != value; answers the new one. `asleep` counts those who
+// may sleep on it: a call of the system, which wakes them, takes longer than many a job. Who sleeps
+// counts itself before it looks at the word, who wakes writes the word before it looks at the
+// count: so one of them sees the other.
+uint32_t wait_while(const uint32_t& word, uint32_t value, uint32_t& asleep) {
   for (uint32_t i = 0; i < kSpins; ++i) {
     uint32_t now = load(word);
     if (now != value) return now;
     relax();
   }
-  for (;;) {
-    uint32_t now = load(word);
-    if (now != value) return now;
-    platform::wait(&word, value);
-  }
+  __atomic_add_fetch(&asleep, 1, __ATOMIC_SEQ_CST);
+  uint32_t now;
+  while ((now = __atomic_load_n(&word, __ATOMIC_SEQ_CST)) == value) platform::wait(&word, value);
+  __atomic_sub_fetch(&asleep, 1, __ATOMIC_RELAXED);
+  return now;
+}
+
+// After the word was written, by sequentially consistent order.
+void wake(uint32_t& word, const uint32_t& asleep) {
+  if (__atomic_load_n(&asleep, __ATOMIC_SEQ_CST)) platform::wake_all(&word);
 }
 
 bool try_take(uint32_t& flag) {
@@ -73,6 +81,7 @@ void ThreadPool::forget_workers() {
   pool.taken_ = 0;
   pool.growing_ = 0;
   pool.pending_ = 0;
+  pool.asleep_ = pool.caller_asleep_ = 0;
 }
 
 void ThreadPool::part(size_t index) const {
@@ -95,10 +104,11 @@ void ThreadPool::run(size_t units, size_t threads, Body body, void* user) {
   __atomic_store_n(&pending_, static_cast<uint32_t>(parts), __ATOMIC_RELAXED);
   uint64_t claim = static_cast<uint64_t>(job) << 32 | static_cast<uint64_t>(parts) << 16;
   __atomic_store_n(&claim_, claim, __ATOMIC_RELEASE);
-  __atomic_store_n(&job_, job, __ATOMIC_RELEASE);
-  platform::wake_all(&job_);
+  __atomic_store_n(&job_, job, __ATOMIC_SEQ_CST);
+  wake(job_, asleep_);
   take_parts(job);
-  for (uint32_t left = load(pending_); left != 0;) left = wait_while(pending_, left);
+  for (uint32_t left = load(pending_); left != 0;)
+    left = wait_while(pending_, left, caller_asleep_);
   give_back(taken_);
 }
 
@@ -109,7 +119,7 @@ void ThreadPool::take_parts(uint32_t job) {
                                      __ATOMIC_ACQUIRE))
       continue;
     part(claim & 0xffff);
-    if (__atomic_sub_fetch(&pending_, 1, __ATOMIC_ACQ_REL) == 0) platform::wake_all(&pending_);
+    if (__atomic_sub_fetch(&pending_, 1, __ATOMIC_SEQ_CST) == 0) wake(pending_, caller_asleep_);
     claim = __atomic_load_n(&claim_, __ATOMIC_ACQUIRE);
   }
 }
@@ -117,7 +127,7 @@ void ThreadPool::take_parts(uint32_t job) {
 void ThreadPool::work(void* worker) {
   auto [self, seen] = *static_cast<Worker*>(worker);
   for (;;) {
-    seen = wait_while(self->job_, seen);
+    seen = wait_while(self->job_, seen, self->asleep_);
     self->take_parts(seen);
   }
 }

@@ -34,8 +34,9 @@ class ThreadPool {
   uint32_t growing_ = 0;  // 1 while threads are started
   uint32_t workers_ = 0;  // started so far
   bool watches_forks_ = false;
-  uint32_t job_ = 0;      // number of the job; workers sleep on it
-  uint32_t pending_ = 0;  // parts that are not done; the caller sleeps on it
+  uint32_t job_ = 0;                         // number of the job; workers sleep on it
+  uint32_t pending_ = 0;                     // parts that are not done; the caller sleeps on it
+  uint32_t asleep_ = 0, caller_asleep_ = 0;  // how many may sleep on the two
   // The job's number, its parts, and the next part that nobody has: whoever takes one by an
   // exchange knows that the job cannot end before, so the fields below are the job's own. A worker
   // that wakes late finds nothing to take; the caller does not wait for it.
