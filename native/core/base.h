@@ -27,6 +27,12 @@ constexpr bool kSmall = true;
 #else
 constexpr bool kSmall = false;
 #endif
+// The same for the web, where each byte is fetched before anything runs: one way for everything.
+#if defined(ORTOLAN_FOR_SIZE) && defined(__wasm__)
+constexpr bool kTiny = true;
+#else
+constexpr bool kTiny = false;
+#endif
 
 template <class T>
 constexpr T min(T a, T b) {

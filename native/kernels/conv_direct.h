@@ -81,7 +81,7 @@ ORTOLAN_INLINE size_t border_columns(const Window& w) {
   return min(w.out[2], left + (w.out[2] - min(w.out[2], inside)));
 }
 
-ORTOLAN_INLINE ConvPlan plan_conv(const ConvShape& s) {
+ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
   // With more channels, single taps are long enough and copies at the border cost more.
   constexpr size_t kMergedChannels = 4;
   constexpr size_t kPointers = 4096;  // of a block, to stay in the first-level cache

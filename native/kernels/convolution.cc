@@ -58,7 +58,10 @@ bool is_depthwise(const ConvShape& s) {
   return s.groups > 1 && s.groups == s.channels && s.groups == s.outputs;
 }
 bool is_depthwise(const ConvState& state, const ConvShape& s) {
-  return (s.channels < kLanes ? bool(state.narrow) : bool(state.depthwise)) && is_depthwise(s);
+  const bool is_chosen = s.channels < kLanes ? state.narrow : state.depthwise;
+  // Between both there are channels, in small builds, that have no kernel of their own.
+  const bool fits = s.channels < kLanes || s.channels >= kDepthwiseChannels;
+  return is_chosen && fits && is_depthwise(s);
 }
 
 // Whether a convolution has the window and the groups that Winograd's transforms are for.

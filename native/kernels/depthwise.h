@@ -7,19 +7,26 @@
 
 namespace ortolan::ORTOLAN_ISA {
 
-// Floats of packed weights: [channels / kLanes][taps][kLanes]. The last block overlaps the one
+// Columns of the tile of small builds, and its vectors of channels.
+constexpr int kDepthwiseColumns = 2, kDepthwiseVectors = kTiny ? 2 : 1;
+// Channels of a block of weights, and the fewest of a convolution that is not narrow.
+constexpr size_t kDepthwiseChannels = kDepthwiseVectors * kLanes;
+
+// Floats of packed weights: [blocks][taps][kDepthwiseChannels]. The last block overlaps the one
 // before it. Less than one block is repeated: lane l holds channel l % channels.
 ORTOLAN_INLINE size_t packed_depthwise_size(const ConvShape& s) {
-  return vectors_of(s.channels) * s.window.taps() * kLanes;
+  const size_t blocks = (s.channels + kDepthwiseChannels - 1) / kDepthwiseChannels;
+  return blocks * s.window.taps() * kDepthwiseChannels;
 }
 // From ONNX order [channels][1][kernel...].
 ORTOLAN_NOINLINE inline void pack_depthwise_weights(const ConvShape& s, const float* weights,
                                                     float* out) {
   const size_t taps = s.window.taps();
-  for (size_t block = 0; block < s.channels; block += kLanes) {
-    const size_t first = s.channels < kLanes ? 0 : min(block, s.channels - kLanes);
+  constexpr size_t kWidth = kDepthwiseChannels;
+  for (size_t block = 0; block < s.channels; block += kWidth) {
+    const size_t first = s.channels < kWidth ? 0 : min(block, s.channels - kWidth);
     for (size_t tap = 0; tap < taps; ++tap)
-      for (size_t c = first; c < first + kLanes; ++c) *out++ = weights[c % s.channels * taps + tap];
+      for (size_t c = first; c < first + kWidth; ++c) *out++ = weights[c % s.channels * taps + tap];
   }
 }
 
@@ -111,6 +118,46 @@ ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& tile) {
   }
 }
 
+// The tile of small builds: up to T columns of any kernel, where less are wanted the last one
+// again. All taps [kx0, kx1) of them meet the input.
+ORTOLAN_NOINLINE inline void depthwise_columns(const DepthwiseTile& tile, size_t count) {
+  constexpr int T = kDepthwiseColumns, V = kDepthwiseVectors;
+  const DepthwiseTile t = tile;
+  const F low = splat<F>(t.bounds.low), high = splat<F>(t.bounds.high);
+  size_t at[T];
+#pragma unroll
+  for (size_t i = 0; i < T; ++i) at[i] = min(i, count - 1);
+  const float* weights = t.weights;
+  for (size_t next = 0; next < t.channels; next += V * kLanes, weights += t.taps * V * kLanes) {
+    const size_t c = min(next, t.channels - V * kLanes);
+    F acc[T][V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const F bias = t.bias ? load<F>(t.bias + c + j * kLanes) : splat<F>(0);
+#pragma unroll
+      for (int i = 0; i < T; ++i) acc[i][j] = bias;
+    }
+    for (size_t r = 0; r < t.row_count; ++r) {
+      const float* x = t.rows[r].x + t.x + t.kx0 * t.tap_step + c;
+      const float* w = weights + (t.rows[r].first_tap + t.kx0) * V * kLanes;
+      for (size_t n = t.kx1 - t.kx0; n; --n, x += t.tap_step, w += V * kLanes)
+#pragma unroll
+        for (int i = 0; i < T; ++i)
+#pragma unroll
+          for (int j = 0; j < V; ++j)
+            acc[i][j] = fma(load<F>(x + at[i] * t.column_step + j * kLanes),
+                            load<F>(w + j * kLanes), acc[i][j]);
+    }
+#pragma unroll
+    for (int i = 0; i < T; ++i)
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        if (t.residual) acc[i][j] += load<F>(t.residual + at[i] * t.ld_residual + c + j * kLanes);
+        store(t.y + at[i] * t.channels + c + j * kLanes, clamp_sums(acc[i][j], low, high));
+      }
+  }
+}
+
 // Up to a whole vector of `count` floats. More than that is read or written if `room` allows it.
 ORTOLAN_INLINE F load_some(const float* p, size_t count, ptrdiff_t room) {
   return count == kLanes || room >= kLanes ? load<F>(p) : load_part<F>(p, count);
@@ -133,7 +180,7 @@ ORTOLAN_NOINLINE inline void depthwise_narrow(const DepthwiseTile& t, size_t cou
   for (size_t r = 0; r < t.row_count; ++r)
     for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
       const float* x = t.rows[r].x + t.x + kx * t.tap_step;
-      const F weight = load<F>(t.weights + (t.rows[r].first_tap + kx) * kLanes);
+      const F weight = load<F>(t.weights + (t.rows[r].first_tap + kx) * kDepthwiseChannels);
       acc = fma(load_some(x, count, x_end - x), weight, acc);
     }
   if (t.residual) acc += load_some(t.residual, count, 0);
@@ -166,6 +213,8 @@ class DepthwiseLine {
     const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
     if (variants::kDepthwiseNarrow.is_built && args_.shape.channels < kLanes)
       narrow(begin, end);
+    else if (kTiny)
+      few(begin, end);
     else if (variants::kDepthwise3.is_built && dense && kernel == 3 && stride == 1)
       columns<4, 1, 3>(begin, end);
     else if (variants::kDepthwise3Stride2.is_built && dense && kernel == 3 && stride == 2)
@@ -206,6 +255,17 @@ class DepthwiseLine {
     single(begin, inner);
     columns<4, 0, 0>(inner, outer);
     single(outer, end);
+  }
+
+  // As many columns at once as all use the same taps.
+  void few(size_t begin, size_t end) {
+    const size_t inner = first_inner(), outer = last_inner();
+    for (size_t x = begin, count; x < end; x += count) {
+      const bool together = x >= inner && x < outer;
+      count = together ? min<size_t>(kDepthwiseColumns, min(end, outer) - x) : 1;
+      place(x);
+      depthwise_columns(tile_, count);
+    }
   }
 
   // With stride 1, neighbouring columns are neighbours in the input, too.

@@ -292,6 +292,7 @@ ORTOLAN_INLINE size_t vectors_of(size_t columns) { return (columns + kLanes - 1)
 // Panels that different threads may compute. A rest of less than a vector belongs to the panel
 // before it, because the vector that computes it overlaps that panel.
 ORTOLAN_INLINE size_t panel_count(size_t N) {
+  if constexpr (kTiny) return max<size_t>(N / kTileColumns, N ? 1 : 0);
   size_t whole = N / kTileColumns, rest = N % kTileColumns;
   return whole + (rest >= kLanes || (rest && !whole) ? 1 : 0);
 }
@@ -312,6 +313,11 @@ struct Part {
 template <class Body>
 ORTOLAN_INLINE void for_each_part(size_t N, size_t panel, Body body) {
   const size_t end = panel_column(N, panel + 1);
+  if constexpr (kTiny) {
+    for (size_t n = panel * kTileColumns; n < end; n += kTileColumns)
+      body(Part{n, kTileVectors, 0, kTileColumns});
+    return;
+  }
   for (size_t n = panel * kTileColumns; n < end; n += kTileColumns) {
     const size_t columns = min(kTileColumns, end - n);
     const ptrdiff_t last = N < kLanes ? 0 : static_cast<ptrdiff_t>(columns) - kLanes;
@@ -321,6 +327,7 @@ ORTOLAN_INLINE void for_each_part(size_t N, size_t panel, Body body) {
 
 // Floats of a packed B[K][N].
 ORTOLAN_INLINE size_t packed_size(size_t N, size_t K) {
+  if constexpr (kTiny) return (N + kTileColumns - 1) / kTileColumns * kTileColumns * K;
   return (N / kTileColumns * kTileVectors + vectors_of(N % kTileColumns)) * kLanes * K;
 }
 
@@ -387,7 +394,21 @@ ORTOLAN_INLINE void pack_four_columns(const float* b, size_t step, size_t K, Row
   }
 }
 
+// Where every part of a panel has all of the tile's columns: the first of them. A rest begins
+// before its place, unless there are no more columns; what is missing then are zeros.
+ORTOLAN_INLINE size_t first_column(size_t N, size_t place) {
+  return N < kTileColumns ? 0 : min(place, N - kTileColumns);
+}
+
 ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, float* out) {
+  if constexpr (kTiny) {
+    const size_t first = first_column(N, part.column);
+    for (size_t tap = 0; tap < s.taps; ++tap)
+      for (size_t r = 0; r < s.rows; ++r)
+        for (size_t n = first; n < first + kTileColumns; ++n)
+          *out++ = n < N ? s.b[tap * s.tap_stride + r * s.row_stride + n * s.column_stride] : 0;
+    return;
+  }
   const size_t width = part.vectors * kLanes, before_last = width - kLanes;
   const bool is_contiguous = s.row_stride == s.taps && (s.taps == 1 || s.tap_stride == 1);
   auto column = [&](size_t j) {
@@ -496,11 +517,85 @@ ORTOLAN_NOINLINE inline void run_narrow_tile(const TileShape& shape, const TileI
   store_sums(sums, kLanes, shape.rows, columns, out);
 }
 
+// The one tile of small builds for the web: rows from `row` on of the `rows` of `in`, where there
+// are less the last one again, times the columns at `b`. Few rows take as long as a whole tile
+// does, whose sums hide each other's latency.
+ORTOLAN_NOINLINE inline void tile_any(const TileInput& in, size_t row, size_t rows,
+                                      const TileOutput& out) {
+  constexpr int NV = kTileVectors, MR = kTileRows[NV];
+  F acc[MR][NV];
+  start_tile(acc, out);
+  size_t at[MR];
+#pragma unroll
+  for (size_t i = 0; i < MR; ++i) at[i] = min(i, rows - row - 1);
+  const float* b = in.b;
+  for (size_t s = 0; s < in.segments; ++s) {
+    const float* a[MR];
+#pragma unroll
+    for (int i = 0; i < MR; ++i) {
+      const size_t r = row + at[i];
+      a[i] = in.rows ? in.rows[s * in.row_stride + r] + in.offset : in.a + r * in.lda;
+      opaque(a[i]);
+    }
+    for (size_t k = in.k; k; --k) {
+      tile_step(acc, b, [&](int i) { return *a[i]; });
+#pragma unroll
+      for (int i = 0; i < MR; ++i) {
+        ++a[i];
+        opaque(a[i]);
+      }
+      b += kTileColumns;
+      opaque(b);
+    }
+  }
+  const F low = splat<F>(out.bounds.low), high = splat<F>(out.bounds.high);
+#pragma unroll
+  for (int i = 0; i < MR; ++i) {
+    float* const c = out.c + at[i] * out.ldc;
+    const float* const residual = out.residual + at[i] * out.ld_residual;
+#pragma unroll
+    for (int j = 0; j < NV; ++j) {
+      if (out.residual) acc[i][j] += load<F>(residual + j * kLanes);
+      store(c + j * kLanes, clamp_sums(acc[i][j], low, high));
+    }
+  }
+}
+
+// multiply_panel of these builds.
+ORTOLAN_INLINE void multiply_panel_any(const TileInput& in, const Epilogue& e, float* c, size_t ldc,
+                                       size_t row, size_t rows, size_t first, size_t N,
+                                       size_t panel) {
+  constexpr size_t kRows = kTileRows[kTileVectors];
+  for_each_part(N, panel, [&](const Part& part) {
+    const size_t column = first + first_column(N, part.column);
+    TileInput tile_in = in;
+    tile_in.b = in.b + part.column * in.k * in.segments;
+    float bias[kTileColumns] = {}, sums[kRows * kTileColumns];
+    for (size_t n = 0; N < kTileColumns && e.bias && n < N; ++n) bias[n] = e.bias[column + n];
+    for (size_t r = 0; r < rows; r += kRows) {
+      const TileOutput out = tile_output(e, c, ldc, row + r, column, kTileColumns - kLanes);
+      if (N < kTileColumns) {  // through a buffer
+        tile_any(tile_in, r, rows,
+                 {sums, kTileColumns, bias, nullptr, 0, kTileColumns - kLanes, {}});
+        store_sums(sums, kTileColumns, min(rows - r, kRows), N, out);
+      } else {
+        tile_any(tile_in, r, rows, out);
+      }
+    }
+  });
+}
+
 // Rows [row, row + rows) of C and of `in` times one panel, where the columns of B are columns
 // [first, first + N) of C and of the epilogue.
 ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue& e, float* c,
                                             size_t ldc, size_t row, size_t rows, size_t first,
                                             size_t N, size_t panel) {
+  const size_t begin = panel * kTileColumns;
+  float* const written = c + row * ldc + first + begin;
+  if constexpr (kTiny) {
+    multiply_panel_any(in, e, c, ldc, row, rows, first, N, panel);
+    return activation_pass(e, written, ldc, rows, panel_column(N, panel + 1) - begin);
+  }
   constexpr size_t kSlice = kTileColumns < 16 ? kTileColumns : 16;  // a cache line
   const size_t K = in.k * in.segments;
   for_each_part(N, panel, [&](const Part& part) {
@@ -529,8 +624,7 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
         shape.run(tile_in, out);
     });
   });
-  const size_t begin = panel * kTileColumns;
-  activation_pass(e, c + row * ldc + first + begin, ldc, rows, panel_column(N, panel + 1) - begin);
+  activation_pass(e, written, ldc, rows, panel_column(N, panel + 1) - begin);
 }
 
 ORTOLAN_INLINE TileInput direct_input(const GemmArgs& g, size_t row) {
@@ -561,7 +655,7 @@ ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, s
 // Rows [row0, row1) of panels [panel0, panel1): what one thread of a static split computes.
 ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, size_t row1,
                                               size_t panel0, size_t panel1) {
-  if (row1 - row0 < few_rows()) {
+  if (!kTiny && row1 - row0 < few_rows()) {
     const size_t tiles = g.N / kTileColumns, rest = g.N % kTileColumns;
     const size_t whole = tiles && rest && rest < kLanes ? tiles - 1 : tiles;  // without a rest
     for (; panel0 + kRowPanels <= min(panel1, whole); panel0 += kRowPanels)

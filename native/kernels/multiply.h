@@ -154,7 +154,7 @@ struct Ready {
 // contiguous.
 ORTOLAN_NOINLINE inline void pack_matrix(const Product& p, const float* b, size_t panel0,
                                          size_t panel1, float* out) {
-  if (p.b_column != 1) {
+  if (kTiny || p.b_column != 1) {
     const PackSource source = {b, 1, 0, p.K, p.b_row, p.b_column};
     return pack_panels(source, p.N, panel0, panel1, out);
   }

@@ -148,7 +148,7 @@ ORTOLAN_NOINLINE inline void global_average_run_units(const float* x, size_t pix
     const float* in = x + batch * pixels * channels;
     float* out = y + batch * channels;
     size_t c = first;
-    for (; c + 4 * kLanes <= last; c += 4 * kLanes)
+    for (; !kTiny && c + 4 * kLanes <= last; c += 4 * kLanes)
       average_pixels<F, 4>(in + c, pixels, channels, out + c);
     for (; c + kLanes <= last; c += kLanes) average_pixels<F, 1>(in + c, pixels, channels, out + c);
     for (; c < last; ++c) average_pixels<float, 1>(in + c, pixels, channels, out + c);

@@ -215,12 +215,42 @@ inline bool take_block(Nest& nest, size_t side, StridedLoop* row, StridedLoop* c
   return false;
 }
 
+// copy_strided of small builds: the longest loop is the innermost, its elements move by words or by
+// bytes.
+ORTOLAN_NOINLINE inline void copy_each(Nest& nest, size_t width, const char* in, char* out) {
+  uint32_t longest = 0;
+  for (uint32_t i = 1; i < nest.rank; ++i)
+    if (nest.loops[i].size >= nest.loops[longest].size) longest = i;
+  const size_t turns = nest.count();
+  StridedLoop loop = {1, 0, 0};
+  if (nest.rank) loop = nest.loops[longest], nest.remove(longest);
+  const ptrdiff_t w = static_cast<ptrdiff_t>(width);
+  loop.in *= w, loop.out *= w;
+  NestWalk walk(nest, 0);
+  for (size_t done = 0; done < turns; done += loop.size, walk.next()) {
+    const char* from = in + walk.in * w;
+    char* to = out + walk.out * w;
+    if (loop.in == w && loop.out == w) {
+      copy(to, from, loop.size * width);
+      continue;
+    }
+    for (size_t n = loop.size; n; --n, from += loop.in, to += loop.out)
+      if (width % sizeof(uint32_t))
+        for (size_t i = 0; i < width; ++i) to[i] = from[i];
+      else
+        for (size_t i = 0; i < width; i += sizeof(uint32_t))
+          copy(to + i, from + i, sizeof(uint32_t));
+  }
+}
+
 // Runs the copy of elements of `width` bytes. `transpose`: null when no two axes are exchanged.
 // `nest` is used up.
 ORTOLAN_NOINLINE inline void copy_strided(const Context& c, Nest& nest, size_t width,
                                           const void* input, void* output,
                                           BlockFunction transpose = nullptr) {
   if (nest.count() == 0 || input == output) return;
+  if constexpr (kTiny)
+    return copy_each(nest, width, static_cast<const char*>(input), static_cast<char*>(output));
   if (const size_t wide = nest.widen(width); wide != width) width = wide, transpose = nullptr;
   const size_t unit = 16384 / width;  // elements that one turn of the walk handles
   StridedLoop row, column;

@@ -22,16 +22,10 @@ struct WindowAttributes {
 
 inline Status read_auto_pad(Context& c, WindowAttributes* w) {
   String text = c.attribute_string("auto_pad", "NOTSET");
-  if (text == String("NOTSET") || text.size == 0)
-    w->auto_pad = AutoPad::kNotSet;
-  else if (text == String("SAME_UPPER"))
-    w->auto_pad = AutoPad::kSameUpper;
-  else if (text == String("SAME_LOWER"))
-    w->auto_pad = AutoPad::kSameLower;
-  else if (text == String("VALID"))
-    w->auto_pad = AutoPad::kValid;
-  else
-    return c.invalid("auto_pad \"%\" is unknown", text);
+  constexpr size_t kKnown = 4;
+  const size_t found = text.size ? find_word("NOTSET\0SAME_UPPER\0SAME_LOWER\0VALID\0", text) : 0;
+  if (found == kKnown) return c.invalid("auto_pad \"%\" is unknown", text);
+  w->auto_pad = static_cast<AutoPad>(found);
   return Status::kOk;
 }
 
@@ -49,23 +43,23 @@ inline Status check_kernel(Context& c, const WindowAttributes& w) {
 // Reads everything but the kernel, which the caller has set together with `rank`.
 inline Status read_window(Context& c, WindowAttributes* w) {
   ORTOLAN_TRY(read_auto_pad(c, w));
-  auto read_list = [&](String name, size_t n, int64_t least, auto put) -> Status {
+  auto read_list = [&](String name, size_t n, int64_t least, int64_t* to) -> Status {
     Span<const int64_t> list = c.attribute_ints(name);
     if (list.empty()) return Status::kOk;
     if (list.size != n) return c.invalid("% has % entries, % are needed", name, list.size, n);
     for (size_t i = 0; i < n; ++i) {
       if (list[i] < least || list[i] > kWindowLimit)
         return c.invalid("% % has an entry outside % to %", name, list, least, kWindowLimit);
-      put(i, list[i]);
+      to[i] = list[i];
     }
     return Status::kOk;
   };
-  uint32_t rank = w->rank;
-  ORTOLAN_TRY(read_list("strides", rank, 1, [&](size_t i, int64_t v) { w->stride[i] = v; }));
-  ORTOLAN_TRY(read_list("dilations", rank, 1, [&](size_t i, int64_t v) { w->dilation[i] = v; }));
-  ORTOLAN_TRY(read_list("pads", 2 * rank, 0, [&](size_t i, int64_t v) {
-    (i < rank ? w->pad_begin[i] : w->pad_end[i - rank]) = v;
-  }));
+  const uint32_t rank = w->rank;
+  int64_t pads[6] = {};
+  ORTOLAN_TRY(read_list("strides", rank, 1, w->stride));
+  ORTOLAN_TRY(read_list("dilations", rank, 1, w->dilation));
+  ORTOLAN_TRY(read_list("pads", 2 * rank, 0, pads));
+  for (uint32_t i = 0; i < rank; ++i) w->pad_begin[i] = pads[i], w->pad_end[i] = pads[rank + i];
   return check_kernel(c, *w);
 }
 

@@ -1,4 +1,5 @@
-// Runs the operator cases of tests/cases in WebAssembly, in this Node: simd128 and relaxed SIMD.
+// Runs the operator cases of tests/cases in WebAssembly, in this Node: simd128, also with the kernels
+// of small builds, and relaxed SIMD.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,14 +8,14 @@ import { testApi } from "./api.mjs";
 import { runCases, testComparison } from "./cases.mjs";
 import { hasRelaxedSimd } from "./ortolan.mjs";
 import { Report } from "./report.mjs";
-import { buildVariant, makeCases, VARIANTS } from "./setup.mjs";
+import { buildVariant, makeCases, SMALL, VARIANTS } from "./setup.mjs";
 
 const SIMPLE_CASE = "convolution/Conv/padded";
 
 const report = new Report();
 testComparison(report);
 const { folder, cases } = makeCases();
-for (const [name, variant] of Object.entries(VARIANTS)) {
+for (const [name, variant] of Object.entries({ ...VARIANTS, small: SMALL })) {
   if (variant.isRelaxed && !hasRelaxedSimd()) {
     report.skip(name, `Node ${process.version} has no relaxed SIMD, Node 24 has`);
     continue;

@@ -14,6 +14,9 @@ export const VARIANTS = {
   relaxed: { target: "web-relaxed", file: "ortolan.relaxed.wasm", isRelaxed: true },
 };
 
+/** The kernels of `ortolan build`, which has other ways for some. */
+export const SMALL = { target: "web", isSmall: true, isRelaxed: false };
+
 /** Runs Python (ORTOLAN_PYTHON) in the repository; returns the last line that it prints. */
 function python(...args) {
   const paths = [join(ROOT, "src"), join(ROOT, "tests"), process.env.PYTHONPATH].filter(Boolean);
@@ -27,8 +30,9 @@ function python(...args) {
 }
 
 /** Builds a variant, if a source changed, and returns the bytes of the module. */
-export function buildVariant({ target }) {
-  return readFileSync(python("-m", "ortolan.build.host", "--target", target, "-o", WASM));
+export function buildVariant({ target, isSmall }) {
+  const [folder, how] = isSmall ? [`${WASM}-small`, ["--small"]] : [WASM, []];
+  return readFileSync(python("-m", "ortolan.build.host", "--target", target, ...how, "-o", folder));
 }
 
 /** The folder of the operator cases and their index, as tests/cases_bundle.py says. */

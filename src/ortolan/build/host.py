@@ -7,7 +7,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from ortolan.build.compile import build
+from ortolan.build.compile import SPEED, BuildOptions, build
 from ortolan.build.targets import TARGETS, host_target
 
 
@@ -34,20 +34,22 @@ def build_host(output: Path) -> list[Path]:
 
 
 def main() -> None:
-    """``python -m ortolan.build.host [--target T] [--onnx] [-o DIR]``."""
+    """``python -m ortolan.build.host [--target T] [--onnx] [--small] [-o DIR]``."""
     parser = argparse.ArgumentParser(description="Build the runtime library.")
     parser.add_argument("--target", choices=sorted(TARGETS), default=None)
     parser.add_argument("-o", "--output", type=Path, default=None)
     parser.add_argument(
         "--onnx", action=argparse.BooleanOptionalAction, help="read ONNX models as well, or not"
     )
+    parser.add_argument("--small", action="store_true", help="kernels as `ortolan build` has them")
     options = parser.parse_args()
     target = TARGETS[options.target] if options.target else host_target()
     if options.onnx is not None:
         target = dataclasses.replace(target, onnx=options.onnx)
     package = Path(__file__).resolve().parents[1]
     default = package / "lib" if options.target is None else Path("build") / target.name
-    print(build(target, options.output or default, cache_folder(), progress=print))
+    how = BuildOptions("size") if options.small else SPEED
+    print(build(target, options.output or default, cache_folder(), options=how, progress=print))
 
 
 if __name__ == "__main__":
