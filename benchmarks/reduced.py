@@ -147,7 +147,7 @@ def check(model: Model, target: Target, models: Sequence[Model], full: Full) -> 
     start = time.monotonic()
     library = build(
         target, OUTPUT / model.name / target.name, cache_folder(), wanted=selector(config),
-        variants=variant_selector(config), options=SMALL,
+        variants=variant_selector(config), without=config.without, options=SMALL,
     )  # fmt: skip
     seconds = time.monotonic() - start
     problems = []

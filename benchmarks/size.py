@@ -78,10 +78,12 @@ def make(
 ) -> bytes:  # fmt: skip
     """Builds a target and returns the library's bytes."""
     variants = variant_selector(wanted) if isinstance(wanted, Config) else None
+    without = wanted.without if isinstance(wanted, Config) else frozenset()
     chosen = selector(wanted) if isinstance(wanted, Config) else wanted
     folder = OUTPUT / label.replace(" ", "-").replace(",", "")
     path = build(
-        target, folder, cache_folder(), wanted=chosen, variants=variants, options=options
+        target, folder, cache_folder(), wanted=chosen, variants=variants, without=without,
+        options=options,
     )  # fmt: skip
     return path.read_bytes()
 

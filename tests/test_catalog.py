@@ -247,6 +247,35 @@ def test_reduced_registry_compiles_only_what_is_wanted() -> None:
     assert "Add" not in files["a/elementwise.inc"]
 
 
+def test_features_that_are_left_out_have_no_types() -> None:
+    def features(*names: str) -> dict[str, str]:
+        files = registry.generate(FAMILIES, ["a"], without=frozenset(names))
+        text = files["ortolan_features.h"]
+        return dict(re.findall(r"bool (kHas(?:Texts|Containers|Sparse)) = (\w+);", text))
+
+    assert features() == {"kHasTexts": "true", "kHasContainers": "true", "kHasSparse": "true"}
+    assert features("strings", "containers", "sparse") == dict.fromkeys(features(), "false")
+    kept = registry.generate(FAMILIES, ["a"], without=frozenset({"containers"}))["registry.cc"]
+    assert "SequenceAt" not in kept and "ZipMap" not in kept and "// :Loop" in kept
+    assert "SequenceAt" in registry.generate(FAMILIES, ["a"])["registry.cc"]
+
+
+def test_a_build_without_bottlenecks_has_their_convolutions() -> None:
+    def files(name: str, *, splits: bool) -> dict[str, str]:
+        return registry.generate(
+            FAMILIES, ["a"], lambda operator, types: operator.name == name,
+            variants=lambda operator, variant: False, splits=splits,
+        )  # fmt: skip
+
+    whole, parts = (files("InvertedBottleneck", splits=s) for s in (False, True))
+    assert "InvertedBottleneck::run" in whole["a/convolution.inc"]
+    assert "InvertedBottleneck" not in parts["a/convolution.inc"]
+    assert "Conv::run" in parts["a/convolution.inc"]
+    assert "kSplitsBottlenecks = true" in parts["ortolan_features.h"]
+    assert re.search(r"kDepthwise = \{\d+, true\}", parts["ortolan_variants.h"])
+    assert "kSplitsBottlenecks = false" in files("Relu", splits=True)["ortolan_features.h"]
+
+
 def test_variants_are_built_where_an_operator_needs_them() -> None:
     def built(*names: str, wanted: str = "") -> set[str]:
         files = registry.generate(

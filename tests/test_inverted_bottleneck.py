@@ -6,6 +6,7 @@ with two threads; small images too, which the pass leaves alone otherwise.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ortolan
+from ortolan.build.compile import BuildOptions, build
+from ortolan.build.host import cache_folder
+from ortolan.build.product import wanted_config
+from ortolan.build.targets import WEB
+from ortolan.build.verify import Reference, run_library, runner_of
 from ortolan.ortformat import read
 from ortolan.passes import inverted_bottleneck
+from ortolan.required_ops import selector, variant_selector
 from ortolan.session import InferenceSession, SessionOptions
 
 ort = pytest.importorskip("onnxruntime")
@@ -183,6 +190,39 @@ def test_another_user_prevents_it() -> None:
     network.conv(8, (1, 1))
     network.add("Add", network.last, between)
     assert "InvertedBottleneck" not in operators(ortolan.convert(network.model([1, 8, 32, 32])))
+
+
+def test_a_small_web_build_makes_convolutions_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("ziglang", reason="the compiler (ziglang) is not installed")
+    runner = runner_of(WEB, cache_folder())
+    if runner is None:
+        pytest.skip("there is no Node")
+    monkeypatch.setattr(inverted_bottleneck, "_SMALLEST", 1)
+    models = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        shape = tuple(int(size) for size in rng.integers([1, 1, 5, 5], [3, 30, 30, 30]))
+        data = ortolan.convert(bottleneck(rng, shape))
+        assert isinstance(data, bytes)
+        if "InvertedBottleneck" in operators(data):
+            models.append((data, rng.standard_normal(shape).astype(np.float32)))
+    assert len(models) > 3
+    config = wanted_config([(str(i), m[0]) for i, m in enumerate(models)], None, targets=[WEB])
+    library = build(
+        WEB, tmp_path, cache_folder(), wanted=selector(config), variants=variant_selector(config),
+        without=config.without, options=BuildOptions("size", "text", whole_program=True),
+    )  # fmt: skip
+    assert b"InvertedBottleneck" in library.read_bytes()
+    for data, x in models:
+        result = run_library(runner[1], library, Reference("m", data, {0: x}, ()), tmp_path)
+        assert result is not None
+        code, text, outputs = result
+        assert code == 0, text
+        expected = run(data, {"x": x}, "0", 1)
+        assert outputs[0].shape == expected.shape
+        assert np.abs(outputs[0].astype("f8") - expected).max(initial=0) < 1e-5
 
 
 @pytest.mark.parametrize(

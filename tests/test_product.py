@@ -144,6 +144,31 @@ def test_a_model_that_needs_more_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_sparse_constant_is_refused_where_the_model_had_none(tmp_path: Path) -> None:
+    make("linux-x64", tmp_path / "out", models=[DIGITS])
+    runner = verify.runner_of(LINUX_X64, cache_folder())
+    if runner is None:
+        pytest.skip("this machine does not run linux-x64")
+    value = helper.make_tensor_value_info
+    numbers = helper.make_tensor("w", TensorProto.FLOAT, [1], [2.0])
+    place = helper.make_tensor("i", TensorProto.INT64, [1], [3])
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g",
+        [value("x", TensorProto.FLOAT, [40])], [value("y", TensorProto.FLOAT, [40])],
+        sparse_initializer=[helper.make_sparse_tensor(numbers, place, [40])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content = ortolan.convert(model.SerializeToString())
+    assert isinstance(content, bytes)
+    given = verify.reference("sparse", content)
+    got = verify.run_library(runner[1], tmp_path / "out" / "libortolan.so", given, tmp_path)
+    assert got is not None
+    assert got[0] == 9 and "#ortolan:without" in got[1]
+    (tmp_path / "model.ort").write_bytes(content)
+    code, text = run("check", str(tmp_path / "model.ort"), "--package", str(tmp_path / "out"))
+    assert code == 1 and "the package has no sparse" in text and "Add" in text
+
+
 def test_messages_as_codes_are_explained(tmp_path: Path) -> None:
     options = BuildOptions("size", "codes", whole_program=True)
     make("linux-x64", tmp_path / "out", models=[DIGITS], options=options)

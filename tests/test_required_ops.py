@@ -18,10 +18,11 @@ from ortolan import catalog
 from ortolan.build.variants import record_variants
 from ortolan.catalog.types import DataType, type_set
 from ortolan.errors import NoSuchFile
-from ortolan.ortformat import read
+from ortolan.ortformat import read, tables
 from ortolan.required_ops import (
     Config,
     ConfigError,
+    absent_features,
     from_uses,
     minimise,
     missing,
@@ -31,7 +32,7 @@ from ortolan.required_ops import (
     selector,
     variant_selector,
 )
-from ortolan.required_ops.config import merge
+from ortolan.required_ops.config import FEATURES, merge
 from ortolan.required_ops.reading import parse_types
 
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits" / "digits.onnx"
@@ -255,6 +256,55 @@ def test_a_line_of_a_variant_that_is_wrong_is_told() -> None:
         parse_config(f"ai.onnx;11;Conv\n{DEEP[:-4]}\n", "c")
     with pytest.raises(ConfigError, match="c:1: a line of a variant is #ortolan:variant;domain"):
         parse_config("#ortolan:variants;Conv", "c")
+
+
+def test_features_that_no_model_has_are_left_out() -> None:
+    config = parse_config("ai.onnx;13;Identity\n#ortolan:without;sparse,strings\n")
+    assert config.without == {"sparse", "strings"}
+    assert parse_config(config.text()) == config == minimise(config)
+    assert merge([config, parse_config("ai.onnx;13;Identity")]).without == frozenset()
+    other = parse_config("ai.onnx;13;Identity\n#ortolan:without;containers,sparse\n")
+    assert merge([config, other]).without == {"sparse"}
+    with pytest.raises(ConfigError, match=r"c:1: a line of what no model has .* not \"text\""):
+        parse_config("#ortolan:without;text", "c")
+    identity = catalog.find("", "Identity", 13)
+    kept, everything = selector(config), selector(parse_config("ai.onnx;13;Identity"))
+    assert identity is not None and kept is not None and everything is not None
+    texts = (type_set("string"), type_set())
+    assert everything(identity, texts) and not kept(identity, texts)
+    assert kept(identity, (type_set("int64", "string"), type_set()))
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("Relu", set()), ("StringNormalizer", {"strings"}), ("SequenceInsert", {"containers"})],
+)
+def test_features_of_a_model_follow_from_its_values(name: str, features: set[str]) -> None:
+    value = helper.make_tensor_value_info
+    if name == "Relu":
+        ends = [value("x", TensorProto.FLOAT, [2])], [value("y", TensorProto.FLOAT, [2])]
+    elif name == "StringNormalizer":
+        ends = [value("x", TensorProto.STRING, [2])], [value("y", TensorProto.STRING, [None])]
+    else:
+        info = helper.make_tensor_sequence_value_info
+        ends = [info("x", TensorProto.FLOAT, None)], [info("y", TensorProto.FLOAT, None)]
+    inputs = ["x", "t"] if name == "SequenceInsert" else ["x"]
+    graph = helper.make_graph(
+        [helper.make_node(name, inputs, ["y"])], "g", *ends,
+        [numpy_helper.from_array(np.zeros(2, np.float32), "t")] if len(inputs) > 1 else [],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content = ortolan.convert(made.SerializeToString())
+    assert isinstance(content, bytes)
+    assert absent_features(read(content)) == FEATURES - features
+
+
+def test_sparse_constants_are_a_feature() -> None:
+    session = tables.InferenceSession(tables.Model(tables.Graph()))
+    assert absent_features(session) == FEATURES
+    empty = tables.Tensor("s")
+    session.model.graph.sparse_initializers.append(tables.SparseTensor(empty, empty, [1]))
+    assert absent_features(session) == FEATURES - {"sparse"}
 
 
 def test_variants_of_a_model_follow_from_constants_and_vectors() -> None:

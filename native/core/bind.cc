@@ -194,7 +194,10 @@ Status Loader::order(GraphBuilder& b) {
         continue;
       }
       states[visit.node] = kDone;
-      if (!b.bound.push(node)) return out_of_memory();
+      if constexpr (kSplitsBottlenecks)
+        ORTOLAN_TRY(append(b, node));
+      else if (!b.bound.push(node))
+        return out_of_memory();
       path.pop();
       next = kNoValue;
     }
@@ -205,10 +208,14 @@ Status Loader::order(GraphBuilder& b) {
 }
 
 Status Loader::bind_graph(GraphBuilder& b) {
-  for (uint32_t value : b.graph->inputs)
-    if (b.values[value].type == DataType::kUndefined)
+  for (uint32_t value : b.graph->inputs) {
+    const Value& v = b.values[value];
+    const bool is_built =
+        (kHasTexts || v.type != DataType::kString) && (kHasContainers || !v.layers);
+    if (v.type == DataType::kUndefined || !is_built)
       return fail(error_, Status::kNotImplemented, "input \"%\" has no type that is supported",
-                  b.values[value].name);
+                  v.name);
+  }
   if (!b.bound.reserve(b.nodes.size())) return out_of_memory();
   for (Node& node : b.nodes) {
     ORTOLAN_TRY(bind_node(b, node));
@@ -268,8 +275,8 @@ Status Loader::unknown_operators() {
 
 Status Loader::bind_node(GraphBuilder& b, Node& node) {
   // Kernels for tensors do not see containers.
-  if (node.type == String("Identity") && node.domain.size == 0 && node.inputs.size == 1 &&
-      node.inputs[0] != kNoValue && b.values[node.inputs[0]].layers) {
+  if (kHasContainers && node.type == String("Identity") && node.domain.size == 0 &&
+      node.inputs.size == 1 && node.inputs[0] != kNoValue && b.values[node.inputs[0]].layers) {
     node.domain = "ai.ortolan";
     node.type = "Share";
     if (!find_operator(node.domain, node.type))
@@ -330,7 +337,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
                         v.name);
     uint8_t variable = signature.input(i);
     if (variable == kFreeVariable) continue;
-    if (v.layers != (signature.is_sequence_input(i) ? kSequenceLayer : 0))
+    if (kHasContainers && v.layers != (signature.is_sequence_input(i) ? kSequenceLayer : 0))
       return node_error(node, Status::kInvalidGraph, "input % (\"%\") is % but must be %", i,
                         v.name, kind_name(v.layers), kind_name(signature.is_sequence_input(i)));
     if (!(signature.mask(variable) & type_bit(v.type)))
@@ -355,7 +362,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     }
     DataType& type = variables[variable];
     uint32_t mask = signature.mask(variable);
-    bool is_single = (mask & (mask - 1)) == 0;
+    bool is_single = mask && (mask & (mask - 1)) == 0;
     if (kHasTypeRules && type == DataType::kUndefined && source == TypeAttribute::kRule &&
         !is_single) {
       auto rule = static_cast<TypeRule>(signature.header.type_attribute >> kTypeAttributeBits);
@@ -382,7 +389,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     if (node.outputs[i] == kNoValue) continue;
     if (halves[variable] != DataType::kUndefined)
       ORTOLAN_TRY(promote_output(b, node, i, halves[variable]));
-    bool is_sequence = signature.is_sequence_output(i);
+    bool is_sequence = kHasContainers && signature.is_sequence_output(i);
     b.values[node.outputs[i]].set_type(
         {type, DataType::kUndefined, is_sequence ? kSequenceLayer : uint8_t{0}});
   }
@@ -395,7 +402,8 @@ Status Loader::set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule)
   bool has_input = node.inputs.size && node.inputs[0] != kNoValue;
   ValueType input = has_input ? b.values[node.inputs[0]].full_type() : ValueType();
   v.set_type(special_type(rule, node, v.full_type(), input));
-  if (v.type == DataType::kUndefined || v.layers >> 2 * kMaxLayers)
+  const bool is_built = (kHasTexts || v.type != DataType::kString) && (kHasContainers || !v.layers);
+  if (v.type == DataType::kUndefined || v.layers >> 2 * kMaxLayers || !is_built)
     return node_error(node, Status::kNotImplemented, "output % has no type that is supported", i);
   return Status::kOk;
 }

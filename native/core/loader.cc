@@ -164,10 +164,10 @@ Status Loader::describe_types(GraphBuilder& b) {
       text.clear();
       uint32_t closing = 0;
       for (ValueType t = v.full_type();; t = t.inner(), ++closing) {
-        text.append(nth_word("tensor(\0seq(\0map(\0optional(\0", static_cast<size_t>(t.kind())));
-        if (t.kind() == ValueKind::kTensor) break;
-        if (t.kind() == ValueKind::kMap)
-          text.append(Part(type_name(t.key))), text.append(Part(","));
+        const ValueKind kind = kHasContainers ? t.kind() : ValueKind::kTensor;
+        text.append(nth_word("tensor(\0seq(\0map(\0optional(\0", static_cast<size_t>(kind)));
+        if (kind == ValueKind::kTensor) break;
+        if (kind == ValueKind::kMap) text.append(Part(type_name(t.key))), text.append(Part(","));
       }
       text.append(Part(type_name(v.type)));
       for (uint32_t k = 0; k <= closing; ++k) text.append(Part(")"));

@@ -143,6 +143,10 @@ class Loader {
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;
   Status fold(Graph& graph, Node& node, Context& context, List<Slot>& slots);
 
+  // split.cc
+  Status append(GraphBuilder& b, const Node& node);
+  Status split(GraphBuilder& b, const Node& whole);
+
   // promote.cc
   Status make_wide(GraphBuilder& b, uint32_t value, bool is_pending, uint32_t* wide);
   Status add_cast(GraphBuilder& b, uint32_t from, uint32_t to);

@@ -127,6 +127,7 @@ Status OrtReader::declare_initializers(GraphBuilder& b, FbTable table) {
     FbTable values = sparse.table(i).table(schema::SparseTensorTable::kValues);
     String name = values.string(TensorTable::kName);
     TensorView view;
+    if constexpr (!kHasSparse) return densify(name, view, view, &view);
     ORTOLAN_TRY(read_sparse(sparse.table(i), name, &view));
     ORTOLAN_TRY(declare_constant(b, name, view));
   }

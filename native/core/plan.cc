@@ -151,7 +151,7 @@ bool Planner::can_compute(const Node& node) const {
     if (v == kNoValue) continue;
     const Slot& slot = f_.slots[v];
     // Bytes of strings live as long as a run, not as long as a plan.
-    if (slot.type == DataType::kString) return false;
+    if (kHasTexts && slot.type == DataType::kString) return false;
     if (slot.alias_of == kNoValue && bytes_of(v) > kKnownLimit) return false;
   }
   return true;
@@ -193,7 +193,8 @@ bool Planner::place_outputs(const Node& node) {
     if (v == kNoValue) continue;
     Slot& slot = f_.slots[v];
     // The caller gets strings in another form.
-    bool is_output = f_.graph->values[v].is_output && slot.type != DataType::kString;
+    bool is_output =
+        f_.graph->values[v].is_output && !(kHasTexts && slot.type == DataType::kString);
     f_.sources[v] = is_output ? Source::kOutput : Source::kArena;
     if (slot.alias_of == kNoValue) {
       work = work || bytes_of(v);

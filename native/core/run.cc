@@ -401,7 +401,7 @@ Status Run::deliver_outputs(Frame& frame) {
     }
     TensorArgument& place = outputs_[i];
     size_t bytes = slot.shape.count() * element_size(slot.type);
-    if (slot.layers || slot.type == DataType::kString)
+    if ((kHasContainers && slot.layers) || (kHasTexts && slot.type == DataType::kString))
       return fail(error_, Status::kNotImplemented,
                   "output \"%\" is no tensor of numbers: no memory can be given for it",
                   graph.values[v].name);

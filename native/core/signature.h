@@ -13,7 +13,8 @@ struct SignatureView {
     copy(&header, bytes, sizeof(header));
   }
   uint32_t mask(uint8_t variable) const {
-    return read<uint32_t>(bytes + sizeof(header) + 4 * static_cast<size_t>(variable));
+    constexpr uint32_t kBuilt = kHasTexts ? ~0u : ~type_bit(DataType::kString);
+    return kBuilt & read<uint32_t>(bytes + sizeof(header) + 4 * static_cast<size_t>(variable));
   }
   const uint8_t* parameters() const {
     return bytes + sizeof(header) + 4 * static_cast<size_t>(header.variables);

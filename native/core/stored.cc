@@ -80,6 +80,11 @@ Status Loader::too_many_dimensions(String what, size_t rank) {
 // Fills a tensor, whose shape is set, with zeros and the values at their places.
 Status Loader::densify(String what, const TensorView& values, const TensorView& indices,
                        TensorView* tensor) {
+  if constexpr (!kHasSparse)
+    return fail(error_, Status::kNotImplemented,
+                "tensor \"%\" is sparse: take this word out of #ortolan:without in the config of "
+                "the build",
+                what);
   if (values.type == DataType::kString)
     return fail(error_, Status::kInvalidFormat, "sparse tensor \"%\": it has strings", what);
   tensor->type = values.type;

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ortolan.build import schema_header
-from ortolan.build.link import BuildError, compiler, import_library, link, run
+from ortolan.build.link import SMALL_WASM, BuildError, compiler, import_library, link, run
 from ortolan.build.registry import PORTABLE, Selector, VariantSelector, generate
 from ortolan.build.targets import COMMON_FLAGS, Target
 from ortolan.catalog import FAMILIES
@@ -114,6 +114,7 @@ def build(
     *,
     wanted: Selector | None = None,
     variants: VariantSelector | None = None,
+    without: frozenset[str] = frozenset(),
     extra_flags: tuple[str, ...] = (),
     options: BuildOptions = SPEED,
     core_flags: tuple[str, ...] = (),
@@ -129,6 +130,7 @@ def build(
         cache: folder for generated sources and objects; safe to share between builds.
         wanted: instances to include; None for the whole catalog.
         variants: variants of their kernels to include; None for all.
+        without: features to leave out, see `ortolan.required_ops.config.FEATURES`.
         extra_flags: more compiler flags.
         options: how to compile.
         core_flags: more of them for native/core alone, such as -DORTOLAN_POISON (core/poison.h).
@@ -143,7 +145,7 @@ def build(
         BuildError: the compiler is missing or refused, or a file could not be written.
     """
     try:
-        generated = _generated(target, cache, wanted, variants)
+        generated = _generated(target, cache, wanted, variants, without, options)
         flags = [*extra_flags] if wanted is None else [*extra_flags, *_LEFT_OUT]
         objects = _objects(target, cache, generated, flags, tuple(core_flags), options, progress)
         for path in objects:
@@ -161,12 +163,15 @@ def build(
 
 
 def _generated(
-    target: Target, cache: Path, wanted: Selector | None, variants: VariantSelector | None
-) -> Path:
+    target: Target, cache: Path, wanted: Selector | None, variants: VariantSelector | None,
+    without: frozenset[str], options: BuildOptions,
+) -> Path:  # fmt: skip
     """Writes the generated sources; answers their folder."""
+    is_tiny = options.optimize == "size" and target.linker == "wasm"
     files = generate(
         FAMILIES, [i.name for i in target.instruction_sets], wanted, variants=variants,
         onnx=target.onnx, records=target.records and wanted is None,
+        splits=is_tiny and not target.records, without=without,
     )  # fmt: skip
     files["ort_schema.h"] = schema_header.generate()
     key = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
@@ -237,7 +242,7 @@ def _optimization(target: Target, isa: str, options: BuildOptions) -> tuple[str,
 def _link(target: Target, objects: list[Path], cache: Path, options: BuildOptions) -> Path:
     """The library in the cache; linked unless the same objects were before."""
     native = source_root()
-    names = repr((target, options, [o.name for o in objects]))
+    names = repr((target, options, SMALL_WASM, [o.name for o in objects]))
     key = hashlib.sha256(names.encode()).hexdigest()[:24]
     library = cache / "libraries" / key / target.output
     if library.is_file():
@@ -250,7 +255,10 @@ def _link(target: Target, objects: list[Path], cache: Path, options: BuildOption
     temporary = library.with_suffix(f".{os.getpid()}.tmp")
     listing = _listing(library) if target.linker in ("elf", "wasm") else None
     try:
-        link(target, objects, temporary, cache, stubs, strip=options.strip, listing=listing)
+        link(
+            target, objects, temporary, cache, stubs, strip=options.strip,
+            small=options.optimize == "size", listing=listing,
+        )  # fmt: skip
         temporary.replace(library)
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,10 +16,19 @@ from pathlib import Path
 from ortolan.build.targets import Target
 from ortolan.errors import Fail
 
-__all__ = ["BuildError", "compiler", "link", "run", "zig"]
+__all__ = ["SMALL_WASM", "BuildError", "compiler", "link", "run", "zig"]
 
 _TOO_LARGE = os.strerror(errno.EFBIG)
 _MACHINES = {"x86_64": "i386:x86-64", "aarch64": "arm64"}
+
+
+# Without what trades bytes for speed and does so when compiling for size too: more pointers instead
+# of one index, and copies of expressions on other paths.
+SMALL_WASM = tuple(
+    word
+    for option in ("-disable-lsr", "-enable-pre=0", "-two-entry-phi-node-folding-threshold=8")
+    for word in ("-mllvm", option)
+)
 
 
 class BuildError(Fail):
@@ -74,6 +83,7 @@ def link(
     libraries: Sequence[Path] = (),
     *,
     strip: bool = True,
+    small: bool = False,
     listing: Path | None = None,
 ) -> None:
     """Links ``objects`` to ``output``.
@@ -85,6 +95,7 @@ def link(
         cache: for the tools' own files.
         libraries: what :func:`import_library` made of ``target.libraries``.
         strip: leave out the names of functions.
+        small: what is compiled while linking is to be small.
         listing: where the linker writes what lies where; ELF and WebAssembly only.
 
     Raises:
@@ -101,6 +112,8 @@ def link(
         flags = target.link_flags
         if not strip:  # relocations of debug information cannot be compressed
             flags = tuple(f for f in flags if f != "--compress-relocations")
+        if small:
+            flags = (*flags, *SMALL_WASM)
         run([tool, "wasm-ld", *flags, *stripped, "-o", str(output), *files], cache)
     elif target.linker == "coff":
         run([tool, "lld-link", *target.link_flags, f"/out:{output}", *files], cache)

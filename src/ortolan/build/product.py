@@ -38,6 +38,7 @@ from ortolan.pipes import read_pipe
 from ortolan.required_ops import (
     Config,
     RequiredOperator,
+    absent_features,
     from_uses,
     minimise,
     missing,
@@ -46,7 +47,7 @@ from ortolan.required_ops import (
     selector,
     variant_selector,
 )
-from ortolan.required_ops.config import ConfigError, merge
+from ortolan.required_ops.config import FEATURES, ConfigError, merge
 from ortolan.required_ops.models import unknown_operators
 
 __all__ = [
@@ -115,8 +116,10 @@ def load_model(path: Path) -> bytes:
     return content if content[4:8] == b"ORTM" else convert(piped or path)
 
 
-def read_uses(path: Path) -> tuple[set[RequiredOperator], list[str], int]:
-    """What a model uses, what of it the catalog does not know, and how many nodes it has.
+def read_uses(path: Path) -> tuple[set[RequiredOperator], list[str], frozenset[str], int]:
+    """What a model uses, what of it the catalog does not know, its features, and its nodes' number.
+
+    Features are those of `required_ops.config.FEATURES`.
 
     Raises:
         OrtolanError: the file is no model.
@@ -131,14 +134,19 @@ def read_uses(path: Path) -> tuple[set[RequiredOperator], list[str], int]:
     assert session.model is not None and session.model.graph is not None
     unknown = unknown_operators(session)
     nodes = sum(len(graph.nodes) for graph in graphs(session.model.graph))
-    return required_operators(session, lenient=True), unknown, nodes
+    features = FEATURES - absent_features(session)
+    return required_operators(session, lenient=True), unknown, features, nodes
 
 
 def config_of(content: bytes, name: str, lanes: Iterable[int]) -> Config:
     """What a model in ORT format needs, with the variants of kernels; see `record_variants`."""
     try:
-        found = from_uses(required_operators(read(content)))
-        return dataclasses.replace(found, variants=record_variants(content, lanes))
+        session = read(content)
+        return dataclasses.replace(
+            from_uses(required_operators(session)),
+            variants=record_variants(content, lanes),
+            without=absent_features(session),
+        )
     except OrtFormatError as error:
         raise InvalidFormat(f"{name}: damaged or no ORT format file: {error}") from error
 
@@ -276,7 +284,7 @@ def _build_one(
     listings: list[Path] = []
     library = build(
         target, folder / target.name, cache, wanted=selector(kept),
-        variants=variant_selector(kept), options=options, progress=progress,
+        variants=variant_selector(kept), without=kept.without, options=options, progress=progress,
         linked=objects.append, listed=listings.append,
     )  # fmt: skip
     if not listings:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ortolan import catalog
 from ortolan.catalog.onnx_versions import newest_version, since_versions
 from ortolan.catalog.operator import (
     TYPE_RULES,
@@ -40,6 +41,9 @@ _RULE = 7
 _FALLBACK = 16
 _MAX_VARIANTS = 26  # a letter each
 _TEXT = "Text"
+_TEXTS = frozenset({DataType.STRING})
+_BOTTLENECK = ("ai.ortolan", "InvertedBottleneck")
+_BOTTLENECK_PART = ("com.microsoft", "FusedConv")
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
@@ -316,9 +320,42 @@ def _has_containers(operator: Operator) -> bool:
     return any(p.is_sequence or p.variable == "Any" for p in operator.inputs + operator.outputs)
 
 
+def _without_containers(select: Selector) -> Selector:
+    """The same selection but what takes or gives containers; control flow only passes them on."""
+
+    def selected(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
+        is_left_out = operator.control == "none" and _has_containers(operator)
+        return not is_left_out and select(operator, types)
+
+    return selected
+
+
+def _without_bottlenecks(
+    select: Selector, variants: VariantSelector
+) -> tuple[Selector, VariantSelector]:
+    """The same selection where the loader makes convolutions of InvertedBottleneck."""
+    whole = catalog.find(*_BOTTLENECK, 1)
+    part = catalog.find(*_BOTTLENECK_PART, 1)
+    assert whole is not None and part is not None
+
+    def selected(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
+        if operator is whole:
+            return False
+        return select(operator, types) or (operator is part and select(whole, types))
+
+    def has_variant(operator: Operator, variant: str) -> bool:
+        if variants(operator, variant):
+            return True
+        is_used = variant in ("depthwise", "pointwise") or variants(whole, variant)
+        return operator is part and is_used
+
+    return selected, has_variant
+
+
 def _features_source(
-    kept: Sequence[Operator], select: Selector, *, onnx: bool, records: bool
-) -> str:
+    kept: Sequence[Operator], select: Selector, without: frozenset[str],
+    *, onnx: bool, records: bool, splits: bool,
+) -> str:  # fmt: skip
     """What the core need not have where no operator needs it."""
     casts = [o for o in kept if o.name == "Cast"]
     features = {
@@ -328,9 +365,11 @@ def _features_source(
         "kHasScan": any(o.control == "scan" for o in kept),
         "kReadsOnnx": onnx,
         "kRecordsVariants": records,
+        "kSplitsBottlenecks": splits,
         "kHasLayouts": any(o.layout == "spatial" for o in kept),
-        "kHasContainers": any(map(_has_containers, kept)),
-        "kHasTexts": _uses(kept, select, frozenset({DataType.STRING})),
+        "kHasContainers": "containers" not in without and any(map(_has_containers, kept)),
+        "kHasTexts": "strings" not in without and _uses(kept, select, _TEXTS),
+        "kHasSparse": "sparse" not in without,
         "kHasHalves": _uses(casts, select, HALVES),
         "kHasPacked": _uses(kept, select, _PACKED),
         "kHasTypeAttributes": any(o.type_attribute not in ("none", *TYPE_RULES) for o in kept),
@@ -404,6 +443,8 @@ def generate(
     variants: VariantSelector | None = None,
     onnx: bool = False,
     records: bool = False,
+    splits: bool = False,
+    without: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """The generated sources by relative path.
 
@@ -414,6 +455,8 @@ def generate(
         variants: those of kernels that are wanted; None takes all.
         onnx: for a build with the reader of ONNX models.
         records: for a build that tells which variants a model uses.
+        without: features that no model has, see `required_ops.config.FEATURES`.
+        splits: for a build without a kernel for InvertedBottleneck: it loads convolutions instead.
 
     Raises:
         ValueError: two operators have the same hash, or an entry is malformed.
@@ -421,6 +464,16 @@ def generate(
     tables, functions = _Tables(), _Functions()
     families = list(families)
     select = wanted or (lambda operator, types: True)
+    if "containers" in without:
+        select = _without_containers(select)
+    has_variant = variants or (lambda operator, variant: True)
+    if splits:
+        bottleneck = catalog.find(*_BOTTLENECK, 1)
+        splits = bottleneck is not None and any(
+            select(bottleneck, (i.types_a, i.types_b)) for i in instances(bottleneck)
+        )
+    if splits:
+        select, has_variant = _without_bottlenecks(select, has_variant)
     kept: list[Operator] = []
     for family in families:
         for operator in family.operators:
@@ -432,10 +485,10 @@ def generate(
         for (isa, family), bodies in functions.thunks.items()
     }
     files["registry.cc"] = _registry_source(tables, functions, reduced=wanted is not None)
-    files["ortolan_features.h"] = _features_source(kept, select, onnx=onnx, records=records)
-    files["ortolan_variants.h"] = _variants_source(
-        families, kept, variants or (lambda operator, variant: True)
+    files["ortolan_features.h"] = _features_source(
+        kept, select, without, onnx=onnx, records=records, splits=splits
     )
+    files["ortolan_variants.h"] = _variants_source(families, kept, has_variant)
     if onnx:
         files["onnx_versions.cc"] = _versions_source(tables)
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -24,11 +25,14 @@ def command(
     from ortolan.build.product import read_uses
     from ortolan.build.support import lacks, package_config
     from ortolan.required_ops import from_uses
+    from ortolan.required_ops.config import WITHOUT
 
-    uses, unknown, nodes = read_uses(model)
-    missing = lacks(package_config(package), uses)
+    uses, unknown, features, nodes = read_uses(model)
+    config = package_config(package)
+    left_out = sorted(config.without & features)
+    missing = lacks(dataclasses.replace(config, without=config.without - features), uses)
     mend = from_uses(missing).text() if missing else ""
-    runs = not missing and not unknown
+    runs = not missing and not unknown and not left_out
     if as_json:
         answer = {
             "model": model.name,
@@ -44,12 +48,19 @@ def command(
                 for use in missing
             ],
             "unknown": unknown,
+            "without": left_out,
             "config": mend.splitlines(),
             "providers": {"CPUExecutionProvider": {"nodes": nodes, "share": 1.0}} if runs else {},
         }
         print(json.dumps(answer, indent=2))
     else:
-        _show(model, package, [_text(u) for u in missing], unknown, mend, nodes)
+        lines = [f"Ortolan has no {name}" for name in unknown]
+        lines += [f"the package lacks {_text(use)}" for use in missing]
+        lines += [
+            f"the package has no {name}: take the word out of {WITHOUT} in its config"
+            for name in left_out
+        ]
+        _show(model, package, lines, mend, nodes)
     if not runs:
         raise typer.Exit(1)
 
@@ -64,21 +75,17 @@ def _text(use: object) -> str:
     )
 
 
-def _show(
-    model: Path, package: str, missing: list[str], unknown: list[str], mend: str, nodes: int
-) -> None:
+def _show(model: Path, package: str, problems: list[str], mend: str, nodes: int) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    if not missing and not unknown:
+    if not problems:
         console.print(
             f"{escape(model.name)} runs on {escape(package)}: CPUExecutionProvider takes all "
             f"{nodes} nodes (100 %); there is no other provider yet"
         )
         return
     console.print(f"{escape(model.name)} does not run on {escape(package)}")
-    for name in unknown:
-        console.print(f"  Ortolan has no {escape(name)}")
-    for name in missing:
-        console.print(f"  the package lacks {escape(name)}")
+    for problem in problems:
+        console.print(f"  {escape(problem)}")
     if mend:
         console.print("Lines for the config of a build that has them:")
         print(mend, end="")

@@ -7,7 +7,7 @@ format; `reading` and `selection` go from the file to it and from it to kernels.
 from __future__ import annotations
 
 from ortolan.required_ops.config import GENERAL, Config, ConfigError, TypeUse, VariantUse
-from ortolan.required_ops.models import RequiredOperator, required_operators
+from ortolan.required_ops.models import RequiredOperator, absent_features, required_operators
 from ortolan.required_ops.reading import parse_config, read_config
 from ortolan.required_ops.selection import (
     from_uses,
@@ -24,6 +24,7 @@ __all__ = [
     "RequiredOperator",
     "TypeUse",
     "VariantUse",
+    "absent_features",
     "from_uses",
     "minimise",
     "missing",

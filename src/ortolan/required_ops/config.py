@@ -18,6 +18,11 @@ __all__ = [
     "VariantUse", "merge",
 ]  # fmt: skip
 
+WITHOUT = "#ortolan:without"
+"""The start of a line that names features, of FEATURES, which no model of the config has."""
+FEATURES = frozenset({"containers", "sparse", "strings"})
+"""What values and constants may be that most models do not have."""
+
 VARIANT = "#ortolan:variant"
 """The start of a line that names a variant; a comment for onnxruntime."""
 GENERAL = "general"
@@ -124,6 +129,7 @@ class Config:
         allowed_types: the only types that kernels are kept for; None allows all.
         all_if_empty: no operators mean all operators.
         variants: what is used of the kernels' variants; an operator that no use names keeps all.
+        without: those of FEATURES that no model has.
         lines: the line of the file by (domain, name), for messages.
         source: the name of the file, for messages.
     """
@@ -133,6 +139,7 @@ class Config:
     allowed_types: TypeSet | None = None
     all_if_empty: bool = False
     variants: frozenset[VariantUse] = frozenset()
+    without: frozenset[str] = frozenset()
     lines: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict, compare=False)
     source: str = dataclasses.field(default="", compare=False)
 
@@ -164,6 +171,7 @@ class Config:
             for (domain, opset), entries in sorted(by_opset.items())
         ]
         rows += [use.text() for use in sorted(self.variants)]
+        rows += [f"{WITHOUT};{','.join(sorted(self.without))}"] if self.without else []
         return "\n".join(rows) + "\n"
 
     def variants_of(self, domain: str, name: str, first: int, last: int) -> frozenset[str] | None:
@@ -250,6 +258,7 @@ def _merge(a: Config, b: Config) -> Config:
         allowed,
         False,
         frozenset(u for u in a.variants | b.variants if (u.domain, u.name) not in open_keys),
+        a.without & b.without,
         {**b.lines, **a.lines},
         a.source,
     )

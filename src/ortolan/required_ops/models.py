@@ -11,10 +11,20 @@ from ortolan.catalog.operator import Operator, Parameter
 from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import NotImplemented as NotImplementedHere
 from ortolan.ortformat.links import graphs
-from ortolan.ortformat.tables import Graph, InferenceSession, Node, TensorTypeAndShape
+from ortolan.ortformat.schema import TensorDataType
+from ortolan.ortformat.tables import (
+    Graph,
+    InferenceSession,
+    Node,
+    SequenceType,
+    TensorTypeAndShape,
+    TypeInfo,
+)
+from ortolan.required_ops.config import FEATURES
 
 __all__ = [
     "RequiredOperator",
+    "absent_features",
     "casts_of_promotion",
     "promoted",
     "required_operators",
@@ -56,6 +66,35 @@ def required_operators(
         if operator is not None:
             found.update(_uses(operator, node, types))
     return found | set(_conversions(found))
+
+
+def absent_features(session: InferenceSession) -> frozenset[str]:
+    """Those of FEATURES that neither a value nor a constant of a model has."""
+    parts = list(_graphs(session))
+    used = {"sparse"} if any(part.sparse_initializers for part in parts) else set()
+    tensors = [tensor for part in parts for tensor in part.initializers]
+    tensors += [a.t for part in parts for node in part.nodes for a in node.attributes if a.t]
+    if any(tensor.data_type == TensorDataType.STRING for tensor in tensors):
+        used.add("strings")
+    for part in parts:
+        for value in part.node_args:
+            used |= _features(value.type) if value.name else set()
+    return FEATURES - used
+
+
+def _features(info: TypeInfo | None) -> set[str]:
+    """The features of a value; those that it may have where its type is not known."""
+    if info is None or info.value is None:
+        return {"containers", "strings"}
+    if isinstance(info.value, TensorTypeAndShape):
+        is_text = info.value.elem_type in (TensorDataType.STRING, TensorDataType.UNDEFINED)
+        used = {"strings"} if is_text else set()
+        return used | {"containers"} if info.denotation else used
+    if isinstance(info.value, SequenceType):
+        return {"containers"} | _features(info.value.elem_type)
+    has_text_keys = info.value.key_type == TensorDataType.STRING
+    keys = {"strings"} if has_text_keys else set()
+    return {"containers"} | keys | _features(info.value.value_type)
 
 
 def unknown_operators(session: InferenceSession) -> list[str]:

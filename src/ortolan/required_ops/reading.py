@@ -12,9 +12,11 @@ from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import NoSuchFile
 from ortolan.required_ops.config import (
     ALL_OPERATORS,
+    FEATURES,
     GENERAL,
     TYPE_NAMES,
     VARIANT,
+    WITHOUT,
     Config,
     ConfigError,
     TypeUse,
@@ -85,13 +87,16 @@ class _Parser:
         self._allowed_line = 0
         self._all_if_empty = False
         self._variants: set[VariantUse] = set()
+        self._without: set[str] = set()
         self._where = source
 
     def parse(self, text: str) -> Config:
         for number, line in enumerate(text.splitlines(), 1):
             self._where = f"{self._source}:{number}"
             line = line.strip()
-            if line.startswith("#ortolan:"):
+            if line.startswith(WITHOUT):
+                self._features(line)
+            elif line.startswith("#ortolan:"):
                 self._variant(line)
             elif line and not line.startswith("#"):
                 self._line(line, number)
@@ -108,6 +113,7 @@ class _Parser:
             self._allowed,
             self._all_if_empty,
             frozenset(self._variants),
+            frozenset(self._without),
             self._lines,
             self._source,
         )
@@ -149,6 +155,16 @@ class _Parser:
             self._allowed_line = number
         else:
             raise self._fail(f'there is no "{name}": {_ALLOWED} and {ALL_OPERATORS} are known')
+
+    def _features(self, line: str) -> None:
+        _, _, rest = line.partition(";")
+        names = {name.strip() for name in rest.split(",")}
+        if names - FEATURES:
+            known = ", ".join(sorted(FEATURES))
+            raise self._fail(
+                f'a line of what no model has is {WITHOUT};features, of {known}, not "{rest}"'
+            )
+        self._without |= names
 
     def _variant(self, line: str) -> None:
         parts = [part.strip() for part in line.split(";")]

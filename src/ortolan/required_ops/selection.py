@@ -189,7 +189,11 @@ def selector(config: Config) -> Selector | None:
     if share is not None and _has_containers(entry for entry, _ in by_entry.values()):
         keep(share, None)  # Identity of a sequence
 
+    texts = type_set("string") if "strings" in config.without else None
+
     def wanted(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
+        if texts in types:
+            return False
         _, uses = by_entry.get(id(operator), (operator, []))
         return any(_serves(operator, types, use) for use in uses) and (
             config.allowed_types is None or _allowed(operator, types, config.allowed_types)
