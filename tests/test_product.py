@@ -115,6 +115,28 @@ def test_a_build_for_a_model_runs_it_and_tells_what_is_in(name: str, tmp_path: P
     assert artefact["bytes"]["raw"] < whole / 2
 
 
+@pytest.mark.slow
+def test_relaxed_simd_is_tried_where_the_node_of_the_path_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = DIGITS.parents[2] / "build" / "node" / "node_modules" / ".bin" / "node"
+    if not own.is_file():
+        pytest.skip("no Node in the build folder")
+    old = tmp_path / "bin" / "node"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\nexit 3\n")  # what the probe answers to a module that it cannot run
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(old.parent))
+    monkeypatch.setenv("ORTOLAN_NODE", str(old))
+    made = make("web-relaxed", tmp_path / "old", models=[DIGITS])
+    assert made.manifest["artefacts"][0]["executed"] == "no"
+    monkeypatch.delenv("ORTOLAN_NODE")
+    made = make("web-relaxed", tmp_path / "new", models=[DIGITS])
+    (artefact,) = made.manifest["artefacts"]
+    assert artefact["executed"] == "node"
+    assert artefact["checks"][0]["error"] <= verify.LIMIT
+
+
 def test_the_same_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
     made = make("linux-x64", tmp_path / "out", models=[DIGITS])
     (artefact,) = made.manifest["artefacts"]
