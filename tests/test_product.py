@@ -253,6 +253,20 @@ def start_build(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def stop_build(tmp_path: Path, number: int) -> None:
+    """Begins a build and stops it in the middle of compiling by a signal."""
+    running = start_build(tmp_path, start_new_session=True)
+    before = set(tmp_path.glob("cache/objects/*.o"))
+    end = time.monotonic() + 300
+    while running.poll() is None and time.monotonic() < end:
+        if len(set(tmp_path.glob("cache/objects/*.o")) - before) >= 2:
+            break
+        time.sleep(0.05)
+    os.killpg(running.pid, number)
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode != 0 and "Traceback" not in said
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits and signals are those of POSIX")
 def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
@@ -271,16 +285,7 @@ def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "my.config"]
     # Stopped in the middle, with the means of a terminal and with those that nothing survives.
     for number in (signal.SIGINT, signal.SIGKILL):
-        running = start_build(tmp_path, start_new_session=True)
-        before = set(tmp_path.glob("cache/objects/*.o"))
-        end = time.monotonic() + 300
-        while running.poll() is None and time.monotonic() < end:
-            if len(set(tmp_path.glob("cache/objects/*.o")) - before) >= 2:
-                break
-            time.sleep(0.05)
-        os.killpg(running.pid, number)
-        said, _ = running.communicate(timeout=300)
-        assert running.returncode != 0 and "Traceback" not in said
+        stop_build(tmp_path, number)
         assert not (tmp_path / "out").exists()
     done = start_build(tmp_path)  # with what the others left in the cache
     said, _ = done.communicate(timeout=600)
@@ -292,6 +297,12 @@ def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
     assert (tmp_path / "out" / "libortolan.so").read_bytes() == (
         clean.folder / "libortolan.so"
     ).read_bytes()
+    # What was there before stays.
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    for number in (signal.SIGINT, signal.SIGKILL):
+        shutil.rmtree(tmp_path / "cache" / "objects")
+        stop_build(tmp_path, number)
+        assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.slow
