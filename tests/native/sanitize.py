@@ -226,7 +226,12 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
 
 def environment() -> dict[str, str]:
     """The environment of a program under a sanitizer."""
-    made = dict(os.environ, **_ENVIRONMENT)
+    return {**os.environ, **options()}
+
+
+def options() -> dict[str, str]:
+    """The variables that sanitizers read."""
+    made = dict(_ENVIRONMENT)
     symbolizer = next(
         filter(None, map(shutil.which, ("llvm-symbolizer-19", "llvm-symbolizer"))), None
     )
