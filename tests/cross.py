@@ -1,11 +1,11 @@
 """Runs the operator cases and the models on Arm under qemu-user, on x86, and under sanitizers.
 
-`python tests/cross.py arm64|armv7|x86|sanitized cases|models [NAME...]` builds the runtime with
-runner.cc and runs all cases of a bundle in one process. For Arm they are one static program; for
-x86 the runner loads Android's library as it is shipped, by the C library of 32 bits; under
-sanitizers (of addresses, undefined behaviour and leaks) they are Debian's clang's. Everywhere all
-memory of a job must be given back. Prints a line for each failure and skip, and the counts as
-tools/run_tests.py reads them.
+`python tests/cross.py MACHINE cases|models [NAME...]` builds the runtime with runner.cc and runs
+all cases of a bundle in one process. For `arm64` and `armv7` they are one static program; for `x86`
+the runner loads Android's library as it is shipped, by the C library of 32 bits; `sanitized` (of
+addresses, undefined behaviour, leaks) and `initialized` (what is read was set) are by Debian's
+clang. Everywhere all memory of a job must be given back. Prints a line for each failure and skip,
+and the counts as tools/run_tests.py reads them.
 """
 
 from __future__ import annotations
@@ -51,15 +51,17 @@ class Machine:
     """Another machine: our target, the compiler's triple for programs, and what runs them.
 
     Attributes:
-        triple: empty for a program under sanitizers.
+        triple: empty for a program of this machine under sanitizers.
         starter: an emulator, or the loader of a C library for programs that this machine runs.
         flushes: vector instructions take numbers too small for a normal float as zero.
+        sanitizers: of the objects and of the program, as :mod:`sanitize` names them.
     """
 
     target: str
     triple: str
     starter: str
     flushes: bool = False
+    sanitizers: tuple[str, str] = ("", "")
 
     @property
     def is_emulated(self) -> bool:
@@ -71,7 +73,8 @@ MACHINES = {
     "arm64": Machine("linux-arm64", "aarch64-linux-musl", "qemu-aarch64"),
     "armv7": Machine("linux-armv7", "arm-linux-musleabihf", "qemu-arm", True),
     "x86": Machine("android-x86", "x86-linux-gnu.2.28", "/lib/ld-linux.so.2"),
-    "sanitized": Machine("linux-x64", "", "env"),
+    "sanitized": Machine("linux-x64", "", "env", sanitizers=("fuzzer", "address")),
+    "initialized": Machine("linux-x64", "", "env", sanitizers=("memory", "memory")),
 }
 
 
@@ -101,7 +104,8 @@ def build_runner(machine: Machine, folder: Path) -> Path:
         subprocess.CalledProcessError: it refused the runner.
     """
     if not machine.triple:
-        return sanitize.program(RUNNER, "address", sanitize.objects("fuzzer"))
+        objects_kind, program_kind = machine.sanitizers
+        return sanitize.program(RUNNER, program_kind, sanitize.objects(objects_kind))
     target = TARGETS[machine.target]
     objects: list[Path] = []
     library = build(target, folder, cache_folder(), linked=objects.append)

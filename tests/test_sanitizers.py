@@ -139,8 +139,8 @@ def test_memory_that_is_lost_is_noticed(loses: str, told: str, tmp_path: Path) -
     starter = cross.find_starter(machine, tmp_path)
     first, last = cross.run_jobs(program, starter, [job, job], 100, loses)
     # The hooks count after each job, LeakSanitizer looks at the end.
-    error = first.error if loses == "value" else first.error + last.error
-    assert told in error and bool(error) == bool(told), error
+    said = first.error if loses == "value" else first.error + last.error
+    assert told in said and bool(said) == bool(told), said
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
