@@ -13,7 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from ortolan import errors
 from ortolan.errors import InvalidGraph
-from ortolan.importing.constants import SPARSE, constant_tensor, densify
+from ortolan.importing.constants import SPARSE, check_data, constant_tensor, densify
 from ortolan.importing.ordering import sort_nodes
 from ortolan.importing.value_types import mend_value_infos
 
@@ -200,6 +200,7 @@ def _check_tensor(tensor: TensorProto, what: str) -> None:
         raise InvalidGraph(f"{what} has a negative size")
     if tensor.data_type not in _ELEMENT_TYPES:
         raise InvalidGraph(f"{what} has no element type")
+    check_data(tensor, what)
 
 
 def _is_constant(node: NodeProto) -> bool:
