@@ -14,7 +14,8 @@ from ortolan.errors import InvalidGraph, OrtolanError
 __all__ = ["told"]
 
 _TRIPS = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, StopIteration,
+    TypeError, ValueError,
 )  # fmt: skip
 
 
