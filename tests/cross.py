@@ -1,8 +1,11 @@
-"""Runs the operator cases and the models on Arm, of 64 and of 32 bits, under qemu-user.
+"""Runs the operator cases and the models on Arm under qemu-user, on x86, and under sanitizers.
 
-`python tests/cross.py arm64|armv7 cases|models [NAME...]` builds the runtime with runner.cc, a
-static program, and runs all cases of a bundle in one process. It prints a line for each failure and
-skip, and the counts as tools/run_tests.py reads them.
+`python tests/cross.py MACHINE cases|models [NAME...]` builds the runtime with runner.cc and runs
+all cases of a bundle in one process. For `arm64` and `armv7` they are one static program; for `x86`
+the runner loads Android's library as it is shipped, by the C library of 32 bits; `sanitized` (of
+addresses, undefined behaviour, leaks) and `initialized` (what is read was set) are by Debian's
+clang. Everywhere all memory of a job must be given back. Prints a line for each failure and skip,
+and the counts as tools/run_tests.py reads them.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ from ortolan.build.host import cache_folder
 from ortolan.build.targets import TARGETS
 from ortolan.catalog.types import DataType
 
+sys.path.insert(0, str(Path(__file__).with_name("native")))
+import sanitize
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNNER = Path(__file__).with_name("native") / "runner.cc"
 _MAGIC = 0x4A54524F
@@ -42,21 +48,33 @@ _RESTARTS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """An emulated machine: our target, the compiler's triple for programs, and the emulator.
+    """Another machine: our target, the compiler's triple for programs, and what runs them.
 
     Attributes:
+        triple: empty for a program of this machine under sanitizers.
+        starter: an emulator, or the loader of a C library for programs that this machine runs.
         flushes: vector instructions take numbers too small for a normal float as zero.
+        sanitizers: of the objects and of the program, as :mod:`sanitize` names them.
     """
 
     target: str
     triple: str
-    emulator: str
+    starter: str
     flushes: bool = False
+    sanitizers: tuple[str, str] = ("", "")
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether this machine does not run its programs by itself."""
+        return self.starter.startswith("qemu")
 
 
 MACHINES = {
     "arm64": Machine("linux-arm64", "aarch64-linux-musl", "qemu-aarch64"),
     "armv7": Machine("linux-armv7", "arm-linux-musleabihf", "qemu-arm", True),
+    "x86": Machine("android-x86", "x86-linux-gnu.2.28", "/lib/ld-linux.so.2"),
+    "sanitized": Machine("linux-x64", "", "env", sanitizers=("fuzzer", "address")),
+    "initialized": Machine("linux-x64", "", "env", sanitizers=("memory", "memory")),
 }
 
 
@@ -81,16 +99,20 @@ def build_runner(machine: Machine, folder: Path) -> Path:
     """The program for a machine; compiled if something changed.
 
     Raises:
+        sanitize.NoSanitizerError: it is to be under sanitizers, and there are none.
         ortolan.build.compile.BuildError: the compiler refused the runtime.
         subprocess.CalledProcessError: it refused the runner.
     """
+    if not machine.triple:
+        objects_kind, program_kind = machine.sanitizers
+        return sanitize.program(RUNNER, program_kind, sanitize.objects(objects_kind))
     target = TARGETS[machine.target]
     objects: list[Path] = []
-    build(target, folder, cache_folder(), linked=objects.append)
+    library = build(target, folder, cache_folder(), linked=objects.append)
     command = [*compiler(), "-target", machine.triple, *target.flags, "-std=c++20", "-O2", "-g0"]
-    command += ["-static", "-s", "-nostdlib++", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra"]
+    command += ["-s", "-nostdlib++", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra"]
     command += ["-fno-sanitize=all", f"-I{source_root() / 'include'}", str(RUNNER)]
-    command += map(str, objects)
+    command += ["-static", *map(str, objects)] if machine.is_emulated else [str(library)]
     digest = hashlib.sha256(RUNNER.read_bytes() + repr(command).encode()).hexdigest()
     program = folder / f"runner-{digest[:16]}"
     if not program.is_file():
@@ -100,6 +122,22 @@ def build_runner(machine: Machine, folder: Path) -> Path:
         subprocess.run([*command, "-o", str(fresh)], env={**os.environ, **zig}, check=True)
         fresh.replace(program)
     return program
+
+
+def find_starter(machine: Machine, folder: Path) -> list[str]:
+    """The command that programs for a machine are started by; empty if it is not there."""
+    starter = shutil.which(machine.starter)
+    if starter and not machine.triple:
+        return [starter, *(f"{key}={value}" for key, value in sanitize.options().items())]
+    if starter is None or machine.is_emulated:
+        return [starter] if starter else []
+    # Android's C library has another name than Linux's, and the same functions.
+    folder.mkdir(parents=True, exist_ok=True)
+    name = folder / "libc.so"
+    if not name.exists():
+        name.unlink(missing_ok=True)
+        name.symlink_to(Path(starter).resolve().with_name("libc.so.6"))
+    return [starter, "--library-path", str(folder)]
 
 
 def _text(text: str) -> bytes:
@@ -177,24 +215,39 @@ def read_results(content: bytes, jobs: Sequence[Job]) -> Iterator[Result]:
         yield Result(steps, message or f"status {status}" if status else "")
 
 
-def run_jobs(program: Path, emulator: str, jobs: Sequence[Job], limit: float) -> list[Result]:
-    """Runs jobs; one that crashes the process or is late has that as its error."""
+def run_jobs(
+    program: Path, starter: Sequence[str], jobs: Sequence[Job], limit: float, loses: str = ""
+) -> list[Result]:
+    """Runs jobs; one that crashes the process or is late has that as its error.
+
+    Args:
+        program: of :func:`build_runner`.
+        starter: of :func:`find_starter`.
+        jobs: what to run.
+        limit: in seconds, for all.
+        loses: "value" or "block" makes the runner lose memory, for tests of its checks.
+    """
     results: list[Result] = []
     jobs_file, results_file = (program.with_name(f"{os.getpid()}.{x}") for x in ("jobs", "results"))
     jobs_file.write_bytes(write_jobs(jobs))
     end = time.monotonic() + limit
     try:
         for _ in range(_RESTARTS):
-            command = [emulator, str(program), str(jobs_file), str(results_file), str(len(results))]
-            ending = "the process ended without a result"
+            command = [*starter, str(program), str(jobs_file), str(results_file)]
+            command += [str(len(results)), *loses.split()]
+            status, said = 0, ""
             try:
                 left = max(end - time.monotonic(), 1)
                 done = subprocess.run(command, capture_output=True, text=True, timeout=left)
-                ending = f"the process ended with status {done.returncode}: {done.stderr[-300:]}"
+                status, said = done.returncode, done.stdout
+                ending = f"the process ended with status {status}: {done.stderr[-3000:]}"
             except subprocess.TimeoutExpired:
                 ending = f"not done after {limit:.0f} s"
             results += read_results(results_file.read_bytes(), jobs[len(results) :])
             if len(results) == len(jobs):
+                print(said, end="")
+                if status:  # such as a leak that is found at the end
+                    results[-1] = Result(error=ending)
                 break
             results.append(Result(error=ending))
             if len(results) == len(jobs) or time.monotonic() > end:
@@ -241,7 +294,7 @@ def has_denormals(step: models_lib.Step) -> bool:
 
 
 def check_cases(
-    program: Path, machine: Machine, emulator: str, wanted: Sequence[str], report: Report
+    program: Path, machine: Machine, starter: Sequence[str], wanted: Sequence[str], report: Report
 ) -> None:
     """Runs the operator cases; `wanted` are pieces of their names, all without any."""
     folder = cases_bundle.ensure()
@@ -260,7 +313,7 @@ def check_cases(
                 continue
             jobs.append(Job(entry["id"], folder / entry["model"], [step]))
             kept.append(entry)
-    results = run_jobs(program, emulator, jobs, limit=900)
+    results = run_jobs(program, starter, jobs, limit=900)
     for job, entry, result in zip(jobs, kept, results, strict=True):
         report.test(job.name, _case_problem(entry, job.steps[0], result))
 
@@ -278,10 +331,9 @@ def _case_problem(entry: Mapping[str, Any], step: models_lib.Step, result: Resul
 
 
 def check_models(
-    program: Path, machine: Machine, emulator: str, wanted: Sequence[str], report: Report
+    program: Path, machine: Machine, starter: Sequence[str], wanted: Sequence[str], report: Report
 ) -> None:
     """Runs the real models and the corpus; without names not those that take minutes."""
-    del machine
     folder = models_bundle.ensure()
     index = json.loads((folder / models_bundle.INDEX).read_text("utf-8"))
     if index["missing"]:
@@ -295,12 +347,12 @@ def check_models(
             report.skip(name, f"cannot run yet: {entry['not_yet']}")
         elif entry["refusal"]:
             report.test(name, entry["refusal"])
-        elif not wanted and name in models_lib.HEAVY:
+        elif machine.is_emulated and not wanted and name in models_lib.HEAVY:
             report.skip(name, "takes minutes under an emulator")
         else:
             checks.append((models_bundle.make_check(name), folder / entry["model"]))
     jobs = [Job(check.name, path, check.steps) for check, path in checks]
-    results = run_jobs(program, emulator, jobs, limit=3600 if wanted else 900)
+    results = run_jobs(program, starter, jobs, limit=3600 if wanted else 900)
     for (check, _), result in zip(checks, results, strict=True):
         verdict = models_lib.Verdict(problem=result.error)
         for step, outputs in zip(check.steps, result.steps, strict=False):
@@ -318,14 +370,19 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     machine, report = MACHINES[options.machine], Report()
-    emulator = shutil.which(machine.emulator)
-    if emulator is None:
-        report.skip(options.machine, f"no {machine.emulator}")
+    folder = ROOT / "build" / machine.target
+    starter = find_starter(machine, folder)
+    if not starter:
+        report.skip(options.machine, f"no {machine.starter}")
         return report.end()
-    program = build_runner(machine, ROOT / "build" / machine.target)
+    try:
+        program = build_runner(machine, folder)
+    except sanitize.NoSanitizerError as error:
+        report.skip(options.machine, str(error))
+        return report.end()
     check = check_cases if options.what == "cases" else check_models
     start = time.monotonic()
-    check(program, machine, emulator, options.names, report)
+    check(program, machine, starter, options.names, report)
     print(f"{options.machine}: {options.what} took {time.monotonic() - start:.0f} s")
     return report.end()
 

@@ -45,6 +45,23 @@ print(refused, ran)
 """
 
 
+# Also by the converter, at a level that has most passes.
+CONVERTER = """
+import sys
+import ortolan
+from ortolan.errors import OrtolanError
+from ortolan.session import InferenceSession as session
+for name in sys.argv[1:]:
+    for attempt in (lambda: ortolan.convert(name, level="basic"), lambda: session(name)):
+        try:
+            attempt()
+        except OrtolanError as error:
+            assert error.code != 0 and str(error), "an error without code or text"
+    print(name)
+"""
+FOUND = sorted((Path(__file__).with_name("fuzz") / "found").iterdir())
+
+
 def outcome(files: list[bytes], feeds: dict[str, Any], folder: Path) -> tuple[int, int]:
     """How many files were refused and how many ran, in a process of their own."""
     path = folder / "files.pickle"
@@ -130,3 +147,13 @@ def test_unusual_feeds_are_right(kind: str) -> None:
         unusual = X.tolist()
     for a, b in zip(session.run(None, {**feeds, "x": unusual}), expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_fuzzing_found_is_refused_or_converted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONVERTER, *map(str, FOUND)],
+        capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "ORTOLAN_CACHE": "off"},
+    )  # fmt: skip
+    assert done.returncode == 0, f"after {done.stdout[-200:]}: {done.stderr[-2000:]}"
+    assert len(done.stdout.splitlines()) == len(FOUND)

@@ -115,6 +115,28 @@ def test_a_build_for_a_model_runs_it_and_tells_what_is_in(name: str, tmp_path: P
     assert artefact["bytes"]["raw"] < whole / 2
 
 
+@pytest.mark.slow
+def test_relaxed_simd_is_tried_where_the_node_of_the_path_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = DIGITS.parents[2] / "build" / "node" / "node_modules" / ".bin" / "node"
+    if not own.is_file():
+        pytest.skip("no Node in the build folder")
+    old = tmp_path / "bin" / "node"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\nexit 3\n")  # what the probe answers to a module that it cannot run
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(old.parent))
+    monkeypatch.setenv("ORTOLAN_NODE", str(old))
+    made = make("web-relaxed", tmp_path / "old", models=[DIGITS])
+    assert made.manifest["artefacts"][0]["executed"] == "no"
+    monkeypatch.delenv("ORTOLAN_NODE")
+    made = make("web-relaxed", tmp_path / "new", models=[DIGITS])
+    (artefact,) = made.manifest["artefacts"]
+    assert artefact["executed"] == "node"
+    assert artefact["checks"][0]["error"] <= verify.LIMIT
+
+
 def test_the_same_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
     made = make("linux-x64", tmp_path / "out", models=[DIGITS])
     (artefact,) = made.manifest["artefacts"]
@@ -256,6 +278,20 @@ def start_build(tmp_path: Path, **options: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def stop_build(tmp_path: Path, number: int) -> None:
+    """Begins a build and stops it in the middle of compiling by a signal."""
+    running = start_build(tmp_path, start_new_session=True)
+    before = set(tmp_path.glob("cache/objects/*.o"))
+    end = time.monotonic() + 300
+    while running.poll() is None and time.monotonic() < end:
+        if len(set(tmp_path.glob("cache/objects/*.o")) - before) >= 2:
+            break
+        time.sleep(0.05)
+    os.killpg(running.pid, number)
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode != 0 and "Traceback" not in said
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits and signals are those of POSIX")
 def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
@@ -274,16 +310,7 @@ def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "my.config"]
     # Stopped in the middle, with the means of a terminal and with those that nothing survives.
     for number in (signal.SIGINT, signal.SIGKILL):
-        running = start_build(tmp_path, start_new_session=True)
-        before = set(tmp_path.glob("cache/objects/*.o"))
-        end = time.monotonic() + 300
-        while running.poll() is None and time.monotonic() < end:
-            if len(set(tmp_path.glob("cache/objects/*.o")) - before) >= 2:
-                break
-            time.sleep(0.05)
-        os.killpg(running.pid, number)
-        said, _ = running.communicate(timeout=300)
-        assert running.returncode != 0 and "Traceback" not in said
+        stop_build(tmp_path, number)
         assert not (tmp_path / "out").exists()
     done = start_build(tmp_path)  # with what the others left in the cache
     said, _ = done.communicate(timeout=600)
@@ -295,6 +322,12 @@ def test_a_build_that_is_killed_or_has_no_room_leaves_nothing_that_looks_whole(
     assert (tmp_path / "out" / "libortolan.so").read_bytes() == (
         clean.folder / "libortolan.so"
     ).read_bytes()
+    # What was there before stays.
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    for number in (signal.SIGINT, signal.SIGKILL):
+        shutil.rmtree(tmp_path / "cache" / "objects")
+        stop_build(tmp_path, number)
+        assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.slow

@@ -10,11 +10,15 @@ import struct
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import cross
 import hostile_models
+import models_lib
 import mutate
 import onnx_wire
+from ortolan.session import InferenceSession
 from test_onnx_functions import named
 
 sys.path.insert(0, str(Path(__file__).with_name("native")))
@@ -111,6 +115,32 @@ def test_memory_may_run_out_anywhere(name: str, tmp_path: Path) -> None:
     """Every piece is a request of its own here; what is lost or used too late shows."""
     found = check("address", "--mode", "oom", str(written(name, tmp_path)))
     assert int(found.split("\toom\t0\t")[1].split()[0]) > 200
+
+
+@pytest.mark.parametrize(
+    ("loses", "told"),
+    [
+        ("", ""),
+        ("value", "bytes in 1 blocks were not given back"),
+        ("block", "LeakSanitizer: detected memory leaks"),
+    ],
+)
+def test_memory_that_is_lost_is_noticed(loses: str, told: str, tmp_path: Path) -> None:
+    """That tests/cross.py can fail, which runs all cases and models so."""
+    machine = cross.MACHINES["sanitized"]
+    try:
+        program = cross.build_runner(machine, tmp_path)
+    except sanitize.NoSanitizerError as error:
+        pytest.skip(f"no sanitizer: {error}")
+    path = written("control", tmp_path)
+    feeds = hostile_models.FEEDS["control"]
+    outputs = {a.name: np.zeros(0) for a in InferenceSession(str(path)).get_outputs()}
+    job = cross.Job("control", path, [models_lib.Step(feeds, outputs)])
+    starter = cross.find_starter(machine, tmp_path)
+    first, last = cross.run_jobs(program, starter, [job, job], 100, loses)
+    # The hooks count after each job, LeakSanitizer looks at the end.
+    said = first.error if loses == "value" else first.error + last.error
+    assert told in said and bool(said) == bool(told), said
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

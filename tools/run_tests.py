@@ -1,9 +1,9 @@
 """Runs every kind of test and adds the counts up.
 
 Order: lint, pytest, the web runtime's cases in Node, the real models there, both in Chromium, both
-on emulated Arm. The skips and their reasons come last, and the last line is `N passed, N failed, N
-skipped`. The exit status is 1 if anything failed. `--quick` leaves out the tests marked slow, the
-models in Node, the browser and Arm.
+on emulated Arm, on x86 and under sanitizers. The skips and their reasons come last, and the last
+line is `N passed, N failed, N skipped`. The exit status is 1 if anything failed. `--quick` leaves
+out the tests marked slow, the models in Node, the browser and the other machines.
 
 A runner that is not pytest ends its output with that same line, and prints each skip as
 `skipped: NAME: REASON`.
@@ -40,7 +40,7 @@ SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
 SKIPPED = re.compile(r"skipped: (.+)")
 OLDEST_NODE = 20
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-EMULATED = ("arm64", "armv7")
+OTHER_MACHINES = ("arm64", "armv7", "x86", "sanitized")
 LIMIT_SECONDS = {True: 300, False: 1600}
 
 
@@ -200,7 +200,7 @@ def run_web(name: str, script: str, needs_browser: bool, seconds: float) -> Outc
 
 
 def run_cross(machine: str, what: str, seconds: float) -> Outcome:
-    """Runs the operator cases or the models on an emulated machine; it says what it lacks."""
+    """Runs the operator cases or the models on another machine; it says what it lacks."""
     command = [sys.executable, "tests/cross.py", machine, what]
     paths = [str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -223,7 +223,7 @@ def run_all(quick: bool) -> Iterator[tuple[str, Outcome]]:
     else:
         yield "Node models", run_web("Node models", "tests/web/run_models.mjs", False, left())
         yield "Chromium", run_web("Chromium", "tests/web/chromium.mjs", True, left())
-    for machine, what in itertools.product(EMULATED, ("cases", "models")):
+    for machine, what in itertools.product(OTHER_MACHINES, ("cases", "models")):
         name = f"{machine} {what}"
         if quick:
             yield name, skip_runner(name, "left out by --quick")

@@ -58,6 +58,12 @@ TOOLS = (
     ),
     Tool("qemu-aarch64", ("qemu-aarch64",), ("qemu-user",), "the arm64 library's cases"),
     Tool(
+        "32-bit C library",
+        ("/lib/ld-linux.so.2",),
+        ("libc6-i386",),
+        "the x86 library's cases",
+    ),
+    Tool(
         "Clang 19",
         ("clang++-19",),
         ("clang-19", "libclang-rt-19-dev"),

@@ -30,7 +30,7 @@ void on_fork(void (*handler)());
 void wait(const uint32_t* address, uint32_t value);
 void wake_all(const uint32_t* address);
 
-// Nanoseconds of a steady clock; 0 where there is none.
+// Nanoseconds of a steady clock.
 uint64_t nanoseconds();
 
 struct Mapping {

@@ -363,7 +363,7 @@ struct QLinearAveragePool {
     const Images images(c);
     Shape out = images.logical;
     Window w;
-    ptrdiff_t after[3];
+    ptrdiff_t after[3] = {};  // nothing behind dimensions that the input lacks
     ORTOLAN_TRY(place_window(c, c.state<WindowAttributes>(), images.logical, &out, &w, after));
     const bool counts_padding = c.attribute_int("count_include_pad", 0) != 0;
     const size_t planes = static_cast<size_t>(out[0]) * images.channels;
@@ -390,15 +390,15 @@ struct QLinearAveragePool {
     const size_t at[3] = {pixel / (w.out[1] * w.out[2]), pixel / w.out[2] % w.out[1],
                           pixel % w.out[2]};
     ptrdiff_t first[3], last[3];
-    ptrdiff_t counted = 1;
+    float counted = 1;
     for (int d = 0; d < 3; ++d) {
       const auto size = static_cast<ptrdiff_t>(w.in[d]);
       const ptrdiff_t start = static_cast<ptrdiff_t>(at[d] * w.stride[d]) - w.pad[d];
       const ptrdiff_t end = start + static_cast<ptrdiff_t>(w.kernel[d]);
       first[d] = max<ptrdiff_t>(start, 0);
       last[d] = min(end, size);
-      counted *= counts_padding ? min(end, size + after[d]) - start
-                                : max<ptrdiff_t>(last[d] - first[d], 0);
+      counted *= static_cast<float>(counts_padding ? min(end, size + after[d]) - start
+                                                   : max<ptrdiff_t>(last[d] - first[d], 0));
     }
     int64_t sum = 0;
     for (ptrdiff_t i = first[0]; i < last[0]; ++i)
@@ -407,8 +407,7 @@ struct QLinearAveragePool {
           const size_t row = static_cast<size_t>(i) * w.in[1] + static_cast<size_t>(j);
           sum += x.difference(from[(row * w.in[2] + static_cast<size_t>(k)) * step]);
         }
-    const auto divisor = static_cast<float>(max<ptrdiff_t>(counted, 1));
-    return to(static_cast<float>(sum) * x.scale / divisor);
+    return to(static_cast<float>(sum) * x.scale / max(counted, 1.f));
   }
 };
 

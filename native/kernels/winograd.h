@@ -289,12 +289,13 @@ class WinogradBlock {
     const Place at = place(tile);
     const ptrdiff_t y = at.y - w.pad[1], x = at.x - w.pad[2];
     const float* image = args_.x + at.image * w.in_pixels() * s.channels;
-    const float* from = image + (y * static_cast<ptrdiff_t>(w.in[2]) + x) * s.channels;
-    size_t ldx = w.in[2] * s.channels;
+    const float* from = patch_;
+    size_t ldx = A * s.channels;
     if (y < 0 || x < 0 || y + A > w.in[1] || x + A > w.in[2]) {
       copy_patch(image, s, y, x, A, patch_);
-      from = patch_;
-      ldx = A * s.channels;
+    } else {
+      from = image + (y * w.in[2] + x) * s.channels;
+      ldx = w.in[2] * s.channels;
     }
     winograd_input<m>(from, ldx, s.channels, v, plan_.v_plane);
   }

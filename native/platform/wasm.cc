@@ -1,6 +1,6 @@
 // WebAssembly: a first-fit allocator over the linear memory. Without an operating system the page
-// hands over bytes; threads, where the build has them, are workers that the page starts. Under WASI
-// files are read through its calls.
+// hands over bytes and the time; threads, where the build has them, are workers that the page
+// starts. Under WASI files and the clock are its calls.
 #include "core/platform.h"
 
 extern "C" {
@@ -23,8 +23,12 @@ __extension__ typedef __int128 Wide;
   return result.wide;
 }
 
-#if defined(__wasm_atomics__)
 #define ORTOLAN_IMPORT(name) [[clang::import_module("ortolan"), clang::import_name(name)]]
+#if !defined(ORTOLAN_WASI)
+// Milliseconds of a steady clock: performance.now.
+ORTOLAN_IMPORT("now") double ortolan_import_now();
+#endif
+#if defined(__wasm_atomics__)
 ORTOLAN_IMPORT("processors") uint32_t ortolan_import_processors();
 // Asks for a worker that calls ortolan_thread(entry, argument) with a stack of its own.
 ORTOLAN_IMPORT("start_thread")
@@ -161,7 +165,7 @@ uint32_t flush_denormals() { return 0; }
 void restore_denormals(uint32_t) {}
 
 #if !defined(ORTOLAN_WASI)
-uint64_t nanoseconds() { return 0; }
+uint64_t nanoseconds() { return static_cast<uint64_t>(ortolan_import_now() * 1e6); }
 bool map_file(const char*, Mapping*, int* reason) {
   *reason = 38;  // not implemented: the page hands over bytes
   return false;

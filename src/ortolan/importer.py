@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ortolan import errors
 from ortolan.importing.attributes import check_attributes
+from ortolan.importing.contradictions import told
 from ortolan.importing.element_types import infer_types, label
 from ortolan.importing.functions import inline_model_functions, inline_standard_functions
 from ortolan.importing.legacy import upgrade
@@ -52,6 +53,11 @@ def load(source: Source) -> ir.Model:
         LimitExceeded: a sparse constant is too large as a dense one.
     """
     proto = read_model(source)
+    with told("importing the model"):
+        return _imported(proto)
+
+
+def _imported(proto: onnx.ModelProto) -> ir.Model:
     imports = opset_versions(proto)
     mend(proto)
     maps = take_map_types(proto)

@@ -1,7 +1,10 @@
 // Runs models on a machine that has no Python: reads jobs that tests/cross.py wrote, and writes
 // what came out after each, so that a crash loses nothing before it.
 //
-//   runner JOBS RESULTS [FIRST]      from job FIRST on
+//   runner JOBS RESULTS [FIRST [LEAK]]      from job FIRST on
+//
+// All memory that a job takes must be given back by its end; "value" or "block" as LEAK loses some,
+// to show that this is noticed: by the counts of the hooks, or by LeakSanitizer.
 //
 // All numbers are little-endian, u32 unless noted. A text is its length and its bytes. A tensor is
 // type, rank, dims (i64), byte count (u64), bytes. JOBS: magic, count of jobs; a job: path of the
@@ -95,6 +98,29 @@ void put_value(FILE* file, const OrtolanValue* value) {
   put(file, tensor.data, tensor.bytes);
 }
 
+// What the runtime holds of the memory that it asked for.
+struct Memory {
+  size_t bytes = 0, blocks = 0;
+  uint64_t taken = 0;  // blocks, over all jobs
+
+  static void* take(void* user, size_t bytes) {
+    auto& memory = *static_cast<Memory*>(user);
+    void* block = nullptr;
+    if (posix_memalign(&block, 64, bytes ? bytes : 1)) return nullptr;
+    memory.bytes += bytes, ++memory.blocks, ++memory.taken;
+    return block;
+  }
+  static void give(void* user, void* block, size_t bytes) {
+    auto& memory = *static_cast<Memory*>(user);
+    memory.bytes -= bytes, --memory.blocks;
+    free(block);
+  }
+};
+Memory memory;
+
+constexpr uint32_t kLost = 1000;  // no status of the runtime
+enum class Loss { kNone, kValue, kBlock } loss = Loss::kNone;
+
 int index_of(const OrtolanModel* model, OrtolanSide side, Text name) {
   size_t count = ortolan_model_count(model, side);
   for (size_t i = 0; i < count; ++i)
@@ -110,7 +136,8 @@ class Session {
     if (path.size >= sizeof(name)) stop("a path is too long");
     memcpy(name, path.data, path.size);
     const OrtolanOption options[] = {{"session.intra_op_num_threads", "1"}};
-    status_ = ortolan_model_open(name, options, 1, nullptr, &model_);
+    const OrtolanHooks hooks = {sizeof(hooks), &memory, Memory::take, Memory::give, nullptr};
+    status_ = ortolan_model_open(name, options, 1, &hooks, &model_);
     if (!status_) status_ = ortolan_run_create(model_, &run_);
   }
   ~Session() {
@@ -124,6 +151,8 @@ class Session {
   size_t outputs() const { return ortolan_model_count(model_, ORTOLAN_OUTPUT); }
   const OrtolanValue* output(int index) const { return outputs_[index]; }
   int output_index(Text name) const { return index_of(model_, ORTOLAN_OUTPUT, name); }
+
+  void lose() { outputs_[0] = nullptr; }
 
   // Reads a step's inputs in any case, and runs it if nothing has failed yet.
   void step(Reader& jobs) {
@@ -189,7 +218,8 @@ void skip(Reader& jobs) {
   }
 }
 
-void do_job(Reader& jobs, FILE* results) {
+// Runs the steps; answers the status, and the text of an error.
+uint32_t run_steps(Reader& jobs, FILE* results, char* text, size_t room) {
   Session session(jobs.text());
   for (uint32_t steps = jobs.count(); steps; --steps) {
     session.step(jobs);
@@ -202,16 +232,30 @@ void do_job(Reader& jobs, FILE* results) {
       put_value(results, session.output(index));
     }
   }
+  if (loss == Loss::kValue) session.lose();
+  if (session.status()) snprintf(text, room, "%s", session.error());
+  return static_cast<uint32_t>(session.status());
+}
+
+void do_job(Reader& jobs, FILE* results) {
+  char text[4096] = "";
+  uint32_t status = run_steps(jobs, results, text, sizeof(text));
+  if (memory.blocks || memory.bytes) {
+    status = kLost;
+    snprintf(text, sizeof(text), "%zu bytes in %zu blocks were not given back", memory.bytes,
+             memory.blocks);
+    memory.bytes = memory.blocks = 0;
+  }
   put_count(results, kMagic);
-  put_count(results, session.status());
-  put_text(results, session.status() ? session.error() : "");
+  put_count(results, status);
+  put_text(results, text);
   fflush(results);
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  if (count < 3) stop("runner JOBS RESULTS [FIRST]");
+  if (count < 3) stop("runner JOBS RESULTS [FIRST [LEAK]]");
   FILE* file = fopen(words[1], "rb");
   if (!file || fseek(file, 0, SEEK_END)) stop("the jobs cannot be read");
   size_t size = static_cast<size_t>(ftell(file));
@@ -224,10 +268,13 @@ int main(int count, char** words) {
   Reader jobs(data, size);
   if (jobs.count() != kMagic) stop("this is no file of jobs");
   uint32_t first = count > 3 ? static_cast<uint32_t>(strtoul(words[3], nullptr, 10)) : 0;
+  if (count > 4) loss = strcmp(words[4], "value") ? Loss::kBlock : Loss::kValue;
+  if (loss == Loss::kBlock) memset(Memory::take(&memory, 100), 1, 100), memory = {};
   for (uint32_t i = 0, total = jobs.count(); i < total; ++i)
     i < first ? skip(jobs) : do_job(jobs, results);
   fclose(results);
   free(data);
-  printf("%s\n", ortolan_instruction_set());
+  printf("%s, %llu blocks of memory were given back\n", ortolan_instruction_set(),
+         static_cast<unsigned long long>(memory.taken));
   return 0;
 }

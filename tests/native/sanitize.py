@@ -38,14 +38,20 @@ _KINDS = {
     "address": ("-fsanitize=address,undefined,float-cast-overflow",),
     "thread": ("-fsanitize=thread",),
     "fuzzer": ("-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow",),
-}
-_OPTIMIZATION = {"thread": "-O2", "fuzzer": "-O1"}
+    # What was not set may be passed on: vectors reach behind the last element, into padding.
+    "memory": (
+        "-fsanitize=memory", "-fsanitize-memory-track-origins",
+        "-fno-sanitize-memory-param-retval",
+    ),
+}  # fmt: skip
+_OPTIMIZATION = {"thread": "-O2", "fuzzer": "-O1", "memory": "-O1"}
 _ISA_FLAGS = {"sse2": (), "avx2": ("-march=x86-64-v3",), "avx512": ("-march=x86-64-v4",)}
 _ENVIRONMENT = {
     # The runtime must cope with a null from its allocator, so the sanitizer's may answer it.
     "ASAN_OPTIONS": "allocator_may_return_null=1:detect_stack_use_after_return=1:"
     "strict_init_order=1:detect_invalid_pointer_pairs=0:abort_on_error=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "MSAN_OPTIONS": "halt_on_error=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 
@@ -59,7 +65,7 @@ def find_clang(kind: str) -> str:
     """The path of a clang++ that links a program with a sanitizer and runs it.
 
     Args:
-        kind: "address", "thread" or "fuzzer".
+        kind: "address", "thread", "memory" or "fuzzer".
 
     Raises:
         NoSanitizerError: there is none.
@@ -137,7 +143,8 @@ def objects(
     """Compiles the runtime.
 
     Args:
-        kind: "thread" or "fuzzer" (addresses and undefined behaviour, with libFuzzer's counters).
+        kind: "thread", "memory" or "fuzzer" (addresses and undefined behaviour, with libFuzzer's
+            counters).
         isa: the instruction set that SIMD families are compiled for; of level 0, so that it runs.
         wanted: the instances to include; None for the whole catalog.
         name: tells builds of different selections apart.
@@ -189,7 +196,7 @@ def program(source: Path, kind: str, runtime: Sequence[Path], *, flags: Sequence
 
     Args:
         source: the file with `main`, or with what libFuzzer calls.
-        kind: "address", "thread", or "fuzzer", whose program has libFuzzer's `main`.
+        kind: "address", "thread", "memory", or "fuzzer", whose program has libFuzzer's `main`.
         runtime: what `objects` gave.
         flags: more of them for the file, such as directories of headers.
 
@@ -226,12 +233,17 @@ def build(kind: str, *, isa: str = "avx2", wanted: Selector | None = None, name:
 
 def environment() -> dict[str, str]:
     """The environment of a program under a sanitizer."""
-    made = dict(os.environ, **_ENVIRONMENT)
+    return {**os.environ, **options()}
+
+
+def options() -> dict[str, str]:
+    """The variables that sanitizers read."""
+    made = dict(_ENVIRONMENT)
     symbolizer = next(
         filter(None, map(shutil.which, ("llvm-symbolizer-19", "llvm-symbolizer"))), None
     )
     if symbolizer:
-        for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+        for variable in _ENVIRONMENT:
             made[variable] += f":external_symbolizer_path={symbolizer}"
     return made
 

@@ -4,6 +4,10 @@ import { readTensor } from "./compare.mjs";
 import { Ortolan, OrtolanError } from "./ortolan.mjs";
 
 const LOADS = 2000;
+const ENDLESS = 2n ** 62n;
+
+/** A case whose loop turns as often as its input `m` says. */
+export const LOOP_CASE = "control/Loop/no_condition";
 
 /** The error that a call throws; null if it throws none. */
 function errorOf(call) {
@@ -91,4 +95,21 @@ export async function testApi(module, entry, bytes, report) {
   api.testModel();
   api.testLoading();
   api.testMemory();
+}
+
+/** The limit of time ends a loop, and the run after it works. */
+export async function testTime(module, entry, bytes, report) {
+  const runtime = await Ortolan.instantiate(module);
+  const feeds = Object.fromEntries(entry.inputs.map((input) => [input.name, readTensor(input)]));
+  const begin = performance.now();
+  const model = runtime.load(bytes, { "ortolan.max_milliseconds": "100" });
+  const endless = { ...feeds, m: { ...feeds.m, data: BigInt64Array.of(ENDLESS) } };
+  const message = errorOf(() => model.run(endless))?.message ?? "it ended";
+  const seconds = (performance.now() - begin) / 1000;
+  const isRight = message.includes("longer than 100 milliseconds") && seconds < 10;
+  report.test("limit of time", isRight ? "" : `after ${seconds} s: ${message}`);
+  const { data } = model.run(feeds)[entry.outputs[0].name];
+  const wanted = readTensor(entry.outputs[0]).data;
+  report.test("a run after the limit of time", `${data}` === `${wanted}` ? "" : `${data}`);
+  model.release();
 }

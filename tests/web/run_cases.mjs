@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { testApi } from "./api.mjs";
+import { LOOP_CASE, testApi, testTime } from "./api.mjs";
 import { runCases, testComparison } from "./cases.mjs";
 import { hasRelaxedSimd } from "./ortolan.mjs";
 import { Report } from "./report.mjs";
@@ -25,6 +25,8 @@ for (const [name, variant] of Object.entries({ ...VARIANTS, small: SMALL })) {
   const read = (file) => readFileSync(join(folder, file));
   const entry = cases.find(({ id }) => id === SIMPLE_CASE);
   await testApi(module, entry, read(entry.model), own);
+  const loop = cases.find(({ id }) => id === LOOP_CASE);
+  await testTime(module, loop, read(loop.model), own);
   console.log(`${name}: ${await runCases(module, cases, read, own)}`);
   report.add(own);
 }

@@ -70,8 +70,7 @@ typedef struct OrtolanHooks {
  *   ortolan.max_tensor_bytes  that a node computes (16 GiB)
  *   ortolan.max_run_bytes     of a run: arena, second region, plans, outputs (64 GiB)
  *   ortolan.max_iterations    of all loops of a run together (100,000,000)
- *   ortolan.max_milliseconds  of loading, and of each run, looked at between nodes (0: no end);
- *                             without effect where there is no clock, as in browsers
+ *   ortolan.max_milliseconds  of loading, and of each run, looked at between nodes (0: no end)
  * Unknown keys are ignored, as onnxruntime does. */
 typedef struct OrtolanOption {
   const char* key;

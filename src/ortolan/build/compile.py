@@ -274,5 +274,8 @@ def _replace(path: Path, content: bytes) -> None:
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a write that fails does not tell, and there are two disks
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -171,7 +171,7 @@ def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
     None: it cannot.
     """
     if target.runner.startswith("node"):
-        node = os.environ.get("ORTOLAN_NODE") or shutil.which("node")
+        node = _node()
         script = Path(__file__).with_name("probe.mjs")
         return ("node", [node, str(script)]) if node and script.is_file() else None
     if target.runner == _WINE:
@@ -190,6 +190,12 @@ def runner_of(target: Target, cache: Path) -> tuple[str, list[str]] | None:
         if emulator:
             return "qemu", [emulator, program]
     return None
+
+
+def _node() -> str | None:
+    """The Node that is named, else the checkout's own: that of the path may lack relaxed SIMD."""
+    own = Path(__file__).resolve().parents[3] / "build/node/node_modules/.bin/node"
+    return os.environ.get("ORTOLAN_NODE") or shutil.which(str(own)) or shutil.which("node")
 
 
 def probe(processor: str, cache: Path) -> Path:

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, numpy_helper
 
 from ortolan.errors import InvalidGraph, LimitExceeded
 
-__all__ = ["constant_tensor", "densify"]
+__all__ = ["check_data", "constant_tensor", "densify"]
 
 SPARSE = "ai.ortolan.sparse"
 """Mark in the metadata of a constant that was a sparse one, and may be stored as one again."""
@@ -66,6 +67,39 @@ def _simple(attribute: onnx.AttributeProto, name: str) -> TensorProto:
                 string_data=attribute.strings,
             )
     raise InvalidGraph(f'[Constant] "{name}": its attribute {attribute.name} holds no value')
+
+
+# Where numbers lie that are not raw bytes: by default in int32_data.
+_FIELDS: dict[int, str] = {
+    TensorProto.FLOAT: "float_data", TensorProto.COMPLEX64: "float_data",
+    TensorProto.DOUBLE: "double_data", TensorProto.COMPLEX128: "double_data",
+    TensorProto.INT64: "int64_data", TensorProto.UINT32: "uint64_data",
+    TensorProto.UINT64: "uint64_data", TensorProto.STRING: "string_data",
+}  # fmt: skip
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+
+
+def check_data(tensor: TensorProto, what: str) -> None:
+    """Compares the data that a tensor holds with what its type and shape take.
+
+    Raises:
+        InvalidGraph: there are more or less of them.
+    """
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return
+    count, kind = math.prod(tensor.dims), tensor.data_type
+    bits = 0 if kind == TensorProto.STRING else ir.DataType(kind).bitwidth
+    packed = (count * bits + 7) // 8
+    if bits and tensor.HasField("raw_data"):
+        unit, stored, expected = "bytes", len(tensor.raw_data), packed
+    else:
+        unit, stored = "elements", len(getattr(tensor, _FIELDS.get(kind, "int32_data")))
+        expected = packed if bits in (2, 4) else count * (2 if kind in _COMPLEX else 1)
+    if stored != expected:
+        raise InvalidGraph(
+            f"{what} has {stored} {unit} of data, but its type and shape {list(tensor.dims)} take "
+            f"{expected}: the file is damaged"
+        )
 
 
 def densify(sparse: onnx.SparseTensorProto, name: str) -> TensorProto:

@@ -11,6 +11,8 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from ortolan.errors import InvalidGraph
+
 __all__ = ["MapType", "take_map_types"]
 
 
@@ -75,10 +77,17 @@ def _has_map(type_: onnx.TypeProto) -> bool:
 def _type_of(type_: onnx.TypeProto) -> ir.TypeProtocol:
     match type_.WhichOneof("value"):
         case "map_type":
-            key = ir.DataType(type_.map_type.key_type)
+            key = _data_type(type_.map_type.key_type)
             return MapType(key, _type_of(type_.map_type.value_type))
         case "sequence_type":
             return ir.SequenceType(_type_of(type_.sequence_type.elem_type))
         case "optional_type":
             return ir.OptionalType(_type_of(type_.optional_type.elem_type))
-    return ir.TensorType(ir.DataType(type_.tensor_type.elem_type))
+    return ir.TensorType(_data_type(type_.tensor_type.elem_type))
+
+
+def _data_type(number: int) -> ir.DataType:
+    try:
+        return ir.DataType(number)
+    except ValueError as error:
+        raise InvalidGraph(f"an input is a map with the unknown element type {number}") from error

@@ -7,13 +7,14 @@ definition before its uses, constants are initializers, and types and sizes cont
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSequence
+from typing import Literal
 
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from ortolan import errors
 from ortolan.errors import InvalidGraph
-from ortolan.importing.constants import SPARSE, constant_tensor, densify
+from ortolan.importing.constants import SPARSE, check_data, constant_tensor, densify
 from ortolan.importing.ordering import sort_nodes
 from ortolan.importing.value_types import mend_value_infos
 
@@ -137,6 +138,9 @@ def _mend_attribute(node: NodeProto, attribute: AttributeProto) -> None:
             f"{node_label(node)}: the attribute {attribute.name} is a sparse tensor, "
             "which the ORT format cannot hold"
         )
+    single = _SINGLE.get(attribute.type)
+    if single is not None and not attribute.ref_attr_name and not attribute.HasField(single):
+        raise InvalidGraph(f"{node_label(node)}: its attribute {attribute.name} has no value")
     tensors = [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
     for tensor in tensors:
         _check_tensor(tensor, f"{node_label(node)}: its attribute {attribute.name}")
@@ -149,6 +153,8 @@ def _mend_attribute(node: NodeProto, attribute: AttributeProto) -> None:
             ) from error
 
 
+# What has no value where it is left out; a number that is left out is 0.
+_SINGLE: dict[int, Literal["t", "g"]] = {AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g"}
 _REPEATED = ("floats", "ints", "strings", "tensors", "graphs")
 _KINDS = {
     "f": AttributeProto.FLOAT,
@@ -200,6 +206,7 @@ def _check_tensor(tensor: TensorProto, what: str) -> None:
         raise InvalidGraph(f"{what} has a negative size")
     if tensor.data_type not in _ELEMENT_TYPES:
         raise InvalidGraph(f"{what} has no element type")
+    check_data(tensor, what)
 
 
 def _is_constant(node: NodeProto) -> bool:

@@ -27,6 +27,15 @@ _SMALL_BYTES = 1024
 # Domain of what stands for operators that onnx's inference has wrong.
 _MENDED = "ortolan.mended"
 
+# Operators whose inference reads the type of an input without asking whether it is known, which
+# ends the process: found by fuzzing, and by trying every operator.
+_FRAGILE = frozenset(
+    {
+        ("", "EyeLike"), ("", "RegexFullMatch"), ("ai.onnx.ml", "DictVectorizer"),
+        ("ai.onnx.ml", "LabelEncoder"), ("ai.onnx.ml", "TreeEnsemble"),
+    }
+)  # fmt: skip
+
 Hint = tuple[Type, ir.Shape | None]
 
 Known = tuple[int | str | None, ...]
@@ -126,11 +135,22 @@ def _slice_of_opset_10() -> onnx.FunctionProto:
     return onnx.helper.make_function(_MENDED, "Slice", names, ["output"], [node], opsets)
 
 
+def _is_safe(node: ir.Node) -> bool:
+    """Whether inference of the node is sure to come back."""
+    if (node.domain, node.op_type) not in _FRAGILE:
+        return True
+    first = node.inputs[0] if node.inputs else None
+    return first is not None and (
+        first.is_initializer() or (first.is_graph_input() and first.type is not None)
+    )
+
+
 def _light_node(node: ir.Node, model: ir.Model, *, declared: bool) -> onnx.NodeProto:
     mended = (node.domain, node.op_type, node.version) == ("", "Slice", 10)
+    is_known = _is_standard(node, model) and _is_safe(node)
     proto = onnx.NodeProto(
         name=node.name,
-        op_type=node.op_type if _is_standard(node, model) else f"{node.op_type}_{node.version}",
+        op_type=node.op_type if is_known else f"{node.op_type}_{node.version}",
         domain=_MENDED if mended else node.domain,
         input=[value.name or "" if value is not None else "" for value in node.inputs],
         output=[value.name or "" for value in node.outputs],

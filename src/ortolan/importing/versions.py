@@ -97,6 +97,10 @@ def _form(schema: Schema, ignored: Collection[str]) -> tuple[object, ...]:
     return (schema.deprecated, formals, attributes)
 
 
+# A number that onnx can hold; files have more bits.
+_NEWEST = 2**31 - 1
+
+
 @functools.lru_cache(maxsize=4096)
 def since_version(domain: str, name: str, opset: int | None) -> int:
     """Returns the version in which the operator of an opset was introduced.
@@ -122,7 +126,7 @@ def since_version(domain: str, name: str, opset: int | None) -> int:
 def schema_of(domain: str, name: str, version: int) -> Schema | None:
     """Returns the standard's declaration in force at a version; None where there is none."""
     try:
-        return onnx.defs.get_schema(name, version, domain)
+        return onnx.defs.get_schema(name, min(max(version, 0), _NEWEST), domain)
     except onnx.defs.SchemaError:
         return None
 

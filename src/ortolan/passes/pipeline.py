@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ortolan.errors import InvalidArgument
+from ortolan.importing.contradictions import told
 from ortolan.importing.shapes import refine_shapes
 from ortolan.passes.attention import fuse_attention
 from ortolan.passes.attention_projection import fuse_attention_projection
@@ -215,7 +216,7 @@ def optimize(model: ir.Model, level: str = "all", target: Target = ORTOLAN) -> N
 
     Raises:
         InvalidArgument: there is no such level.
-        InvalidGraph: a pass broke a rule of the graph.
+        InvalidGraph: a pass broke a rule of the graph, or a node breaks one of the standard.
     """
     if level not in LEVELS:
         raise InvalidArgument(f'there is no level "{level}": use one of {", ".join(LEVELS)}')
@@ -243,9 +244,8 @@ def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> bool:
         for step in steps:
             if step is _SHAPES and not stale:
                 continue
-            if not step.run(model, target):
+            if not _apply(step, model, target):
                 continue
-            verify(model, f'the pass "{step.name}"')
             modified |= step is not _SHAPES
             stale = step is not _SHAPES and (stale or step.tells_shapes)
         if not modified:
@@ -256,5 +256,14 @@ def _repeat(model: ir.Model, target: Target, steps: Sequence[Step]) -> bool:
 
 def _run(model: ir.Model, target: Target, steps: Sequence[Step]) -> None:
     for step in steps:
-        if step.run(model, target):
-            verify(model, f'the pass "{step.name}"')
+        _apply(step, model, target)
+
+
+def _apply(step: Step, model: ir.Model, target: Target) -> bool:
+    """Runs a pass; returns whether it changed something."""
+    what = f'the pass "{step.name}"'
+    with told(what):
+        modified = step.run(model, target)
+    if modified:
+        verify(model, what)
+    return modified

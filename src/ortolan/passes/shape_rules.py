@@ -139,6 +139,8 @@ def _unsqueeze(_: Dimensions, node: ir.Node) -> list[Known | None]:
         return []
     rank = len(shape) + len(axes)
     new = {axis % rank for axis in axes}
+    if len(new) < len(axes):
+        return []
     rest = iter(shape)
     return [tuple(1 if k in new else next(rest) for k in range(rank))]
 
