@@ -200,29 +200,40 @@ ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) 
   finish_tile(acc, out);
 }
 
-// One row times several whole panels, `panel_floats` apart: enough independent sums to hide the
-// latency of fma.
+// One row times several whole panels, `apart` columns from one another: enough independent sums to
+// hide the latency of fma. Each panel is a stream that goes on where the last call left it, because
+// memory gives a stream its full rate only after a while.
 constexpr int kRowPanels = max(1, 8 / kTileVectors);
 
-ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t panel_floats,
-                                      const TileOutput& out) {
+ORTOLAN_INLINE TileOutput move_columns(TileOutput out, size_t columns) {
+  out.c += columns;
+  if (out.bias) out.bias += columns;
+  if (out.residual) out.residual += columns;
+  return out;
+}
+
+ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t apart, const TileOutput& out) {
   constexpr int NV = kTileVectors;
-  F acc[1][kRowPanels * NV];
-  start_tile(acc, out);
+  F acc[kRowPanels][1][NV];
   const float* b[kRowPanels];
 #pragma unroll
-  for (int p = 0; p < kRowPanels; ++p) b[p] = in.b + p * panel_floats;
+  for (int p = 0; p < kRowPanels; ++p) {
+    b[p] = in.b + p * apart * in.k;
+    start_tile(acc[p], move_columns(out, p * apart));
+  }
   for (size_t k = 0; k < in.k; ++k) {
     const F a = splat<F>(in.a[k]);
 #pragma unroll
     for (int p = 0; p < kRowPanels; ++p) {
 #pragma unroll
       for (int j = 0; j < NV; ++j)
-        acc[0][p * NV + j] = fma(load<F>(b[p] + j * kLanes), a, acc[0][p * NV + j]);
+        acc[p][0][j] = fma(load<F>(b[p] + j * kLanes), a, acc[p][0][j]);
       b[p] += NV * kLanes;
+      if constexpr (kWasm) opaque(b[p]);
     }
   }
-  finish_tile(acc, out);
+#pragma unroll
+  for (int p = 0; p < kRowPanels; ++p) finish_tile(acc[p], move_columns(out, p * apart));
 }
 
 // Tiles of one width, from the highest to a single row.
@@ -638,18 +649,19 @@ constexpr size_t few_rows() {
   return tile_rows(kTileVectors, level);
 }
 
-// Rows [row0, row1) of panels [panel, panel + kRowPanels), all whole.
+// Rows [row0, row1) of kRowPanels whole panels, every `apart`-th from `panel` on.
 ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, size_t row1,
-                                               size_t panel) {
-  constexpr size_t kColumns = kRowPanels * kTileColumns;
-  const size_t column = panel * kTileColumns;
+                                               size_t panel, size_t apart) {
+  const size_t column = panel * kTileColumns, columns = apart * kTileColumns;
   for (size_t row = row0; row < row1; ++row) {
     TileInput in = direct_input(g, row);
     in.b += column * g.K;
-    tile_row(in, kTileColumns * g.K,
-             tile_output(g.epilogue, g.c, g.ldc, row, column, kColumns - kLanes));
+    tile_row(in, columns,
+             tile_output(g.epilogue, g.c, g.ldc, row, column, kTileColumns - kLanes));
   }
-  activation_pass(g.epilogue, g.c + row0 * g.ldc + column, g.ldc, row1 - row0, kColumns);
+  for (size_t p = 0; p < kRowPanels; ++p)
+    activation_pass(g.epilogue, g.c + row0 * g.ldc + column + p * columns, g.ldc, row1 - row0,
+                    kTileColumns);
 }
 
 // Rows [row0, row1) of panels [panel0, panel1): what one thread of a static split computes.
@@ -658,8 +670,9 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
   if (!kTiny && row1 - row0 < few_rows()) {
     const size_t tiles = g.N / kTileColumns, rest = g.N % kTileColumns;
     const size_t whole = tiles && rest && rest < kLanes ? tiles - 1 : tiles;  // without a rest
-    for (; panel0 + kRowPanels <= min(panel1, whole); panel0 += kRowPanels)
-      multiply_few_rows(g, row0, row1, panel0);
+    const size_t end = max(min(panel1, whole), panel0), each = (end - panel0) / kRowPanels;
+    for (size_t i = 0; i < each; ++i) multiply_few_rows(g, row0, row1, panel0 + i, each);
+    panel0 += each * kRowPanels;
   }
   const size_t limit = g.K > 1024 ? kBlockRows / 2 : kBlockRows;  // long rows fill the cache sooner
   const size_t block = rows_per_block(row1 - row0, limit, 1);
