@@ -26,7 +26,7 @@ constexpr int kTileRows[] = {0, 8, 5};
 #elif defined(__wasm__) && defined(ORTOLAN_FOR_SIZE)
 constexpr int kTileRows[] = {0, 4, 4};
 #elif defined(__wasm__)
-constexpr int kTileRows[] = {0, 8, 4, 3, 2};
+constexpr int kTileRows[] = {0, 8, 4, 3};
 #elif defined(__i386__)
 constexpr int kTileRows[] = {0, 4};
 #else
@@ -135,8 +135,10 @@ struct TileInput {
   size_t offset;       // added to each pointer
   size_t k;            // floats of a row, or of a segment
   const float* b;      // [segments * k][tile width]
-  const float* ahead;  // to fetch into the cache meanwhile, `ahead_step` floats per k
-  size_t ahead_step;
+  size_t tiles = 1;    // below each other
+  // To fetch into the cache meanwhile, `ahead_step` floats per k, up to an end.
+  const float *ahead = nullptr, *ahead_end = nullptr;
+  size_t ahead_step = 0;
 };
 
 // A packed panel is used once per block of rows and comes from memory each time, which hardware
@@ -145,6 +147,17 @@ ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
   if constexpr (kWasm) return;
   __builtin_prefetch(ahead, 0, 3);
   ahead += step;
+}
+ORTOLAN_INLINE size_t ahead_step(const TileInput& in, const float* ahead) {
+  return ahead < in.ahead_end ? in.ahead_step : 0;
+}
+
+// Tiles of wasm take so little time that a call for each would count. Code for size has the calls.
+ORTOLAN_INLINE size_t tile_count(const TileInput& in) { return kSmall ? 1 : in.tiles; }
+template <int MR>
+ORTOLAN_INLINE void next_tile(TileOutput& o) {
+  o.c += MR * o.ldc;
+  if (o.residual) o.residual += MR * o.ld_residual;
 }
 
 template <int MR, int NV>
@@ -155,49 +168,59 @@ ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
   constexpr int kShare = 1;
 #endif
   constexpr int kPointers = (MR + kShare - 1) / kShare;
-  F acc[MR][NV];
-  start_tile(acc, out);
-  const size_t lda = in.lda, ahead_step = in.ahead_step;
-  const float *b = in.b, *ahead = in.ahead;
-  const float* a[kPointers];
-#pragma unroll
-  for (int g = 0; g < kPointers; ++g) {
-    a[g] = in.a + kShare * g * lda;
-    opaque(a[g]);
-  }
-  for (size_t k = in.k; k; --k) {
-    fetch_ahead(ahead, ahead_step);
-    tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
+  const size_t lda = in.lda;
+  const float* ahead = in.ahead;
+  TileOutput o = out;
+  for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
+    F acc[MR][NV];
+    start_tile(acc, o);
+    const size_t step = ahead_step(in, ahead);
+    const float* b = in.b;
+    const float* a[kPointers];
 #pragma unroll
     for (int g = 0; g < kPointers; ++g) {
-      ++a[g];
+      a[g] = in.a + (row + kShare * g) * lda;
       opaque(a[g]);
     }
-    b += NV * kLanes;
-    if constexpr (kWasm) opaque(b);
+    for (size_t k = in.k; k; --k) {
+      fetch_ahead(ahead, step);
+      tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
+#pragma unroll
+      for (int g = 0; g < kPointers; ++g) {
+        ++a[g];
+        opaque(a[g]);
+      }
+      b += NV * kLanes;
+      if constexpr (kWasm) opaque(b);
+    }
+    finish_tile(acc, o);
   }
-  finish_tile(acc, out);
 }
 
 template <int MR, int NV>
 ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) {
-  F acc[MR][NV];
-  start_tile(acc, out);
-  const float *b = in.b, *ahead = in.ahead;
-  const size_t ahead_step = in.ahead_step, run = in.k;
-  const float* const* rows = in.rows;
-  for (size_t s = in.segments; s; --s, rows += in.row_stride) {
-    const float* a[MR];
+  const float* ahead = in.ahead;
+  const size_t run = in.k;
+  TileOutput o = out;
+  for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
+    F acc[MR][NV];
+    start_tile(acc, o);
+    const float* b = in.b;
+    const size_t step = ahead_step(in, ahead);
+    const float* const* rows = in.rows + row;
+    for (size_t s = in.segments; s; --s, rows += in.row_stride) {
+      const float* a[MR];
 #pragma unroll
-    for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
-    for (size_t k = 0; k < run; ++k) {
-      fetch_ahead(ahead, ahead_step);
-      tile_step(acc, b, [&](int i) { return a[i][k]; });
-      b += NV * kLanes;
-      if constexpr (kWasm) opaque(b);
+      for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
+      for (size_t k = 0; k < run; ++k) {
+        fetch_ahead(ahead, step);
+        tile_step(acc, b, [&](int i) { return a[i][k]; });
+        b += NV * kLanes;
+        if constexpr (kWasm) opaque(b);
+      }
     }
+    finish_tile(acc, o);
   }
-  finish_tile(acc, out);
 }
 
 // One row times several whole panels, `apart` columns from one another: enough independent sums to
@@ -270,11 +293,11 @@ ORTOLAN_INLINE const TileShape* tile_shapes(size_t vectors, bool indirect) {
   return indirect ? kIndirectTiles<NV> : kDirectTiles<NV>;
 }
 
-// Calls run(row, shape) for tiles that cover [0, rows). The last ones are lower, or overlap rows
-// that are already written: those get the same results again.
+// Calls run(row, tiles, shape) for tiles that cover [0, rows), `most` of them in a call. The last
+// ones are lower, or overlap rows that are already written: those get the same results again.
 template <class Run>
-ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, Run run) {
-  for (size_t row = 0; row < rows; row += shape->rows) {
+ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, size_t most, Run run) {
+  for (size_t row = 0, tiles; row < rows; row += tiles * shape->rows) {
     while (rows - row < shape->rows) {
       const size_t lower = shape[1].rows;
       if (rows - row > lower + lower / 2 && rows >= shape->rows)
@@ -282,7 +305,8 @@ ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, Run run) 
       else
         ++shape;
     }
-    run(row, *shape);
+    tiles = kSmall ? 1 : min(most, (rows - row) / shape->rows);
+    run(row, tiles, *shape);
   }
 }
 
@@ -619,27 +643,29 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     if (shapes->rows > 8 && apart % 1024 == 0) ++shapes;
     // All tiles together ask for the next panel, evenly: a burst of requests would wait in line.
     const size_t step = min(kSlice, width / max<size_t>(rows / shapes->rows, 1) + 1);
-    size_t asked = 0;
-    for_each_tile(shapes, rows, [&](size_t r, const TileShape& shape) {
+    tile_in.ahead = tile_in.b + width * K;
+    tile_in.ahead_end = tile_in.ahead + width * K;
+    tile_in.ahead_step = step;
+    const size_t most = N < kLanes ? 1 : rows;
+    for_each_tile(shapes, rows, most, [&](size_t r, size_t tiles, const TileShape& shape) {
       if (in.rows)
         tile_in.rows = in.rows + r;
       else
         tile_in.a = in.a + r * in.lda;
-      tile_in.ahead = tile_in.b + (width + asked) * K;
-      tile_in.ahead_step = asked < width ? step : 0;
-      asked += step;
+      tile_in.tiles = tiles;
       const TileOutput out = tile_output(e, c, ldc, row + r, first + part.column, part.last);
       if (N < kLanes)
         run_narrow_tile(shape, tile_in, out, N);
       else
         shape.run(tile_in, out);
+      tile_in.ahead += tiles * step * K;
     });
   });
   activation_pass(e, written, ldc, rows, panel_column(N, panel + 1) - begin);
 }
 
 ORTOLAN_INLINE TileInput direct_input(const GemmArgs& g, size_t row) {
-  return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b, nullptr, 0};
+  return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b};
 }
 
 // The lowest tile of more than one row. Below that, a row goes through several panels at once.
