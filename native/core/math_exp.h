@@ -223,8 +223,8 @@ struct GeluConstants {
   static constexpr float kOne = 6;
   static constexpr float kP[] = {0.398942262f,    0.0342144035f,   0.00469358591f,
                                  0.000171622873f, 6.28810676e-06f, 2.19510436e-08f};
-  static constexpr float kQ[] = {1,              0.252429068f,    0.0288375877f,
-                                 0.00190091575f, 7.40988326e-05f, 1.16938247e-06f};
+  static constexpr float kQ[] = {
+      1, 0.252429068f, 0.0288375877f, 0.00190091575f, 7.40988326e-05f, 1.16938247e-06f};
 };
 
 // x (1 + erf(x / sqrt(2))) / 2; for floats by one quotient, 2.4e-7 |x| off at most.

@@ -132,10 +132,10 @@ struct TileInput {
   const float* const* rows;  // [segments][row_stride] or null
   size_t row_stride;
   size_t segments;
-  size_t offset;       // added to each pointer
-  size_t k;            // floats of a row, or of a segment
-  const float* b;      // [segments * k][tile width]
-  size_t tiles = 1;    // below each other
+  size_t offset;     // added to each pointer
+  size_t k;          // floats of a row, or of a segment
+  const float* b;    // [segments * k][tile width]
+  size_t tiles = 1;  // below each other
   // To fetch into the cache meanwhile, `ahead_step` floats per k, up to an end.
   const float *ahead = nullptr, *ahead_end = nullptr;
   size_t ahead_step = 0;
@@ -249,8 +249,7 @@ ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t apart, const T
 #pragma unroll
     for (int p = 0; p < kRowPanels; ++p) {
 #pragma unroll
-      for (int j = 0; j < NV; ++j)
-        acc[p][0][j] = fma(load<F>(b[p] + j * kLanes), a, acc[p][0][j]);
+      for (int j = 0; j < NV; ++j) acc[p][0][j] = fma(load<F>(b[p] + j * kLanes), a, acc[p][0][j]);
       b[p] += NV * kLanes;
       if constexpr (kWasm) opaque(b[p]);
     }
@@ -682,8 +681,7 @@ ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, s
   for (size_t row = row0; row < row1; ++row) {
     TileInput in = direct_input(g, row);
     in.b += column * g.K;
-    tile_row(in, columns,
-             tile_output(g.epilogue, g.c, g.ldc, row, column, kTileColumns - kLanes));
+    tile_row(in, columns, tile_output(g.epilogue, g.c, g.ldc, row, column, kTileColumns - kLanes));
   }
   for (size_t p = 0; p < kRowPanels; ++p)
     activation_pass(g.epilogue, g.c + row0 * g.ldc + column + p * columns, g.ldc, row1 - row0,
