@@ -288,6 +288,20 @@ def test_scalar_and_vector_agree(function: str, dtype: type, probe: ctypes.CDLL)
     assert_identical(call(probe, "math", function, x), call(probe, "scalar", function, x))
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 2.5e-7), (np.float64, 4e-16)])
+def test_gelu(dtype: type, bound: float, probe: ctypes.CDLL) -> None:
+    """The error is in proportion to the argument; far out it is the argument, or 0, exactly."""
+    x: Array = np.concatenate([np.linspace(-13, 13, 200001), np.geomspace(1e-30, 20, 9999)])
+    x = x.astype(dtype)
+    want = np.array([v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()])
+    errors = np.abs(call(probe, "math", "gelu", x) - want)
+    assert (errors <= bound * np.abs(x)).all()
+    far: Array = np.array([-1e30, -9, 0, 9, 1e30, math.inf, math.nan], dtype)
+    np.testing.assert_array_equal(
+        call(probe, "math", "gelu", far), np.array([0, 0, 0, 9, 1e30, math.inf, math.nan], dtype)
+    )
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tails_and_unaligned_arrays(dtype: type, probe: ctypes.CDLL) -> None:
     x: Array = np.linspace(-2, 3, 70).astype(dtype)

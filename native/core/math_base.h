@@ -111,6 +111,8 @@ template <class V>
 ORTOLAN_INLINE V at_least(V x, V low) {
 #if defined(__aarch64__) && !defined(ORTOLAN_BASE)  // it would make +0 of -0
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_maximum(x, low);
+#elif defined(__wasm_simd128__)
+  if constexpr (is_same<V, Vec<float, 4>>) return __builtin_wasm_pmax_f32x4(x, low);
 #endif
   return select<V>(x < low, low, x);
 }
@@ -118,17 +120,36 @@ template <class V>
 ORTOLAN_INLINE V at_most(V x, V high) {
 #if defined(__aarch64__) && !defined(ORTOLAN_BASE)
   if constexpr (is_float<Element<V>>) return __builtin_elementwise_minimum(x, high);
+#elif defined(__wasm_simd128__)
+  if constexpr (is_same<V, Vec<float, 4>>) return __builtin_wasm_pmin_f32x4(x, high);
 #endif
   return select<V>(high < x, high, x);
 }
 
+// A constant in all lanes. Engines of WebAssembly make a vector constant anew for each use, with
+// three instructions; from memory it takes one. The address is hidden to keep it there.
+template <class V>
+ORTOLAN_INLINE V stored(const Element<V>& constant) {
+#ifdef __wasm_simd128__
+  if constexpr (kIsVector<V>) {
+    const Element<V>* place = &constant;
+    __asm__("" : "+r"(place));
+    return (V)*place;
+  }
+#endif
+  return (V)constant;
+}
+template <class T, auto value>
+constexpr T kStored = static_cast<T>(value);
+
 // coefficients[0] + x * (coefficients[1] + x * ...)
 template <int First = 0, class V, int N>
 ORTOLAN_INLINE V polynomial(V x, const Element<V> (&coefficients)[N]) {
+  const V c = stored<V>(coefficients[First]);
   if constexpr (First == N - 1)
-    return (V)coefficients[First];
+    return c;
   else
-    return mul_add(polynomial<First + 1>(x, coefficients), x, (V)coefficients[First]);
+    return mul_add(polynomial<First + 1>(x, coefficients), x, c);
 }
 
 template <class V>

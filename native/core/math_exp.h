@@ -92,9 +92,11 @@ template <int kBiases, class V>
 ORTOLAN_INLINE PowerAndRest<V> reduce_by_power(V x) {
   using C = ExpConstants<Element<V>>;
   constexpr int kBias = kBiases * (kIsDouble<V> ? 1023 : 127);
-  const V shift = (V)(kRoundingShift<V> * Element<V>(1.5) + kBias);
-  const V sum = mul_add(x, splat<V>(kLog2E), shift), n = sum - shift;
-  const V r = mul_add(n, (V)-C::kLn2Low, mul_add(n, (V)-C::kLn2High, x));
+  using T = Element<V>;
+  const V shift = stored<V>(kStored<T, kRoundingShift<V> * T(1.5) + kBias>);
+  const V sum = mul_add(x, stored<V>(kStored<T, kLog2E>), shift), n = sum - shift;
+  const V r = mul_add(n, stored<V>(kStored<T, -C::kLn2Low>),
+                      mul_add(n, stored<V>(kStored<T, -C::kLn2High>), x));
   return {r, n, bitcast<IntLike<V>>(sum)};
 }
 
@@ -213,6 +215,30 @@ ORTOLAN_INLINE V erf(V x) {
   V b = at_most(a, (V)C::kOne);
   V far = 1 - exp_moderate(-b * polynomial(b, C::kFar));
   return copysign(select<V>(a < (V)C::kSplit, near, far), x);
+}
+
+// Of the normal distribution's integral less 1/2: P(x^2) / Q(x^2) is its quotient by x, to 2^-25 up
+// to kOne, beyond which it is 1/2.
+struct GeluConstants {
+  static constexpr float kOne = 6;
+  static constexpr float kP[] = {0.398942262f,    0.0342144035f,   0.00469358591f,
+                                 0.000171622873f, 6.28810676e-06f, 2.19510436e-08f};
+  static constexpr float kQ[] = {
+      1, 0.252429068f, 0.0288375877f, 0.00190091575f, 7.40988326e-05f, 1.16938247e-06f};
+};
+
+// x (1 + erf(x / sqrt(2))) / 2; for floats by one quotient, 2.4e-7 |x| off at most.
+template <class V>
+ORTOLAN_INLINE V gelu(V x) {
+  using C = GeluConstants;
+  if constexpr (kIsDouble<V>) {
+    const V half = splat<V>(0.5) * x;
+    return half + half * erf(x * splat<V>(0.70710678118654752440));
+  } else {
+    const V bounded = bound(x, -C::kOne, C::kOne), square = bounded * bounded;
+    const V part = bounded * (polynomial(square, C::kP) / polynomial(square, C::kQ));
+    return x * (bound(part, -0.5f, 0.5f) + (V)0.5f);
+  }
 }
 
 // h + h / (2 h + 1) with h = (exp(|x|) - 1) / 2, which is finite wherever sinh is.

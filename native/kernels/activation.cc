@@ -7,8 +7,7 @@ namespace ortolan::ORTOLAN_ISA {
 struct ExactGelu {
   template <class V>
   ORTOLAN_INLINE V operator()(V x) const {
-    const V half = splat<V>(0.5f) * x;
-    return half + half * elementary::erf(x * splat<V>(0.70710678118654752440));
+    return elementary::gelu(x);
   }
 };
 

@@ -220,8 +220,7 @@ ORTOLAN_INLINE void conv_panel(const ConvArgs& args, const ConvPlan& plan,
   const TileInput in = {nullptr,       0,
                         pointers,      plan.block,
                         plan.segments, group * s.group_channels(),
-                        plan.run,      args.weights + group * packed_size(N, K),
-                        nullptr,       0};
+                        plan.run,      args.weights + group * packed_size(N, K)};
   multiply_panel(in, args.epilogue, args.y, s.outputs, row, rows, group * N, N, panel);
 }
 

@@ -114,7 +114,7 @@ ORTOLAN_INLINE V activate(const Epilogue& e, V x) {
     case Activation::kSilu:
       return quick_silu(x, -e.alpha * 1.44269504f);
     case Activation::kGelu:
-      return half * x * (one + math::erf(x * splat<V>(0.70710678f)));
+      return math::gelu(x);
   }
   return x;
 }

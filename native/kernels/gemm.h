@@ -26,7 +26,7 @@ constexpr int kTileRows[] = {0, 8, 5};
 #elif defined(__wasm__) && defined(ORTOLAN_FOR_SIZE)
 constexpr int kTileRows[] = {0, 4, 4};
 #elif defined(__wasm__)
-constexpr int kTileRows[] = {0, 8, 4, 3, 2};
+constexpr int kTileRows[] = {0, 8, 4, 3};
 #elif defined(__i386__)
 constexpr int kTileRows[] = {0, 4};
 #else
@@ -132,11 +132,13 @@ struct TileInput {
   const float* const* rows;  // [segments][row_stride] or null
   size_t row_stride;
   size_t segments;
-  size_t offset;       // added to each pointer
-  size_t k;            // floats of a row, or of a segment
-  const float* b;      // [segments * k][tile width]
-  const float* ahead;  // to fetch into the cache meanwhile, `ahead_step` floats per k
-  size_t ahead_step;
+  size_t offset;     // added to each pointer
+  size_t k;          // floats of a row, or of a segment
+  const float* b;    // [segments * k][tile width]
+  size_t tiles = 1;  // below each other
+  // To fetch into the cache meanwhile, `ahead_step` floats per k, up to an end.
+  const float *ahead = nullptr, *ahead_end = nullptr;
+  size_t ahead_step = 0;
 };
 
 // A packed panel is used once per block of rows and comes from memory each time, which hardware
@@ -145,6 +147,17 @@ ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
   if constexpr (kWasm) return;
   __builtin_prefetch(ahead, 0, 3);
   ahead += step;
+}
+ORTOLAN_INLINE size_t ahead_step(const TileInput& in, const float* ahead) {
+  return ahead < in.ahead_end ? in.ahead_step : 0;
+}
+
+// Tiles of wasm take so little time that a call for each would count. Code for size has the calls.
+ORTOLAN_INLINE size_t tile_count(const TileInput& in) { return kSmall ? 1 : in.tiles; }
+template <int MR>
+ORTOLAN_INLINE void next_tile(TileOutput& o) {
+  o.c += MR * o.ldc;
+  if (o.residual) o.residual += MR * o.ld_residual;
 }
 
 template <int MR, int NV>
@@ -155,74 +168,94 @@ ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
   constexpr int kShare = 1;
 #endif
   constexpr int kPointers = (MR + kShare - 1) / kShare;
-  F acc[MR][NV];
-  start_tile(acc, out);
-  const size_t lda = in.lda, ahead_step = in.ahead_step;
-  const float *b = in.b, *ahead = in.ahead;
-  const float* a[kPointers];
-#pragma unroll
-  for (int g = 0; g < kPointers; ++g) {
-    a[g] = in.a + kShare * g * lda;
-    opaque(a[g]);
-  }
-  for (size_t k = in.k; k; --k) {
-    fetch_ahead(ahead, ahead_step);
-    tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
+  const size_t lda = in.lda;
+  const float* ahead = in.ahead;
+  TileOutput o = out;
+  for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
+    F acc[MR][NV];
+    start_tile(acc, o);
+    const size_t step = ahead_step(in, ahead);
+    const float* b = in.b;
+    const float* a[kPointers];
 #pragma unroll
     for (int g = 0; g < kPointers; ++g) {
-      ++a[g];
+      a[g] = in.a + (row + kShare * g) * lda;
       opaque(a[g]);
     }
-    b += NV * kLanes;
-    if constexpr (kWasm) opaque(b);
+    for (size_t k = in.k; k; --k) {
+      fetch_ahead(ahead, step);
+      tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
+#pragma unroll
+      for (int g = 0; g < kPointers; ++g) {
+        ++a[g];
+        opaque(a[g]);
+      }
+      b += NV * kLanes;
+      if constexpr (kWasm) opaque(b);
+    }
+    finish_tile(acc, o);
   }
-  finish_tile(acc, out);
 }
 
 template <int MR, int NV>
 ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) {
-  F acc[MR][NV];
-  start_tile(acc, out);
-  const float *b = in.b, *ahead = in.ahead;
-  const size_t ahead_step = in.ahead_step, run = in.k;
-  const float* const* rows = in.rows;
-  for (size_t s = in.segments; s; --s, rows += in.row_stride) {
-    const float* a[MR];
+  const float* ahead = in.ahead;
+  const size_t run = in.k;
+  TileOutput o = out;
+  for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
+    F acc[MR][NV];
+    start_tile(acc, o);
+    const float* b = in.b;
+    const size_t step = ahead_step(in, ahead);
+    const float* const* rows = in.rows + row;
+    for (size_t s = in.segments; s; --s, rows += in.row_stride) {
+      const float* a[MR];
 #pragma unroll
-    for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
-    for (size_t k = 0; k < run; ++k) {
-      fetch_ahead(ahead, ahead_step);
-      tile_step(acc, b, [&](int i) { return a[i][k]; });
-      b += NV * kLanes;
-      if constexpr (kWasm) opaque(b);
+      for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
+      for (size_t k = 0; k < run; ++k) {
+        fetch_ahead(ahead, step);
+        tile_step(acc, b, [&](int i) { return a[i][k]; });
+        b += NV * kLanes;
+        if constexpr (kWasm) opaque(b);
+      }
     }
+    finish_tile(acc, o);
   }
-  finish_tile(acc, out);
 }
 
-// One row times several whole panels, `panel_floats` apart: enough independent sums to hide the
-// latency of fma.
+// One row times several whole panels, `apart` columns from one another: enough independent sums to
+// hide the latency of fma. Each panel is a stream that goes on where the last call left it, because
+// memory gives a stream its full rate only after a while.
 constexpr int kRowPanels = max(1, 8 / kTileVectors);
 
-ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t panel_floats,
-                                      const TileOutput& out) {
+ORTOLAN_INLINE TileOutput move_columns(TileOutput out, size_t columns) {
+  out.c += columns;
+  if (out.bias) out.bias += columns;
+  if (out.residual) out.residual += columns;
+  return out;
+}
+
+ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t apart, const TileOutput& out) {
   constexpr int NV = kTileVectors;
-  F acc[1][kRowPanels * NV];
-  start_tile(acc, out);
+  F acc[kRowPanels][1][NV];
   const float* b[kRowPanels];
 #pragma unroll
-  for (int p = 0; p < kRowPanels; ++p) b[p] = in.b + p * panel_floats;
+  for (int p = 0; p < kRowPanels; ++p) {
+    b[p] = in.b + p * apart * in.k;
+    start_tile(acc[p], move_columns(out, p * apart));
+  }
   for (size_t k = 0; k < in.k; ++k) {
     const F a = splat<F>(in.a[k]);
 #pragma unroll
     for (int p = 0; p < kRowPanels; ++p) {
 #pragma unroll
-      for (int j = 0; j < NV; ++j)
-        acc[0][p * NV + j] = fma(load<F>(b[p] + j * kLanes), a, acc[0][p * NV + j]);
+      for (int j = 0; j < NV; ++j) acc[p][0][j] = fma(load<F>(b[p] + j * kLanes), a, acc[p][0][j]);
       b[p] += NV * kLanes;
+      if constexpr (kWasm) opaque(b[p]);
     }
   }
-  finish_tile(acc, out);
+#pragma unroll
+  for (int p = 0; p < kRowPanels; ++p) finish_tile(acc[p], move_columns(out, p * apart));
 }
 
 // Tiles of one width, from the highest to a single row.
@@ -259,11 +292,11 @@ ORTOLAN_INLINE const TileShape* tile_shapes(size_t vectors, bool indirect) {
   return indirect ? kIndirectTiles<NV> : kDirectTiles<NV>;
 }
 
-// Calls run(row, shape) for tiles that cover [0, rows). The last ones are lower, or overlap rows
-// that are already written: those get the same results again.
+// Calls run(row, tiles, shape) for tiles that cover [0, rows), `most` of them in a call. The last
+// ones are lower, or overlap rows that are already written: those get the same results again.
 template <class Run>
-ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, Run run) {
-  for (size_t row = 0; row < rows; row += shape->rows) {
+ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, size_t most, Run run) {
+  for (size_t row = 0, tiles; row < rows; row += tiles * shape->rows) {
     while (rows - row < shape->rows) {
       const size_t lower = shape[1].rows;
       if (rows - row > lower + lower / 2 && rows >= shape->rows)
@@ -271,7 +304,8 @@ ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, Run run) 
       else
         ++shape;
     }
-    run(row, *shape);
+    tiles = kSmall ? 1 : min(most, (rows - row) / shape->rows);
+    run(row, tiles, *shape);
   }
 }
 
@@ -608,27 +642,29 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     if (shapes->rows > 8 && apart % 1024 == 0) ++shapes;
     // All tiles together ask for the next panel, evenly: a burst of requests would wait in line.
     const size_t step = min(kSlice, width / max<size_t>(rows / shapes->rows, 1) + 1);
-    size_t asked = 0;
-    for_each_tile(shapes, rows, [&](size_t r, const TileShape& shape) {
+    tile_in.ahead = tile_in.b + width * K;
+    tile_in.ahead_end = tile_in.ahead + width * K;
+    tile_in.ahead_step = step;
+    const size_t most = N < kLanes ? 1 : rows;
+    for_each_tile(shapes, rows, most, [&](size_t r, size_t tiles, const TileShape& shape) {
       if (in.rows)
         tile_in.rows = in.rows + r;
       else
         tile_in.a = in.a + r * in.lda;
-      tile_in.ahead = tile_in.b + (width + asked) * K;
-      tile_in.ahead_step = asked < width ? step : 0;
-      asked += step;
+      tile_in.tiles = tiles;
       const TileOutput out = tile_output(e, c, ldc, row + r, first + part.column, part.last);
       if (N < kLanes)
         run_narrow_tile(shape, tile_in, out, N);
       else
         shape.run(tile_in, out);
+      tile_in.ahead += tiles * step * K;
     });
   });
   activation_pass(e, written, ldc, rows, panel_column(N, panel + 1) - begin);
 }
 
 ORTOLAN_INLINE TileInput direct_input(const GemmArgs& g, size_t row) {
-  return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b, nullptr, 0};
+  return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b};
 }
 
 // The lowest tile of more than one row. Below that, a row goes through several panels at once.
@@ -638,18 +674,18 @@ constexpr size_t few_rows() {
   return tile_rows(kTileVectors, level);
 }
 
-// Rows [row0, row1) of panels [panel, panel + kRowPanels), all whole.
+// Rows [row0, row1) of kRowPanels whole panels, every `apart`-th from `panel` on.
 ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, size_t row1,
-                                               size_t panel) {
-  constexpr size_t kColumns = kRowPanels * kTileColumns;
-  const size_t column = panel * kTileColumns;
+                                               size_t panel, size_t apart) {
+  const size_t column = panel * kTileColumns, columns = apart * kTileColumns;
   for (size_t row = row0; row < row1; ++row) {
     TileInput in = direct_input(g, row);
     in.b += column * g.K;
-    tile_row(in, kTileColumns * g.K,
-             tile_output(g.epilogue, g.c, g.ldc, row, column, kColumns - kLanes));
+    tile_row(in, columns, tile_output(g.epilogue, g.c, g.ldc, row, column, kTileColumns - kLanes));
   }
-  activation_pass(g.epilogue, g.c + row0 * g.ldc + column, g.ldc, row1 - row0, kColumns);
+  for (size_t p = 0; p < kRowPanels; ++p)
+    activation_pass(g.epilogue, g.c + row0 * g.ldc + column + p * columns, g.ldc, row1 - row0,
+                    kTileColumns);
 }
 
 // Rows [row0, row1) of panels [panel0, panel1): what one thread of a static split computes.
@@ -658,8 +694,9 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
   if (!kTiny && row1 - row0 < few_rows()) {
     const size_t tiles = g.N / kTileColumns, rest = g.N % kTileColumns;
     const size_t whole = tiles && rest && rest < kLanes ? tiles - 1 : tiles;  // without a rest
-    for (; panel0 + kRowPanels <= min(panel1, whole); panel0 += kRowPanels)
-      multiply_few_rows(g, row0, row1, panel0);
+    const size_t end = max(min(panel1, whole), panel0), each = (end - panel0) / kRowPanels;
+    for (size_t i = 0; i < each; ++i) multiply_few_rows(g, row0, row1, panel0 + i, each);
+    panel0 += each * kRowPanels;
   }
   const size_t limit = g.K > 1024 ? kBlockRows / 2 : kBlockRows;  // long rows fill the cache sooner
   const size_t block = rows_per_block(row1 - row0, limit, 1);

@@ -231,7 +231,7 @@ class RowRunner {
         const float* weights =
             packed_ + g * t_.group_size() + packed_size(t_.outputs, phase.start * t_.channels);
         const TileInput in = {nullptr,         0,           pointers_, t_.block(), phase.segments(),
-                              g * t_.channels, t_.channels, weights,   nullptr,    0};
+                              g * t_.channels, t_.channels, weights};
         for (size_t p = 0; p < panel_count(t_.outputs); ++p)
           multiply_panel(in, epilogue_, to, stride * M, 0, rows, g * t_.outputs, t_.outputs, p);
       }
