@@ -60,8 +60,7 @@ ORTOLAN_NOINLINE void multiply_group(const GemmArgs& g, size_t row, size_t panel
 ORTOLAN_NOINLINE inline void multiply_rows_panels(const GemmArgs& g, size_t row0, size_t row1,
                                                   size_t panel0, size_t panel1) {
   const size_t rows = row1 - row0;
-  if (!kTiny && kGroupPanels > 1 && rows > 1 && rows <= kGroupedRows &&
-      rows % kGroupRows <= 1) {
+  if (!kTiny && kGroupPanels > 1 && rows > 1 && rows <= kGroupedRows && rows % kGroupRows <= 1) {
     // The last panel may be narrower, or wider by a rest.
     const size_t whole = min(panel1, panel_count(g.N) - (g.N % kTileColumns ? 1 : 0));
     for (; panel0 + kGroupPanels <= whole; panel0 += kGroupPanels) {
