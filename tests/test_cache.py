@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ortolan import cache
+from ortolan._native import library_path
 from ortolan.cache_notes import Note, facts_of, folder
 from ortolan.external_data import external_files
 from ortolan.session import GraphOptimizationLevel, InferenceSession, SessionOptions
@@ -372,3 +373,14 @@ def test_external_data_elsewhere_is_not_looked_at(tmp_path: Path) -> None:
         if b"location" in content[:size]:
             with pytest.raises(ValueError):
                 external_files(content[:size], tmp_path / "other")
+
+
+def test_another_library_has_entries_of_its_own(
+    model: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens(model)
+    other = tmp_path / "other.so"  # what folds constants may lack operators
+    other.write_bytes(Path(library_path()).read_bytes())
+    monkeypatch.setenv("ORTOLAN_LIBRARY", str(other))
+    opens(model)
+    assert len(entries(place)) == 2

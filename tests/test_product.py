@@ -543,3 +543,26 @@ def test_the_code_for_apps_knows_the_digits(tmp_path: Path) -> None:
     digit_of.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
     answers = [digit_of(content, len(content), image.tobytes()) for image in images]
     assert np.mean(np.array(answers) == labels) >= 0.95
+
+
+def test_names_of_files_need_not_be_plain(tmp_path: Path) -> None:
+    model = tmp_path / "a[v1]\nai.onnx;1;Foo.onnx"
+    model.write_bytes(sine())
+    target = tmp_path / "my.config"
+    code, text = run("config", str(model), "-o", str(target))
+    assert code == 0, text
+    assert set(product.wanted_config([], target).operators) == {("", "Sin")}
+    assert product.plain_name(Path(os.fsdecode(b"\xff.onnx"))) == "\N{REPLACEMENT CHARACTER}.onnx"
+    left = tmp_path / ".out[1].999999999.tmp"
+    left.mkdir()
+    output = tmp_path / "out[1]"
+    code, text = run("build", str(model), "--target", "linux-x64", "-o", str(output))
+    assert code == 0 and "a[v1]" in text, text
+    assert not left.exists()
+
+
+def test_a_config_that_adds_to_models_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "my.config"
+    config.write_bytes(b"\xef\xbb\xbfai.onnx;13;Add\nai.onnx;13;Adz\n")
+    with pytest.raises(ConfigError, match=r"my\.config:2: ai\.onnx:Adz, opset 13"):
+        product.wanted_config([(DIGITS.name, product.load_model(DIGITS))], config)

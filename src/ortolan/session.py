@@ -196,11 +196,18 @@ class InferenceSession:
         self._is_onnx = True
         return True
 
-    def _settings(self) -> tuple[str, str, str]:
+    def _settings(self) -> tuple[str, ...]:
         """What decides on the result of a conversion."""
         options = self._options
         level = GraphOptimizationLevel(options.graph_optimization_level).level
-        return (level, repr(options._dimensions), repr(options._denotations))
+        settings = (level, repr(options._dimensions), repr(options._denotations))
+        named = os.environ.get("ORTOLAN_LIBRARY")
+        if not named:
+            return settings
+        from ortolan.cache_notes import facts_of
+
+        # Constants are folded by that library, which may lack operators that others have.
+        return (*settings, facts_of(named))
 
     def _open_onnx(self, source: str | bytes) -> bytes:
         """Opens a model or what it was converted to before, or returns what it is converted to."""

@@ -6,6 +6,7 @@ Nothing appears in the folder before all is built and tried, and the manifest co
 from __future__ import annotations
 
 import dataclasses
+import glob
 import gzip
 import hashlib
 import importlib
@@ -55,6 +56,7 @@ __all__ = [
     "Product",
     "build_product",
     "load_model",
+    "plain_name",
     "read_uses",
     "targets_of",
     "wanted_config",
@@ -98,6 +100,12 @@ def targets_of(name: str) -> tuple[Target, ...]:
         f'there is no target "{name}": use one of {", ".join(PLATFORMS)}; or one library of them: '
         f"{parts}"
     )
+
+
+def plain_name(path: Path) -> str:
+    """The name of a file as one line of text: names on POSIX may be any bytes."""
+    text = os.fsencode(path.name).decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def load_model(path: Path) -> bytes:
@@ -229,7 +237,7 @@ def build_product(
     """
     options = options or BuildOptions(optimize="size", whole_program=True)
     targets = [with_sets(t, instruction_sets) for t in targets_of(platform)]
-    contents = [(path.name, load_model(path)) for path in models]
+    contents = [(plain_name(path), load_model(path)) for path in models]
     if kept is None:
         kept = wanted_config(contents, config, types=types, with_ml=with_ml, targets=targets)
     trial = _Trial(contents, inputs or {}, cache)
@@ -439,7 +447,7 @@ def _sweep(output: Path) -> None:
     """Removes what builds that were killed left beside the output."""
     if os.name != "posix":  # elsewhere nothing tells without harm whether a process is alive
         return
-    for left in output.parent.glob(f".{output.name}.*.tmp"):
+    for left in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
         number = left.name.split(".")[-2]
         try:
             os.kill(int(number), 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ortolan.errors import InvalidArgument
@@ -88,7 +89,7 @@ def command(
     _show(console, product)
     if report is not None:
         write_report(report, product)
-        console.print(f"{report}: where the bytes went")
+        console.print(f"{escape(str(report))}: where the bytes went")
 
 
 def read_arrays(paths: Sequence[Path]) -> dict[str, Any]:
@@ -112,12 +113,12 @@ def read_arrays(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _show(console: Console, product: Product) -> None:
-    table = Table(title=str(product.folder), title_justify="left")
+    table = Table(title=escape(str(product.folder)), title_justify="left")
     for column in ("library", "bytes", "gzip", "executed", "models"):
         table.add_column(column, justify="right" if column in ("bytes", "gzip") else "left")
     for each in product.manifest["artefacts"]:
         sizes = each["bytes"]
-        checked = ", ".join(map(_check_text, each["checks"]))
+        checked = escape(", ".join(map(_check_text, each["checks"])))
         table.add_row(
             each["target"], f"{sizes['raw']:,}", f"{sizes['gzip']:,}", each["executed"], checked
         )

@@ -26,9 +26,9 @@ def command(
 
     An ONNX model is converted first, so that what our own passes make of it is named.
     """
-    from ortolan.build.product import load_model, targets_of, wanted_config
+    from ortolan.build.product import load_model, plain_name, targets_of, wanted_config
 
-    contents = [(path.name, load_model(path)) for path in models]
+    contents = [(plain_name(path), load_model(path)) for path in models]
     config = wanted_config(contents, add_to, targets=targets_of(target) if target else ())
     comments = [f"made by ortolan config from {', '.join(sorted(n for n, _ in contents))}"]
     if output is None:

@@ -260,5 +260,5 @@ def _merge(a: Config, b: Config) -> Config:
         frozenset(u for u in a.variants | b.variants if (u.domain, u.name) not in open_keys),
         a.without & b.without,
         {**b.lines, **a.lines},
-        a.source,
+        a.source or b.source,
     )

@@ -37,7 +37,7 @@ def read_config(path: str | Path) -> Config:
         ConfigError: it is malformed.
     """
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: this is no text file (byte {error.start})") from error
     except OSError as error:
