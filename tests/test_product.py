@@ -566,3 +566,38 @@ def test_a_config_that_adds_to_models_is_named(tmp_path: Path) -> None:
     config.write_bytes(b"\xef\xbb\xbfai.onnx;13;Add\nai.onnx;13;Adz\n")
     with pytest.raises(ConfigError, match=r"my\.config:2: ai\.onnx:Adz, opset 13"):
         product.wanted_config([(DIGITS.name, product.load_model(DIGITS))], config)
+
+
+def test_operators_of_any_type_are_kept_for_models_of_tensors(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    x, c = value("x", TensorProto.UINT8, [1, 2]), value("c", TensorProto.UINT8, [1, 4])
+    y, z = value("y", TensorProto.BOOL, []), value("z", TensorProto.UINT8, [1, 4])
+    joined = ["s", "o", "x", "s", "o", "x", "s", "o"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("QLinearConcat", joined, ["c"], domain="com.microsoft", axis=1),
+            helper.make_node("OptionalHasElement", ["c"], ["y"]),
+            helper.make_node("OptionalGetElement", ["c"], ["z"]),
+        ],
+        "g", [x], [c, y, z],
+        [
+            helper.make_tensor("s", TensorProto.FLOAT, [], [0.5]),
+            helper.make_tensor("o", TensorProto.UINT8, [], [3]),
+        ],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    both = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    path = tmp_path / "both.onnx"
+    path.write_bytes(both.SerializeToString())
+    assert (
+        "containers"
+        not in product.wanted_config([("both", product.load_model(path))], None).without
+    )
+    built = make("linux-x64", tmp_path / "both", models=[path])
+    assert [c["refused"] for c in built.manifest["artefacts"][0]["checks"]] in ([0], [])
+    del graph.node[1:], graph.output[1:]
+    one = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    path.write_bytes(one.SerializeToString())
+    assert "containers" in product.wanted_config([("one", product.load_model(path))], None).without
+    built = make("linux-x64", tmp_path / "one", models=[path])
+    assert [c["refused"] for c in built.manifest["artefacts"][0]["checks"]] in ([0], [])

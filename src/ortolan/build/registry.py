@@ -18,6 +18,7 @@ from ortolan.catalog.operator import (
     Family,
     Operator,
     Parameter,
+    takes_containers,
     type_mask,
     types_by_width,
 )
@@ -317,15 +318,17 @@ def _uses(kept: Sequence[Operator], select: Selector, types: TypeSet) -> bool:
 
 
 def _has_containers(operator: Operator) -> bool:
-    return any(p.is_sequence or p.variable == "Any" for p in operator.inputs + operator.outputs)
+    is_control = operator.control != "none"
+    return takes_containers(operator) or (
+        is_control and any(p.variable == "Any" for p in operator.inputs + operator.outputs)
+    )
 
 
 def _without_containers(select: Selector) -> Selector:
     """The same selection but what takes or gives containers; control flow only passes them on."""
 
     def selected(operator: Operator, types: tuple[TypeSet, TypeSet]) -> bool:
-        is_left_out = operator.control == "none" and _has_containers(operator)
-        return not is_left_out and select(operator, types)
+        return not takes_containers(operator) and select(operator, types)
 
     return selected
 

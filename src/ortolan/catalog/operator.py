@@ -94,6 +94,17 @@ class Operator:
         return required[-1] + 1 if required else 0
 
 
+def takes_containers(operator: Operator) -> bool:
+    """Whether an operator is for containers; control flow only passes them on.
+
+    Many inputs of any types are tensors of several types, as QLinearConcat has them.
+    """
+    return operator.control == "none" and any(
+        p.is_sequence or (p.variable == "Any" and not p.variadic)
+        for p in operator.inputs + operator.outputs
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """The operators of one C++ file; ``simd``: compiled once per instruction set."""

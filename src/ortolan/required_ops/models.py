@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ortolan import catalog
-from ortolan.catalog.operator import Operator, Parameter
+from ortolan.catalog.operator import Operator, Parameter, takes_containers
 from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import NotImplemented as NotImplementedHere
 from ortolan.ortformat.links import graphs
@@ -76,6 +76,9 @@ def absent_features(session: InferenceSession) -> frozenset[str]:
     tensors += [a.t for part in parts for node in part.nodes for a in node.attributes if a.t]
     if any(tensor.data_type == TensorDataType.STRING for tensor in tensors):
         used.add("strings")
+    entries = (_entry(node) for part in parts for node in part.nodes)
+    if any(takes_containers(entry) for entry in entries if entry is not None):
+        used.add("containers")  # OptionalHasElement may be given a tensor
     for part in parts:
         for value in part.node_args:
             used |= _features(value.type) if value.name else set()

@@ -9,7 +9,7 @@ from functools import cache
 import onnx
 
 from ortolan import catalog
-from ortolan.catalog.operator import Operator, covers
+from ortolan.catalog.operator import Operator, covers, takes_containers
 from ortolan.catalog.types import DataType, TypeSet, type_set
 from ortolan.required_ops.config import TYPE_NAMES, Config, TypeUse
 from ortolan.required_ops.models import RequiredOperator, casts_of_promotion, promoted
@@ -215,11 +215,7 @@ def variant_selector(config: Config) -> VariantSelector | None:
 
 
 def _has_containers(operators: Iterable[Operator]) -> bool:
-    return any(
-        p.is_sequence or (p.variable == "Any" and o.control == "none")
-        for o in operators
-        for p in o.inputs + o.outputs
-    )
+    return any(map(takes_containers, operators))
 
 
 def _half_values(config: Config) -> TypeSet:
