@@ -601,3 +601,20 @@ def test_operators_of_any_type_are_kept_for_models_of_tensors(tmp_path: Path) ->
     assert "containers" in product.wanted_config([("one", product.load_model(path))], None).without
     built = make("linux-x64", tmp_path / "one", models=[path])
     assert [c["refused"] for c in built.manifest["artefacts"][0]["checks"]] in ([0], [])
+
+
+def test_a_config_that_contradicts_itself_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "my.config"
+    line = "#ortolan:without;containers,strings"
+    config.write_text(f"ai.onnx;10;StringNormalizer\nai.onnx;11;SequenceAt\n{line}\n")
+    with pytest.raises(ConfigError, match=r"my\.config:1: ai.onnx:StringNormalizer is for strings"):
+        product.wanted_config([], config)
+    with pytest.raises(ConfigError, match=r"my\.config:2: ai.onnx:SequenceAt is for containers"):
+        product.wanted_config([], config)
+    config.write_text("ai.onnx;13;Identity,If\nai.onnx.ml;2;LabelEncoder\n" + line)
+    assert product.wanted_config([], config).without == {"containers", "strings"}
+
+
+def test_values_for_an_input_that_no_model_has_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match='no model has an input "picture", but image'):
+        make("linux-x64", tmp_path / "o", models=[DIGITS], inputs={"picture": np.zeros(3)})

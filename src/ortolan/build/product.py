@@ -48,8 +48,9 @@ from ortolan.required_ops import (
     selector,
     variant_selector,
 )
-from ortolan.required_ops.config import FEATURES, ConfigError, merge
+from ortolan.required_ops.config import FEATURES, WITHOUT, ConfigError, merge
 from ortolan.required_ops.models import unknown_operators
+from ortolan.required_ops.selection import contradictions
 
 __all__ = [
     "MANIFEST",
@@ -185,6 +186,12 @@ def wanted_config(
         raise ConfigError(
             "operators that Ortolan does not have:\n  " + "\n  ".join(map(str, unknown))
         )
+    wrong = contradictions(merged)
+    if wrong:
+        raise ConfigError(
+            f"operators for what the line {WITHOUT} leaves out: take the word out of it, or them "
+            "out of the config:\n  " + "\n  ".join(wrong)
+        )
     if types is not None:
         if merged.types:  # named by operator: what is not allowed goes
             merged = dataclasses.replace(merged, types={})
@@ -240,6 +247,7 @@ def build_product(
     contents = [(plain_name(path), load_model(path)) for path in models]
     if kept is None:
         kept = wanted_config(contents, config, types=types, with_ml=with_ml, targets=targets)
+    _know_inputs(contents, inputs or {})
     trial = _Trial(contents, inputs or {}, cache)
     with _staging(output) as stage:
         artefacts, parts, made = [], {}, {}
@@ -260,6 +268,21 @@ def build_product(
         _publish(result, output)
     weights = {name: weights_by_layer(content) for name, content in contents}
     return Product(output, manifest, parts, weights)
+
+
+def _know_inputs(models: Sequence[tuple[str, bytes]], inputs: Mapping[str, Array]) -> None:
+    """Refuses values for inputs that no model has: random ones would be tried instead."""
+    if not inputs:
+        return
+    known: set[str] = set()
+    for _, content in models:
+        model = read(content).model
+        assert model is not None and model.graph is not None
+        known.update(model.graph.inputs)
+    wrong = sorted(inputs.keys() - known)
+    if wrong:
+        names = ", ".join(sorted(known)) or "none"
+        raise InvalidArgument(f'--inputs: no model has an input "{wrong[0]}", but {names}')
 
 
 def with_sets(target: Target, names: Sequence[str]) -> Target:

@@ -15,8 +15,8 @@ from ortolan.required_ops.config import TYPE_NAMES, Config, TypeUse
 from ortolan.required_ops.models import RequiredOperator, casts_of_promotion, promoted
 
 __all__ = [
-    "Missing", "Selector", "from_uses", "minimise", "missing", "selector", "since_version",
-    "variant_selector",
+    "Missing", "Selector", "contradictions", "from_uses", "minimise", "missing", "selector",
+    "since_version", "variant_selector",
 ]  # fmt: skip
 
 Selector = Callable[[Operator, tuple[TypeSet, TypeSet]], bool]
@@ -68,6 +68,26 @@ def missing(config: Config) -> list[Missing]:
         for key, opset, operator in entries(config)
         if operator is None
     ]
+
+
+def contradictions(config: Config) -> list[str]:
+    """Operators that a config names although they are for what its `without` leaves out."""
+    texts = type_set("string")
+    found = []
+    for key, _, operator in entries(config):
+        if operator is None:
+            continue
+        use = config.types.get(key)
+        named = frozenset().union(*use.inputs.values()) if use is not None else frozenset()
+        first = operator.types.get(operator.keys[0]) if operator.keys else None
+        for feature, is_for in (
+            ("containers", takes_containers(operator)),
+            ("strings", texts in (named, first)),
+        ):
+            if feature in config.without and is_for:
+                name = f"{key[0] or 'ai.onnx'}:{key[1]}"
+                found.append(f"{config.place(key)}{name} is for {feature}")
+    return list(dict.fromkeys(found))
 
 
 def from_uses(uses: Iterable[RequiredOperator]) -> Config:
