@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 import ortolan
-from ortolan import cli
+from ortolan import catalog, cli
 from ortolan._native import library_path
 from ortolan.build import compile as compiling
 from ortolan.build import product, verify
@@ -35,10 +35,13 @@ from ortolan.build.compile import BuildError, BuildOptions
 from ortolan.build.device import compare_kit, write_kit
 from ortolan.build.host import cache_folder
 from ortolan.build.messages import message_number, texts
+from ortolan.build.registry import instances
 from ortolan.build.report import treemap, weights_by_layer, write_report
 from ortolan.build.sbom import SBOM
 from ortolan.build.targets import LINUX_ARM64, LINUX_X64, TARGETS
+from ortolan.catalog.types import DataType
 from ortolan.errors import InvalidArgument
+from ortolan.required_ops import selector
 from ortolan.required_ops.config import ConfigError
 
 pytest.importorskip("ziglang", reason="the compiler (ziglang) is not installed")
@@ -618,3 +621,29 @@ def test_a_config_that_contradicts_itself_is_told(tmp_path: Path) -> None:
 def test_values_for_an_input_that_no_model_has_are_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match='no model has an input "picture", but image'):
         make("linux-x64", tmp_path / "o", models=[DIGITS], inputs={"picture": np.zeros(3)})
+
+
+@pytest.mark.parametrize("to", ["UINT8", "INT64", "BOOL"])
+def test_a_result_of_another_type_leaves_the_layout_of_convolutions(to: str) -> None:
+    value, kind = helper.make_tensor_value_info, TensorProto.DataType.Value(to)
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [8, 8, 1, 1], [0.5] * 64)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node("Cast", ["a"], ["y"], to=kind),
+        ],
+        "g",
+        [value("x", TensorProto.FLOAT, [1, 8, 4, 4])],
+        [value("y", kind, [1, 8, 4, 4])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content = ortolan.convert(model.SerializeToString())
+    assert isinstance(content, bytes)
+    wanted = selector(product.wanted_config([("model", content)], None))
+    layout = catalog.find("ai.ortolan", "Layout", 1)
+    assert wanted is not None and layout is not None
+    kept = {
+        t for i in instances(layout) if wanted(layout, (i.types_a, i.types_b)) for t in i.types_a
+    }
+    assert DataType[to] in kept

@@ -205,6 +205,17 @@ def selector(config: Config) -> Selector | None:
             keep(entry, use)
             for implied, implied_use in _implied(entry, use, config.allowed_types, halves):
                 keep(implied, implied_use)
+    conversion = catalog.find("ai.ortolan", "Layout", 1)
+    if conversion is not None and any(o.layout == "spatial" for o, _ in by_entry.values()):
+        results = frozenset().union(
+            *(
+                _results(operator, use)
+                for operator, uses in by_entry.values()
+                if operator is not conversion and operator.layout not in ("plain", "spatial")
+                for use in uses
+            )
+        )
+        keep(conversion, TypeUse({0: results}))
     share = catalog.find("ai.ortolan", "Share", 1)
     if share is not None and _has_containers(entry for entry, _ in by_entry.values()):
         keep(share, None)  # Identity of a sequence
@@ -273,6 +284,18 @@ def _implied(
         found = catalog.find(cast.domain, cast.name, cast.version)
         if found is not None:
             yield found, _type_use(found, cast)
+
+
+def _results(operator: Operator, use: TypeUse | None) -> TypeSet:
+    """The types of results that may keep the layout of what is before, a convolution perhaps."""
+    found: set[DataType] = set()
+    for index, output in enumerate(operator.outputs):
+        places = [k for k, p in enumerate(operator.inputs) if p.variable == output.variable]
+        named = [use.inputs[k] for k in places if k in use.inputs] if use is not None else []
+        if use is not None and index in use.outputs:
+            named = [use.outputs[index]]
+        found.update(*(named or [operator.types.get(output.variable, frozenset())]))
+    return promoted_types(frozenset(found))
 
 
 def promoted_types(types: TypeSet) -> TypeSet:
