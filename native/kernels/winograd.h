@@ -72,9 +72,15 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
   return found;
 }
 
+// Floats from one packed matrix of weights to the next: not a multiple of 4096 bytes, or what a
+// transformation writes would share one set of the cache.
+ORTOLAN_INLINE size_t weights_plane(const ConvShape& s) {
+  return packed_size(s.outputs, s.channels) + 16;
+}
+
 // Floats of transformed and packed weights.
 ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int m) {
-  return winograd_matrices(m) * packed_size(s.outputs, s.channels);
+  return winograd_matrices(m) * weights_plane(s);
 }
 
 // A vector of columns of weights [outputs][channels][3][3], which begin `step` apart, for all
@@ -112,7 +118,7 @@ ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_
 // ONNX weights to winograd_weights_size floats: a packed matrix [channels][outputs] after another.
 ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int m, const float* weights,
                                                    float* out) {
-  const size_t plane = packed_size(s.outputs, s.channels), step = s.channels * 9;
+  const size_t plane = weights_plane(s), step = s.channels * 9;
   for (size_t p = 0; p < panel_count(s.outputs); ++p)
     for_each_part(s.outputs, p, [&](const Part& part) {
       for (size_t v = 0; v < part.vectors; ++v) {
@@ -263,7 +269,7 @@ class WinogradBlock {
   void run(size_t first, size_t count, size_t panel0, size_t panel1) {
     const ConvShape& s = args_.shape;
     for (size_t i = 0; i < count; ++i) read(first + i, v_ + i * s.channels);
-    const size_t weights = packed_size(s.outputs, s.channels);
+    const size_t weights = weights_plane(s);
     GemmArgs g = {count, s.outputs, s.channels, v_, s.channels, args_.weights, s_, s.outputs, {}};
     for (size_t q = 0; q < winograd_matrices(m); ++q) {
       gemm_rows_panels(g, 0, count, panel0, panel1);
