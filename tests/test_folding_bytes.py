@@ -115,7 +115,7 @@ def compare(programs: dict[str, bytes], runner: Path, folder: Path) -> list[str]
             jobs.append(cross.Job(name, path, [lib.Step({}, dict.fromkeys(computed, np.empty(0)))]))
             results.append(computed)
     assert jobs
-    emulated = cross.run_jobs(runner, EMULATOR, jobs, limit=900)
+    emulated = cross.run_jobs(runner, [EMULATOR], jobs, limit=900)
     return [
         f"{job.name}: {other.error or 'other bytes'}"
         for job, mine, other in zip(jobs, results, emulated, strict=True)
