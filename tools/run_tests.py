@@ -181,8 +181,8 @@ def find_node() -> str | None:
     return None
 
 
-def run_web(name: str, script: str, needs_browser: bool, seconds: float) -> Outcome:
-    """Runs one of the web runners, if the machine has what it needs."""
+def run_web(name: str, script: str, needs_browser: bool, seconds: float, *more: str) -> Outcome:
+    """Runs one of the web runners with arguments, if the machine has what it needs."""
     node = find_node()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not (ROOT / script).exists():
@@ -196,7 +196,7 @@ def run_web(name: str, script: str, needs_browser: bool, seconds: float) -> Outc
         "ORTOLAN_PYTHON": sys.executable,
         "ORTOLAN_CHROMIUM": browser or "",
     }
-    return read_summary(name, run([node, script], seconds, environment))
+    return read_summary(name, run([node, script, *more], seconds, environment))
 
 
 def run_cross(machine: str, what: str, seconds: float) -> Outcome:
@@ -216,7 +216,8 @@ def run_all(quick: bool) -> Iterator[tuple[str, Outcome]]:
 
     yield "lint", run_lint()
     yield "pytest", run_pytest(quick, left())
-    yield "Node", run_web("Node", "tests/web/run_cases.mjs", False, left())
+    only = ["--quick"] if quick else []
+    yield "Node", run_web("Node", "tests/web/run_cases.mjs", False, left(), *only)
     if quick:
         yield "Node models", skip_runner("Node models", "left out by --quick")
         yield "Chromium", skip_runner("Chromium", "left out by --quick")
