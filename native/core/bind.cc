@@ -207,12 +207,15 @@ Status Loader::order(GraphBuilder& b) {
   return Status::kOk;
 }
 
+// Whether this build has values of such a kind.
+static bool is_built(const Value& v) {
+  return (kHasTexts || v.type != DataType::kString) && (kHasContainers || !v.layers);
+}
+
 Status Loader::bind_graph(GraphBuilder& b) {
   for (uint32_t value : b.graph->inputs) {
     const Value& v = b.values[value];
-    const bool is_built =
-        (kHasTexts || v.type != DataType::kString) && (kHasContainers || !v.layers);
-    if (v.type == DataType::kUndefined || !is_built)
+    if (v.type == DataType::kUndefined || !is_built(v))
       return fail(error_, Status::kNotImplemented, "input \"%\" has no type that is supported",
                   v.name);
   }
@@ -402,8 +405,7 @@ Status Loader::set_special(GraphBuilder& b, Node& node, size_t i, TypeRule rule)
   bool has_input = node.inputs.size && node.inputs[0] != kNoValue;
   ValueType input = has_input ? b.values[node.inputs[0]].full_type() : ValueType();
   v.set_type(special_type(rule, node, v.full_type(), input));
-  const bool is_built = (kHasTexts || v.type != DataType::kString) && (kHasContainers || !v.layers);
-  if (v.type == DataType::kUndefined || v.layers >> 2 * kMaxLayers || !is_built)
+  if (v.type == DataType::kUndefined || v.layers >> 2 * kMaxLayers || !is_built(v))
     return node_error(node, Status::kNotImplemented, "output % has no type that is supported", i);
   return Status::kOk;
 }
@@ -626,8 +628,8 @@ Status Loader::count_readers(const Graph& graph, List<uint32_t>* readers) {
 // A view of a constant is a reader that packs nothing, so that what is freed has none.
 void Loader::free_packed(Graph& graph, const Node& node, uint32_t packed, List<uint32_t>& readers,
                          List<Slot>& slots) {
-  for (uint32_t i = 0; i < node.inputs.size; ++i) {
-    if (!(packed >> i & 1)) continue;
+  for (uint32_t i = 0; packed; ++i, packed >>= 1) {
+    if (!(packed & 1)) continue;
     const uint32_t v = node.inputs[i];
     Value& value = graph.values[v];
     if (--readers[v] || value.outer != kNoValue || slots[v].alias_of != kNoValue) continue;
