@@ -23,10 +23,10 @@ quick: ## Runs the fast part of the tests, for use while working (under 2 minute
 	@$(SET_UP) test
 	@$(VENV_PYTHON) tools/run_tests.py --quick
 
-fuzz: ## Runs every fuzz target for SECONDS=n seconds (60), with Debian's clang and its sanitizers
+fuzz: ## Runs every fuzz target for SECONDS=n seconds (60), or on until each has had MINUTES=n
 	@$(SET_UP) test
 	@$(VENV_PYTHON) -m pip install --quiet atheris || echo "without atheris: Python targets in a plain loop"
-	@$(VENV_PYTHON) tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60)
+	@$(VENV_PYTHON) tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60) $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: ## Checks types, rules and formatting of Python and C++
 	@$(SET_UP) test

@@ -1,17 +1,22 @@
 """Builds and runs the fuzz targets: `make fuzz SECONDS=n`.
 
-    python tests/fuzz/fuzz.py [--seconds N] [--jobs N] [TARGET...]
+    python tests/fuzz/fuzz.py [--seconds N] [--minutes N] [--jobs N] [TARGET...]
 
 Targets of C++ (libFuzzer, under ASan and UBSan): ort_reader, onnx_reader, session, options, and
 kernels-FAMILY for each family of the catalog. Targets of Python: python-config, python-ort_file,
 python-onnx_file, python-session. Each runs N seconds from its corpus in build/fuzz, which it
 extends. Prints executions and coverage of each; inputs that are findings are in build/fuzz/found,
 and then the exit status is 1.
+
+Minutes of processor time since the last finding of a target add up over calls, in
+build/fuzz/ledger.json. With `--minutes` a call goes on, with the target that has the least of them,
+until each has that many.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -19,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +35,13 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "native")]
 import sanitize  # noqa: E402 - the path is set above
 
 FOLDER = ROOT / "build" / "fuzz"
+LEDGER = FOLDER / "ledger.json"
 NATIVE = {"ort_reader": "ort", "onnx_reader": "onnx", "session": "ort", "options": "options"}
 PYTHON = {"config": "config", "ort_file": "ort", "onnx_file": "onnx", "session": "ort"}
 # Seconds that one input may take: more than a busy machine needs for one that ends.
 _TIMEOUT = 300
 _MOST_FINDINGS = 8
+_COUNTS = ("seconds", "executions", "findings")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Outcome:
 
     target: str
     seconds: float
+    processor: float  # seconds of it
     executions: int
     coverage: str
     corpus: int
@@ -102,7 +111,7 @@ def run(target: str, programs: dict[str, Path], seconds: int) -> Outcome:
     before = set(found.iterdir())
     log = FOLDER / "log" / f"{target}.txt"
     log.parent.mkdir(exist_ok=True)
-    begin, executions, coverage, entries = time.monotonic(), 0, "", 0
+    begin, executions, coverage, entries, processor = time.monotonic(), 0, "", 0, 0.0
     fresh: set[Path] = set()
     while len(fresh) < _MOST_FINDINGS:
         left = int(seconds - (time.monotonic() - begin))
@@ -117,7 +126,10 @@ def run(target: str, programs: dict[str, Path], seconds: int) -> Outcome:
         if kind == "kernels":
             environment["FUZZ_FAMILY"] = name
         with log.open("w") as file:
-            code = subprocess.run(command, stderr=file, stdout=file, env=environment).returncode
+            process = subprocess.Popen(command, stderr=file, stdout=file, env=environment)
+            _, ended, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(ended)
+        processor += usage.ru_utime + usage.ru_stime
         text = log.read_text("utf-8", "replace")
         executions += _last(r"^(?:Done |stat::number_of_executed_units: |#)(\d+)", text)
         pairs = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", text)
@@ -133,7 +145,39 @@ def run(target: str, programs: dict[str, Path], seconds: int) -> Outcome:
         if not code:
             break
     names = tuple(str(path.relative_to(ROOT)) for path in sorted(fresh))
-    return Outcome(target, time.monotonic() - begin, executions, coverage, entries, names)
+    elapsed = time.monotonic() - begin
+    return Outcome(target, elapsed, processor, executions, coverage, entries, names)
+
+
+def ledger() -> dict[str, dict[str, float]]:
+    """By target: processor `seconds` since its last finding, `executions` and `findings` of all."""
+    found: dict[str, dict[str, float]] = json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+    return {name: found.get(name, dict.fromkeys(_COUNTS, 0)) for name in targets()}
+
+
+def record(outcome: Outcome) -> None:
+    """Adds what a run did to the ledger."""
+    counts = ledger()
+    entry = counts[outcome.target]
+    entry["seconds"] = 0 if outcome.found else entry["seconds"] + outcome.processor
+    entry["executions"] += outcome.executions
+    entry["findings"] += len(outcome.found)
+    fresh = LEDGER.with_suffix(".part")
+    fresh.write_text(json.dumps(counts, indent=1))
+    fresh.replace(LEDGER)
+
+
+def rounds(wanted: list[str], minutes: float) -> Iterator[list[str]]:
+    """All targets once, or those that lack most of their minutes, as long as there are any."""
+    if not minutes:
+        yield wanted
+        return
+    while True:
+        counts = ledger()
+        lacking = [name for name in wanted if counts[name]["seconds"] < 60 * minutes]
+        if not lacking:
+            return
+        yield sorted(lacking, key=lambda name: counts[name]["seconds"])
 
 
 def _libfuzzer(program: Path, target: str, seconds: int, found: Path) -> list[str]:
@@ -153,7 +197,8 @@ def _last(pattern: str, text: str) -> int:
 def main() -> int:
     """Runs what the arguments name and prints a row for each target."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=int, default=60, help="of a target's turn")
+    parser.add_argument("--minutes", type=float, default=0, help="that each shall have in the end")
     parser.add_argument("--jobs", type=int, default=max((os.cpu_count() or 2) // 2, 1))
     parser.add_argument("targets", nargs="*")
     arguments = parser.parse_args()
@@ -167,10 +212,15 @@ def main() -> int:
     print(f"{'target':30} {'seconds':>8} {'executions':>11} {'cov/ft':>13} {'corpus':>7} findings")
     status = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for o in pool.map(lambda t: run(t, programs, arguments.seconds), wanted):
-            row = f"{o.target:30} {o.seconds:8.0f} {o.executions:11} {o.coverage:>13} {o.corpus:7}"
-            print(row, len(o.found), *o.found, flush=True)
-            status |= bool(o.found)
+        for names in rounds(wanted, arguments.minutes):
+            for o in pool.map(lambda name: run(name, programs, arguments.seconds), names):
+                record(o)
+                row = f"{o.target:30} {o.seconds:8.0f} {o.executions:11} {o.coverage:>13}"
+                print(row, f"{o.corpus:7}", len(o.found), *o.found, flush=True)
+                status |= bool(o.found)
+    if arguments.minutes:
+        for name, counts in ledger().items():
+            print(f"{name:30}", *(f"{key} {counts[key]:.0f}" for key in _COUNTS))
     return status
 
 
