@@ -536,3 +536,15 @@ def test_what_is_no_container_is_refused() -> None:
     )
     with pytest.raises(errors.InvalidArgument, match="float"):
         strings.run(None, {"s": np.array(["a", 1.5], object)})
+
+
+@BOTH
+def test_what_has_nothing_in_it_is_padded(ort: Any) -> None:
+    """Found by fuzzing: the place of an empty result was taken for the output's, written already."""
+    head = HEAD.replace("17", "10")
+    text = f"{head} g (float[N, 8] x) => (float[M, K] z) "
+    text += "{ y = Relu(x) p = Pad <pads = [1, 2, 2, 0], value = 0.5> (y) z = Neg(p) }"
+    session = ort.InferenceSession(model(text))
+    for _ in range(2):
+        (z,) = session.run(None, {"x": np.zeros((0, 8), np.float32)})
+        np.testing.assert_array_equal(z, np.full((3, 10), -0.5, np.float32))

@@ -591,8 +591,12 @@ Status Loader::prepare(Graph& graph) {
   if (kRecordsVariants) context.recorded_lanes_ = model_.options.recorded_lanes;
   List<uint32_t> readers(model_.allocator());
   if (kHasHalves) ORTOLAN_TRY(count_readers(graph, &readers));
+  List<uint64_t> packed(model_.allocator());
+  if (platform::kLargePage) ORTOLAN_TRY(expect_packed(graph, &packed));
   for (Node& node : graph.nodes) {
     ORTOLAN_TRY(model_.check_time());
+    if (platform::kLargePage)
+      model_.zone.expect(packed[static_cast<size_t>(&node - graph.nodes.begin())]);
     context.node_ = &node;
     context.variants_ = context.packed_ = 0;
     if (node.kernel->prepare) ORTOLAN_TRY(invoke(node.kernel->prepare, context));
@@ -606,6 +610,27 @@ Status Loader::prepare(Graph& graph) {
     }
     if (kHasHalves && context.packed_) free_packed(graph, node, context.packed_, readers, slots);
   }
+  return Status::kOk;
+}
+
+// About how many bytes a node and those after it pack: the constants that reach those which
+// prepare, also through conversions and transpositions of them, widened to float32.
+Status Loader::expect_packed(const Graph& graph, List<uint64_t>* bytes) {
+  List<uint64_t> sizes(model_.allocator());
+  if (!sizes.resize(graph.values.size) || !bytes->resize(graph.nodes.size)) return out_of_memory();
+  for (size_t v = 0; v < graph.values.size; ++v)
+    if (graph.values[v].is_constant)
+      sizes[v] = graph.values[v].shape.count() * max<size_t>(element_size(graph.values[v].type), 4);
+  for (size_t n = 0; n < graph.nodes.size; ++n) {
+    const Node& node = graph.nodes[n];
+    if (node.kernel->prepare) {
+      for (uint32_t v : node.inputs)
+        if (v != kNoValue) (*bytes)[n] += sizes[v];
+    } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.outputs[0] != kNoValue) {
+      sizes[node.outputs[0]] = sizes[node.inputs[0]];
+    }
+  }
+  for (size_t n = graph.nodes.size; n-- > 1;) (*bytes)[n - 1] += (*bytes)[n];
   return Status::kOk;
 }
 

@@ -98,7 +98,7 @@ class Context {
   }
   ORTOLAN_INLINE void* model_memory(size_t bytes) { return zone_->allocate(bytes, kAlignment); }
   // The same without zeros, for what is written as a whole.
-  ORTOLAN_INLINE void* raw_model_memory(size_t bytes) { return zone_->allocate_raw(bytes); }
+  ORTOLAN_INLINE void* raw_model_memory(size_t bytes) { return zone_->allocate_shared(bytes); }
   // prepare: neither infer nor run will read the elements of input i. Constants that loading made
   // (a half weight as float32, a transposed one) are freed when the last reader has packed them.
   ORTOLAN_INLINE void has_packed(size_t i) { packed_ |= 1u << i; }

@@ -137,6 +137,7 @@ class Loader {
   Status keep(const ListBase& list, size_t item, void* span);
   Status prepare(Graph& graph);
   Status record_variants(const Graph& graph, Node& node, uint32_t variants);
+  Status expect_packed(const Graph& graph, List<uint64_t>* bytes);
   Status count_readers(const Graph& graph, List<uint32_t>* readers);
   void free_packed(Graph& graph, const Node& node, uint32_t packed, List<uint32_t>& readers,
                    List<Slot>& slots);

@@ -1,5 +1,6 @@
 #include "core/memory.h"
 
+#include "core/platform.h"
 #include "core/poison.h"
 
 namespace ortolan {
@@ -32,9 +33,9 @@ size_t find_word(const char* words, String text) {
 
 namespace {
 #if defined(ORTOLAN_POISON) || defined(ORTOLAN_ASAN)
-constexpr size_t kChunk = 0;  // every piece has a chunk of its own
+constexpr size_t kChunk = 0, kLargePage = 0;  // every piece has a chunk of its own
 #else
-constexpr size_t kChunk = 16 * 1024;
+constexpr size_t kChunk = 16 * 1024, kLargePage = platform::kLargePage;
 #endif
 constexpr size_t kHeader = kAlignment;
 }  // namespace
@@ -55,6 +56,21 @@ void Budget::put(void* user, void* memory, size_t bytes) {
 
 void* Zone::allocate(size_t bytes, size_t alignment) { return take(bytes, alignment, true); }
 void* Zone::allocate_raw(size_t bytes) { return take(max<size_t>(bytes, 1), kAlignment, false); }
+
+void* Zone::allocate_shared(size_t bytes) {
+  constexpr uint64_t kMost = 16 * 1024 * 1024;  // what is larger has large pages by itself
+  if (!kLargePage || bytes > kMost) return allocate_raw(bytes);
+  const size_t size = round_up(max<size_t>(bytes, 1), kAlignment);
+  const auto whole = static_cast<size_t>(min(expected_, kMost)) & ~(kLargePage - 1);
+  if (size > shared_left_ && whole > size + kHeader) {
+    shared_ = static_cast<char*>(allocate_raw(whole - kHeader));
+    if (!shared_) return nullptr;
+    shared_left_ = whole - kHeader;
+  }
+  if (size > shared_left_) return allocate_raw(bytes);
+  shared_left_ -= size;
+  return shared_ + shared_left_;
+}
 
 void* Zone::allocate_many(size_t count, size_t bytes) {
   size_t total;
@@ -115,8 +131,8 @@ void Zone::reset() {
     allocator_.put(chunks_, chunks_->bytes);
     chunks_ = next;
   }
-  cursor_ = limit_ = nullptr;
-  bytes_ = 0;
+  cursor_ = limit_ = shared_ = nullptr;
+  bytes_ = shared_left_ = 0;
 }
 
 void ListBase::free(size_t item) { allocator_->put(items_, capacity_ * item); }

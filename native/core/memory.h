@@ -60,6 +60,10 @@ class Zone {
   void* allocate(size_t bytes, size_t alignment = 16);
   // The same, but what is large is not zeroed: for what is written at once. Aligned to kAlignment.
   void* allocate_raw(size_t bytes);
+  // The same for pieces of which `expect` said about how many bytes are still to come: they share
+  // memory made of whole large pages, where the system has them, and are not given back alone.
+  void* allocate_shared(size_t bytes);
+  void expect(uint64_t bytes) { expected_ = bytes; }
   // Gives a large piece back before the rest; false where it is none of the zone's own.
   bool release(const void* piece);
 
@@ -105,6 +109,9 @@ class Zone {
   Chunk* chunks_ = nullptr;
   char* cursor_ = nullptr;
   char* limit_ = nullptr;
+  char* shared_ = nullptr;
+  size_t shared_left_ = 0;
+  uint64_t expected_ = 0;
   size_t bytes_ = 0;
 };
 

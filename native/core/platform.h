@@ -12,6 +12,13 @@ constexpr bool kHasFiles = false;
 constexpr bool kHasFiles = true;
 #endif
 
+// Memory of so many bytes and more is made of large pages; 0: no such thing.
+#if defined(__linux__) && !defined(__ANDROID__)
+constexpr size_t kLargePage = 2 * 1024 * 1024;
+#else
+constexpr size_t kLargePage = 0;
+#endif
+
 Allocator default_allocator();
 
 // The highest instruction set level of this library that the machine can run (Row::target).

@@ -150,7 +150,8 @@ void advise_large_pages(void* memory, size_t bytes) {
 
 void* allocate(void*, size_t bytes) {
   void* memory = nullptr;
-  if (!has_memory() || posix_memalign(&memory, kAlignment, bytes ? bytes : 1) != 0) return nullptr;
+  const size_t alignment = kLargePage && bytes >= kLargePage ? kLargePage : kAlignment;
+  if (!has_memory() || posix_memalign(&memory, alignment, bytes ? bytes : 1) != 0) return nullptr;
   advise_large_pages(memory, bytes);
   return memory;
 }
