@@ -29,6 +29,21 @@ ORTOLAN_INLINE void store(void* p, V v) {
   *static_cast<typename VecTraits<V>::Loose*>(p) = v;
 }
 
+// The same past the caches, for much that is not read soon: lines need not be read before they are
+// written. Only whole lines, at their beginning, are worth it; `end_stream` comes before readers.
+template <class V>
+ORTOLAN_INLINE void stream(void* p, V v) {
+  if constexpr (sizeof(V) == 64)
+    __builtin_nontemporal_store(v, static_cast<V*>(p));
+  else
+    store(p, v);
+}
+ORTOLAN_INLINE void end_stream() {
+#if defined(__AVX512F__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 // n < 2 * Piece elements in pieces of Piece, Piece / 2, ... 1: each a plain load and store.
 template <int Piece, class T>
 ORTOLAN_INLINE void copy_part(T* to, const T* from, size_t n) {

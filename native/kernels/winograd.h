@@ -110,7 +110,7 @@ ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_
     for (int i = 0; i < A; ++i) {
       F r[A];
       Winograd<m>::weights(t[i], r);
-      for (int j = 0; j < A; ++j) store(out + (i * A + j) * plane, r[j]);
+      for (int j = 0; j < A; ++j) stream(out + (i * A + j) * plane, r[j]);
     }
   }
 }
@@ -129,6 +129,7 @@ ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int m, co
                                                                part.vectors * kLanes);
       }
     });
+  end_stream();
 }
 
 struct WinogradPlan {
