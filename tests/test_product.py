@@ -381,7 +381,17 @@ def test_inputs_of_models_may_be_given(tmp_path: Path) -> None:
     (tmp_path / "no.npz").write_bytes(b"no")
     code, text = run("build", "--target", "wasi", "-o", str(tmp_path / "o"), str(DIGITS),
                      "--inputs", str(tmp_path / "no.npz"))  # fmt: skip
-    assert code == 1 or "no .npz file" in text
+    assert code == 1 and "no .npz file" in text
+    with pytest.raises(
+        InvalidArgument, match=r"with the inputs given, image \(random ones: none\)"
+    ):
+        verify.reference("digits", content, {"image": image[..., 1:]})
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_build(tmp_path: Path) -> None:
+    code, text = run("build", "--target", "wasi", "-o", str(tmp_path / "o"), str(DIGITS),
+                     "--report", str(tmp_path / "no" / "report.html"))  # fmt: skip
+    assert code == 1 and "its folder does not exist" in text and not (tmp_path / "o").exists()
 
 
 def test_models_with_strings_are_tried_as_far_as_a_runner_can() -> None:
@@ -498,7 +508,8 @@ def test_a_treemap_fills_its_box() -> None:
 
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(cli.app, list(arguments))
-    return result.exit_code, result.output
+    failed = result.exception and not isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output + (str(result.exception) if failed else "")
 
 
 def test_check_tells_what_is_missing_and_how_to_mend_it(tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ def test_features_of_a_model_follow_from_its_values(name: str, features: set[str
     value = helper.make_tensor_value_info
     if name == "Relu":
         ends = [value("x", TensorProto.FLOAT, [2])], [value("y", TensorProto.FLOAT, [2])]
+        ends[0][0].type.denotation = "TENSOR"  # what a value means, as mnist-7 has it
     elif name == "StringNormalizer":
         ends = [value("x", TensorProto.STRING, [2])], [value("y", TensorProto.STRING, [None])]
     else:

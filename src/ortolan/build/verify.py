@@ -28,7 +28,7 @@ from ortolan.build.link import BuildError
 from ortolan.build.targets import COMMON_FLAGS, TARGETS, Target
 from ortolan.catalog.types import DataType
 from ortolan.error_codes import Code
-from ortolan.errors import OrtolanError
+from ortolan.errors import InvalidArgument, OrtolanError
 from ortolan.ortformat import read
 from ortolan.session import InferenceSession
 
@@ -112,6 +112,7 @@ def reference(name: str, content: bytes, given: Mapping[str, Array] | None = Non
 
     Raises:
         OrtolanError: the full runtime cannot load the model.
+        InvalidArgument: values were given, and it does not run with them.
     """
     session = InferenceSession(content)
     graph = read(content).model
@@ -120,16 +121,25 @@ def reference(name: str, content: bytes, given: Mapping[str, Array] | None = Non
     found = Reference(name, content, {}, (), int(Code.INVALID_ARGUMENT))
     if any(_dtype(value.type) is None for value in session.get_inputs()):
         return found  # a runner takes numbers only: it is tried without any, and must say so
+    wanted = {value.name for value in session.get_inputs()}
+    own = {key: array for key, array in (given or {}).items() if key in wanted}
+    refused = ""
     for size in _UNKNOWN_SIZES:
-        named = _random_feeds(session, size)
-        named |= {key: array for key, array in (given or {}).items() if key in named}
+        named = _random_feeds(session, size) | own
         feeds = {order[key]: array for key, array in named.items()}
         try:
             outputs = session.run(None, named)
         except OrtolanError as error:
             found = Reference(name, content, feeds, (), int(error.code))
+            refused = str(error)
         else:
             return Reference(name, content, feeds, tuple(map(_comparable, outputs)))
+    if own:
+        others = ", ".join(sorted(wanted - own.keys())) or "none"
+        raise InvalidArgument(
+            f"{name} does not run with the inputs given, {', '.join(sorted(own))} (random ones: "
+            f"{others}): {refused}"
+        )
     return found
 
 

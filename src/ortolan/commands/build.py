@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +71,8 @@ def command(
     ):
         if value not in known:
             raise InvalidArgument(f"{name} {value}: use {known[0]} or {known[1]}")
+    if report is not None and not os.access(report.parent, os.W_OK):
+        raise InvalidArgument(f"{report}: its folder does not exist or cannot be written to")
     whole = bool(models or config)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("building") as status:
@@ -130,5 +133,5 @@ def _show(console: Console, product: Product) -> None:
 
 
 def _check_text(check: dict[str, Any]) -> str:
-    outcome = "refused its feeds" if check["refused"] else format(check["error"], ".0e")
+    outcome = "loaded, not run" if check["refused"] else format(check["error"], ".0e")
     return f"{check['model']} ({outcome})"

@@ -11,7 +11,7 @@ from ortolan.catalog.operator import Operator, Parameter, takes_containers
 from ortolan.catalog.types import DataType, TypeSet
 from ortolan.errors import NotImplemented as NotImplementedHere
 from ortolan.ortformat.links import graphs
-from ortolan.ortformat.schema import TensorDataType
+from ortolan.ortformat.schema import OPTIONAL_DENOTATION, TensorDataType
 from ortolan.ortformat.tables import (
     Graph,
     InferenceSession,
@@ -92,7 +92,7 @@ def _features(info: TypeInfo | None) -> set[str]:
     if isinstance(info.value, TensorTypeAndShape):
         is_text = info.value.elem_type in (TensorDataType.STRING, TensorDataType.UNDEFINED)
         used = {"strings"} if is_text else set()
-        return used | {"containers"} if info.denotation else used
+        return used | {"containers"} if info.denotation == OPTIONAL_DENOTATION else used
     if isinstance(info.value, SequenceType):
         return {"containers"} | _features(info.value.elem_type)
     has_text_keys = info.value.key_type == TensorDataType.STRING
