@@ -88,6 +88,7 @@ Status Loader::complete() {
   ORTOLAN_TRY(describe_types(main));
   // Bodies were read after the graphs that hold them: outer constants come first.
   for (Graph* each : model_.graphs) ORTOLAN_TRY(prepare(*each));
+  model_.zone.end_shared();
   return Status::kOk;
 }
 

@@ -63,13 +63,22 @@ void* Zone::allocate_shared(size_t bytes) {
   const size_t size = round_up(max<size_t>(bytes, 1), kAlignment);
   const auto whole = static_cast<size_t>(min(expected_, kMost)) & ~(kLargePage - 1);
   if (size > shared_left_ && whole > size + kHeader) {
+    end_shared();
     shared_ = static_cast<char*>(allocate_raw(whole - kHeader));
     if (!shared_) return nullptr;
     shared_left_ = whole - kHeader;
   }
   if (size > shared_left_) return allocate_raw(bytes);
+  char* piece = shared_;
+  shared_ += size;
   shared_left_ -= size;
-  return shared_ + shared_left_;
+  return piece;
+}
+
+void Zone::end_shared() {
+  if constexpr (kLargePage > 0) platform::discard(shared_, shared_left_);
+  shared_ = nullptr;
+  shared_left_ = 0;
 }
 
 void* Zone::allocate_many(size_t count, size_t bytes) {

@@ -64,6 +64,8 @@ class Zone {
   // memory made of whole large pages, where the system has them, and are not given back alone.
   void* allocate_shared(size_t bytes);
   void expect(uint64_t bytes) { expected_ = bytes; }
+  // There will be no more of them: what is left is the system's.
+  void end_shared();
   // Gives a large piece back before the rest; false where it is none of the zone's own.
   bool release(const void* piece);
 

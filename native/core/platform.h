@@ -19,6 +19,9 @@ constexpr size_t kLargePage = 2 * 1024 * 1024;
 constexpr size_t kLargePage = 0;
 #endif
 
+// Nobody will read what whole pages within this memory hold; they need not be kept.
+void discard(void* memory, size_t bytes);
+
 Allocator default_allocator();
 
 // The highest instruction set level of this library that the machine can run (Row::target).

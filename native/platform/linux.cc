@@ -169,6 +169,15 @@ constexpr long kFutexPrivate = 128, kFutexWait = 0, kFutexWake = 1;
 
 }  // namespace
 
+void discard(void* memory, size_t bytes) {
+  constexpr uintptr_t kPage = 4096;
+  constexpr long kDontNeed = 4;
+  const uintptr_t begin = round_up(reinterpret_cast<uintptr_t>(memory), kPage);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) & ~(kPage - 1);
+  if (begin < end)
+    call(kAdvise, static_cast<long>(begin), static_cast<long>(end - begin), kDontNeed);
+}
+
 Allocator default_allocator() { return {nullptr, allocate, release}; }
 
 uint32_t processors() {
