@@ -227,9 +227,9 @@ struct UnfoldTensor {
     const Dense in = Dense::input(c, 0), result = Dense::output(c, 0);
     Nest nest;
     for (uint32_t i = 0; i + 1 < out.rank; ++i) {
-      const ptrdiff_t step =
-          i == axis ? static_cast<ptrdiff_t>(c.attribute_int("step", 1)) : ptrdiff_t{1};
-      nest.add(result.size(i), in.strides[i] * step, result.strides[i]);
+      const bool is_moved = i == axis && result.size(i) > 1;  // else a step may be any number
+      const int64_t step = is_moved ? c.attribute_int("step", 1) : 1;
+      nest.add(result.size(i), in.strides[i] * static_cast<ptrdiff_t>(step), result.strides[i]);
     }
     nest.add(result.size(out.rank - 1), in.strides[axis], 1);
     copy_strided(c, nest, word_size(c), c.input_data<void>(0), c.output_data<void>(0));

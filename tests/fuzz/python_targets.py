@@ -124,8 +124,9 @@ def main(name: str, seconds: float, corpus: Path, found: Path) -> int:
         target(b"")
     found.mkdir(parents=True, exist_ok=True)
     arguments = [
-        sys.argv[0], f"-max_total_time={seconds:.0f}", "-timeout=60", "-rss_limit_mb=3000",
-        f"-artifact_prefix={found}/", "-print_final_stats=1", "-max_len=16384", str(corpus),
+        sys.argv[0], f"-max_total_time={seconds:.0f}", "-timeout=900", "-rss_limit_mb=3000",
+        f"-artifact_prefix={found}/", "-print_final_stats=1", "-max_len=16384",
+        "-report_slow_units=100000", str(corpus),
     ]  # fmt: skip
     atheris.Setup(arguments, target)
     atheris.Fuzz()
