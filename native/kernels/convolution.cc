@@ -23,7 +23,8 @@ struct ConvState {
   bool kernel_known = true;  // else it comes with the weights, as does a rank of 0
   int64_t groups = 1;
   Epilogue epilogue;              // its activation
-  const float* packed = nullptr;  // when the weights are constant
+  const float* packed = nullptr;  // when the weights are constant or have a default
+  const void* source = nullptr;   // the default: a caller may give other weights
   int winograd = 0;               // how they are packed: for Winograd's F(2x2) or F(4x4), or not
   Choice<variants::kDepthwise> depthwise;
   Choice<variants::kDepthwiseNarrow> narrow;  // less channels than a vector has
@@ -140,9 +141,10 @@ size_t packed_bytes(const ConvState& state, const ConvShape& s, int winograd = 0
   return sizeof(float) * (is_depthwise(state, s) ? packed_depthwise_size(s) : packed_conv_size(s));
 }
 
-void pack(const ConvState& state, const ConvShape& s, const float* weights, float* out) {
-  if (!kSmall && state.winograd)
-    pack_winograd_weights(s, state.winograd, weights, out);
+void pack(const ConvState& state, const ConvShape& s, int winograd, const float* weights,
+          float* out) {
+  if (!kSmall && winograd)
+    pack_winograd_weights(s, winograd, weights, out);
   else if (is_depthwise(state, s))
     pack_depthwise_weights(s, weights, out);
   else
@@ -157,8 +159,7 @@ int find_winograd(Context& c, const ConvState& state, const WindowAttributes& wi
   const Shape& hint = c.input_shape(0);
   s.batch = 1;
   for (uint32_t i = 1; i < 3; ++i) {
-    const uint32_t d = hint.rank - 3 + i;
-    int64_t size = hint.rank == window.rank + 2 && d > 1 ? hint[d] : 1;
+    int64_t size = hint.rank == window.rank + 2 ? hint[hint.rank - 3 + i] : 0;
     if (size <= 0) size = max<int64_t>(1, kUsual / s.channels);
     s.window.out[i] = static_cast<size_t>(min<int64_t>(size, kUsual));
   }
@@ -176,10 +177,10 @@ struct Conv {
     if (!s) return c.out_of_memory();
     s->groups = c.attribute_int("group", 1);
     if (s->groups < 1) return c.invalid("group % is not positive", s->groups);
-    const Slot* weights = c.constant_input(1);
+    const Slot *constant = c.constant_input(1), *weights = c.default_input(1);
     Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
-    if (kernel.empty() && weights && weights->shape.rank > 2)
-      kernel = {weights->shape.dims + 2, weights->shape.rank - 2};
+    if (kernel.empty() && constant && constant->shape.rank > 2)
+      kernel = {constant->shape.dims + 2, constant->shape.rank - 2};
     s->kernel_known = !kernel.empty();
     s->window.rank = kernel.empty() ? listed_rank(c) : static_cast<uint32_t>(kernel.size);
     if (s->window.rank > 3)
@@ -189,15 +190,21 @@ struct Conv {
     ORTOLAN_TRY(read_activation(c, "activation", "activation_params", &s->epilogue));
     WindowAttributes window;
     ConvShape shape;
-    if (weights) ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
+    const Status fits =
+        weights ? weights_shape(c, *s, weights->shape, &window, &shape) : Status::kOk;
+    if (fits != Status::kOk && constant) return fits;
+    if (fits != Status::kOk) weights = nullptr;  // callers may give some that fit
     choose_variants(c, s, weights ? &shape : nullptr);
     if (!weights) return Status::kOk;
     s->winograd = find_winograd(c, *s, window, shape);
     auto* packed = static_cast<float*>(c.raw_model_memory(packed_bytes(*s, shape, s->winograd)));
     if (!packed) return c.out_of_memory();
-    pack(*s, shape, static_cast<const float*>(weights->data), packed);
+    pack(*s, shape, s->winograd, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
-    c.has_packed(1);
+    if (constant)
+      c.has_packed(1);
+    else
+      s->source = weights->data;
     return Status::kOk;
   }
 
@@ -221,10 +228,11 @@ struct Conv {
     ORTOLAN_TRY(c.set_output(0, out));
     if (c.has_input(3) && !(c.input_shape(3) == out))
       return c.invalid("input 3 has shape %, the output %", c.input_shape(3).span(), out.span());
-    size_t own = !kSmall && s.winograd    ? winograd_scratch_size(shape, s.winograd)
-                 : is_depthwise(s, shape) ? depthwise_scratch_size(shape)
-                                          : conv_scratch_size(shape);
-    c.request_scratch(s.packed ? 0 : packed_bytes(s, shape), own);
+    const bool may_pack = !s.packed || s.source;  // in a run, plainly
+    size_t own = is_depthwise(s, shape) ? depthwise_scratch_size(shape) : conv_scratch_size(shape);
+    if (!kSmall && s.winograd)
+      own = max(winograd_scratch_size(shape, s.winograd), may_pack ? own : 0);
+    c.request_scratch(may_pack ? packed_bytes(s, shape) : 0, own);
     return Status::kOk;
   }
 
@@ -242,9 +250,11 @@ struct Conv {
     args.x = c.input_data<float>(0);
     args.y = c.output_data<float>(0);
     args.weights = s.packed;
-    if (!s.packed) {
+    int winograd = s.winograd;
+    if (!s.packed || (s.source && s.source != c.input_data<float>(1))) {
       auto* packed = static_cast<float*>(c.scratch());
-      pack(s, args.shape, c.input_data<float>(1), packed);
+      winograd = 0;
+      pack(s, args.shape, winograd, c.input_data<float>(1), packed);
       args.weights = packed;
     }
     args.epilogue = s.epilogue;
@@ -252,10 +262,10 @@ struct Conv {
     args.epilogue.residual = c.has_input(3) ? c.input_data<float>(3) : nullptr;
     args.epilogue.ld_residual = args.shape.outputs;
     size_t work = out.count() * args.shape.window.taps() * args.shape.group_channels();
-    if (!kSmall && s.winograd) {
-      size_t units = winograd_units(args.shape, s.winograd, c.threads());
+    if (!kSmall && winograd) {
+      size_t units = winograd_units(args.shape, winograd, c.threads());
       c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
-        winograd_run_units(args, s.winograd, c.threads(), begin, end, c.thread_scratch(thread));
+        winograd_run_units(args, winograd, c.threads(), begin, end, c.thread_scratch(thread));
       });
       return Status::kOk;
     }
