@@ -55,7 +55,7 @@ LINK_WASM = (
     "-Wl,--initial-memory=67108864 -Wl,-z,stack-size=65536"
 ).split()
 
-OPS = ("gemm", "gemm_plain", "conv", "depthwise", "pool", "global_average", "winograd")
+OPS = ("gemm", "gemm_plain", "conv", "depthwise", "pool", "global_average", "winograd", "columns")
 ACTIVATIONS = (
     "none", "relu", "clip", "leaky_relu", "sigmoid",
     "tanh", "hard_sigmoid", "hard_swish", "silu", "gelu",
@@ -269,16 +269,20 @@ class Window:
         return np.where(inside, x[:, z, y, w], outside)
 
 
-def conv_case(rng: np.random.Generator, depthwise: bool) -> Case:
+def conv_case(rng: np.random.Generator, op: str) -> Case:
+    """Of any convolution, of one of depth, or of one whose taps become columns."""
+    depthwise, columns = op == "depthwise", op == "columns"
     window, _ = Window.random(rng)
+    while columns and window.stride[2] > 1:
+        window, _ = Window.random(rng)
     batch = int(rng.integers(1, 4))
     if depthwise:
         groups = channels = outputs = max(1, dimension(rng, 70))
     else:
-        groups = int(rng.choice([1, 1, 1, 2, 3, 8]))
+        groups = 1 if columns else int(rng.choice([1, 1, 1, 2, 3, 8]))
         limit = max(1, 70 // groups)
         channels = groups * dimension(rng, limit)
-        outputs = groups * dimension(rng, limit)
+        outputs = max(1, dimension(rng, 20)) if columns else groups * dimension(rng, limit)
     x = fill(rng, (batch, *window.size, channels), nan=0.002 if rng.random() < 0.2 else 0)
     weights = fill(rng, (outputs, channels // groups, *window.kernel))
     shape = (batch, *window.out, outputs)
@@ -291,7 +295,7 @@ def conv_case(rng: np.random.Generator, depthwise: bool) -> Case:
         tail.activation,
     )  # fmt: skip
     return Case(
-        "depthwise" if depthwise else "conv",
+        op,
         integers,
         (x, weights, tail.bias, tail.residual),
         expected,
@@ -389,12 +393,12 @@ def global_average_case(rng: np.random.Generator) -> Case:
 
 def make_case(rng: np.random.Generator) -> Case:
     """A random case of a random kernel."""
-    op = str(rng.choice(OPS, p=[0.25, 0.1, 0.25, 0.2, 0.1, 0.05, 0.05]))
+    op = str(rng.choice(OPS, p=[0.22, 0.1, 0.22, 0.2, 0.1, 0.05, 0.05, 0.06]))
     match op:
         case "gemm" | "gemm_plain":
             return gemm_case(rng, plain=op == "gemm_plain")
-        case "conv" | "depthwise":
-            return conv_case(rng, depthwise=op == "depthwise")
+        case "conv" | "depthwise" | "columns":
+            return conv_case(rng, op)
         case "pool":
             return pool_case(rng)
         case "winograd":

@@ -576,8 +576,8 @@ Status Loader::prepare(Graph& graph) {
     }
     static_cast<Typed&>(slots[i]) = v;
     slots[i].shape = v.shape;
-    if (!v.is_constant) continue;
     slots[i].data = const_cast<void*>(v.data);
+    if (!v.is_constant) continue;
     slots[i].known = v.data != nullptr;
     slots[i].state = Slot::kReady;
   }

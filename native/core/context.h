@@ -113,6 +113,9 @@ class Context {
   void record_variant(uint32_t number) { variants_ |= 1u << number; }
   // Null when the input is absent or no constant.
   const Slot* constant_input(size_t i) const;
+  // prepare: the same, but also what an input of the model has where none is given. Run compares
+  // the address of what it gets with the data of this slot.
+  const Slot* default_input(size_t i) const;
 
   // infer: exactly one call per present output.
   Status set_output(size_t i, const Shape& shape);

@@ -23,6 +23,11 @@ bool neutral(const Value& v, int rank) {
   return layout_neutral(v.shape, static_cast<uint32_t>(rank));
 }
 
+// An operand that is a list beside an image, such as the scale of a normalization: it stays plain.
+bool is_list(const Node& node, size_t i, const Value& v) {
+  return node.kernel->layout == LayoutClass::kAxis && i > 0 && v.rank_hint == 1;
+}
+
 // The common rank of the operands if they can be channels_last together, else 0.
 int joint_rank(const GraphBuilder& b, const Node& node) {
   int rank = 0;
@@ -34,12 +39,20 @@ int joint_rank(const GraphBuilder& b, const Node& node) {
   }
   if (!any) return 0;
   if (node.inputs.size == 1) return max(rank, 3);  // the kernel sees the true rank
-  for (uint32_t value : node.inputs) {
-    if (value == kNoValue) continue;
-    const Value& v = b.values[value];
-    if (v.rank_hint != rank && !neutral(v, rank)) return 0;
+  for (size_t i = 0; i < node.inputs.size; ++i) {
+    if (node.inputs[i] == kNoValue) continue;
+    const Value& v = b.values[node.inputs[i]];
+    if (v.rank_hint != rank && !neutral(v, rank) && !is_list(node, i, v)) return 0;
   }
   return rank >= 3 ? rank : 0;
+}
+
+// The rank of an image, or of the weights beside it where that is not known.
+int8_t spatial_rank(const GraphBuilder& b, const Node& node) {
+  int8_t rank = b.values[node.inputs[0]].rank_hint;
+  if (rank >= 0 || node.inputs.size < 2 || node.inputs[1] == kNoValue) return rank;
+  rank = b.values[node.inputs[1]].rank_hint;
+  return rank >= 3 ? rank : -1;
 }
 
 }  // namespace
@@ -108,8 +121,7 @@ Status Loader::choose_layouts(GraphBuilder& b) {
       bool image = i == 0 || (i == 3 && !(node.kernel->value_inputs >> i & 1));
       bool last =
           kind == LayoutClass::kSpatial ? image : rank && !neutral(b.values[node.inputs[i]], rank);
-      if (kind == LayoutClass::kAxis && i > 0 && b.values[node.inputs[i]].rank_hint == 1)
-        last = false;
+      if (is_list(node, i, b.values[node.inputs[i]])) last = false;
       ORTOLAN_TRY(convert(b, pass, node.inputs[i], last ? Layout::kChannelsLast : Layout::kPlain,
                           &node.inputs[i]));
     }
@@ -127,8 +139,7 @@ Status Loader::choose_layouts(GraphBuilder& b) {
       bool spatial_extra = kind == LayoutClass::kSpatial && i > 0;
       v.layout = to_last && !spatial_extra ? Layout::kChannelsLast : Layout::kPlain;
       if (rank && v.rank_hint < 0) v.rank_hint = static_cast<int8_t>(rank);
-      if (kind == LayoutClass::kSpatial && v.rank_hint < 0)
-        v.rank_hint = b.values[node.inputs[0]].rank_hint;
+      if (kind == LayoutClass::kSpatial && v.rank_hint < 0) v.rank_hint = spatial_rank(b, node);
       pass.from_transpose[node.outputs[i]] =
           kind == LayoutClass::kTranspose && v.layout == Layout::kPlain;
     }

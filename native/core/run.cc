@@ -573,6 +573,10 @@ const Slot* Context::constant_input(size_t i) const {
   return slot.known && slot.state == Slot::kReady ? &slot : nullptr;
 }
 
+const Slot* Context::default_input(size_t i) const {
+  return has_input(i) && input(i).data ? &input(i) : nullptr;
+}
+
 bool Context::session_seed(uint64_t* seed) const {
   const Options& options = run_->model_.options;
   uint64_t hash = options.seed ^ node_->file_index;

@@ -82,8 +82,8 @@ ORTOLAN_INLINE size_t border_columns(const Window& w) {
 }
 
 ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
-  // With more channels, single taps are long enough and copies at the border cost more.
-  constexpr size_t kMergedChannels = 4;
+  // With more channels, single taps are long enough; copies at the border cost more.
+  constexpr size_t kMergedChannels = 4, kMostMerged = 32;
   constexpr size_t kPointers = 4096;  // of a block, to stay in the first-level cache
   constexpr size_t kUnits = 16;       // at least, so that threads get equal shares
   const Window& w = s.window;
@@ -91,8 +91,9 @@ ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
   p.is_product = variants::kPointwise.is_built && s.groups == 1 && w.taps() == 1;
   for (int i = 0; i < 3; ++i)
     p.is_product = p.is_product && w.in[i] == w.out[i] && w.pad[i] == 0 && w.stride[i] == 1;
-  p.is_merged =
-      s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 && s.channels <= kMergedChannels;
+  const size_t borders = border_columns(w);
+  p.is_merged = s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 &&
+                s.channels <= (borders ? kMergedChannels : kMostMerged);
   p.pixels = p.is_merged ? w.kernel[2] : 1;
   p.run = p.pixels * s.group_channels();
   p.segments = p.is_merged ? w.kernel[0] * w.kernel[1] : w.taps();
@@ -104,7 +105,7 @@ ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
   p.zeros = max(p.run, s.channels);
   if (p.is_merged) {
     const size_t image_rows = p.block / max<size_t>(w.out[2], 1) + 2;
-    p.patches = min(p.block, image_rows * border_columns(w)) * p.segments * p.run;
+    p.patches = min(p.block, image_rows * borders) * p.segments * p.run;
   }
   return p;
 }

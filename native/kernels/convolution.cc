@@ -1,4 +1,5 @@
 // Conv, pooling and BatchNormalization over channels_last tensors.
+#include "kernels/conv_columns.h"
 #include "kernels/inverted_bottleneck.h"
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
@@ -18,15 +19,21 @@ size_t grain(size_t work, size_t units) {
   return (kWorthwhile + each - 1) / each;
 }
 
+// What the weights were packed for, besides the direct and the depthwise convolution.
+enum class Way : uint8_t { kPlain = 0, kTapColumns = 1, kWinograd2 = 2, kWinograd4 = 4 };
+constexpr int winograd_side(Way way) { return way < Way::kWinograd2 ? 0 : static_cast<int>(way); }
+
 struct ConvState {
   WindowAttributes window;
   bool kernel_known = true;  // else it comes with the weights, as does a rank of 0
   int64_t groups = 1;
   Epilogue epilogue;              // its activation
-  const float* packed = nullptr;  // when the weights are constant
-  int winograd = 0;               // how they are packed: for Winograd's F(2x2) or F(4x4), or not
+  const float* packed = nullptr;  // when the weights are constant or have a default
+  const void* source = nullptr;   // the default: a caller may give other weights
+  Way way = Way::kPlain;          // how these are packed
   Choice<variants::kDepthwise> depthwise;
   Choice<variants::kDepthwiseNarrow> narrow;  // less channels than a vector has
+  Choice<variants::kTapColumns> may_widen;
   Choice<variants::kWinograd> may_transform;
 };
 
@@ -100,6 +107,10 @@ void choose_variants(Context& c, ConvState* s, const ConvShape* shape) {
     is_point = is_point && (!is_known || w.kernel[i] == 1) && w.stride[i] == 1;
   note<variants::kPointwise>(c, [=](int) { return is_point; });
   note<variants::kActivations>(c, [=](int) { return s->epilogue.activation > Activation::kClip; });
+  choose(c, &s->may_widen, [=](int lanes) {
+    if (!shape || w.rank == 0) return false;
+    return suits_tap_columns(*shape, static_cast<size_t>(w.stride[w.rank - 1]), size_t(lanes));
+  });
   choose(c, &s->may_transform, [=](int lanes) {
     const size_t least = static_cast<size_t>(lanes);
     return shape && shape->channels >= least && shape->outputs >= least && fits_winograd(*shape, w);
@@ -135,36 +146,84 @@ uint32_t listed_rank(Context& c) {
   return static_cast<uint32_t>(max(rank, c.attribute_ints("pads").size / 2));
 }
 
-size_t packed_bytes(const ConvState& state, const ConvShape& s, int winograd = 0) {
-  if (!kSmall && winograd) return sizeof(float) * winograd_weights_size(s, winograd);
+size_t packed_bytes(const ConvState& state, const ConvShape& s, Way way = Way::kPlain) {
+  if (!kSmall && way >= Way::kWinograd2)
+    return sizeof(float) * winograd_weights_size(s, winograd_side(way));
+  if (!kSmall && way == Way::kTapColumns) return sizeof(float) * packed_columns_size(s);
   return sizeof(float) * (is_depthwise(state, s) ? packed_depthwise_size(s) : packed_conv_size(s));
 }
 
-void pack(const ConvState& state, const ConvShape& s, const float* weights, float* out) {
-  if (!kSmall && state.winograd)
-    pack_winograd_weights(s, state.winograd, weights, out);
+void pack(const ConvState& state, const ConvShape& s, Way way, const float* weights, float* out) {
+  if (!kSmall && way >= Way::kWinograd2)
+    pack_winograd_weights(s, winograd_side(way), weights, out);
+  else if (!kSmall && way == Way::kTapColumns)
+    pack_columns_weights(s, weights, out);
   else if (is_depthwise(state, s))
     pack_depthwise_weights(s, weights, out);
   else
     pack_conv_weights(s, weights, out);
 }
 
-// Which transform the weights get: what suits the image that the file announces, or one as is usual
-// for so many channels, within the bytes that the session allows.
-int find_winograd(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
-  constexpr size_t kUsual = 3584;  // channels times the side of the image
-  if (kSmall || !state.may_transform) return 0;
+// Bytes of scratch that each thread needs.
+size_t scratch_bytes(const ConvState& state, const ConvShape& s, Way way) {
+  if (!kSmall && way >= Way::kWinograd2) return winograd_scratch_size(s, winograd_side(way));
+  if (!kSmall && way == Way::kTapColumns) return columns_scratch_size(s);
+  return is_depthwise(state, s) ? depthwise_scratch_size(s) : conv_scratch_size(s);
+}
+
+size_t unit_count(const ConvState& state, const ConvShape& s, Way way, size_t threads) {
+  if (!kSmall && way >= Way::kWinograd2) return winograd_units(s, winograd_side(way), threads);
+  if (!kSmall && way == Way::kTapColumns) return columns_units(s);
+  return is_depthwise(state, s) ? depthwise_units(s) : conv_units(s);
+}
+
+void run_units(const ConvState& state, const ConvArgs& args, Way way, size_t threads, size_t begin,
+               size_t end, void* scratch) {
+  if (!kSmall && way >= Way::kWinograd2)
+    winograd_run_units(args, winograd_side(way), threads, begin, end, scratch);
+  else if (!kSmall && way == Way::kTapColumns)
+    columns_run_units(args, begin, end, scratch);
+  else if (is_depthwise(state, args.shape))
+    depthwise_run_units(args, begin, end, scratch);
+  else
+    conv_run_units(args, begin, end, scratch);
+}
+
+// The size of spatial dimension `i` of the image, counted from the last one, as the file announces
+// it; 0: unknown.
+int64_t announced(Context& c, const WindowAttributes& window, uint32_t i) {
   const Shape& hint = c.input_shape(0);
+  if (hint.rank != window.rank + 2 || i >= window.rank) return 0;
+  return max<int64_t>(hint[hint.rank - 1 - i], 0);
+}
+
+// Whether taps become columns: not where a row of the image has many more pixels than the result.
+bool is_widened(Context& c, const ConvState& state, const WindowAttributes& window) {
+  if (kSmall || !state.may_widen) return false;
+  const uint32_t last = window.rank - 1;
+  const int64_t reach = (window.kernel[last] - 1) * window.dilation[last];
+  const int64_t pads = window.pad_begin[last] + window.pad_end[last];
+  const bool is_same =
+      window.auto_pad == AutoPad::kSameUpper || window.auto_pad == AutoPad::kSameLower;
+  return is_same || pads >= reach || announced(c, window, 0) >= 8 * reach;
+}
+
+// Which way the weights are packed for: what suits the image that the file announces, or one as is
+// usual for so many channels, within the bytes that the session allows.
+Way choose_way(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
+  constexpr size_t kUsual = 3584;  // channels times the side of the image
+  if (is_widened(c, state, window)) return Way::kTapColumns;
+  if (kSmall || !state.may_transform) return Way::kPlain;
   s.batch = 1;
   for (uint32_t i = 1; i < 3; ++i) {
-    const uint32_t d = hint.rank - 3 + i;
-    int64_t size = hint.rank == window.rank + 2 && d > 1 ? hint[d] : 1;
-    if (size <= 0) size = max<int64_t>(1, kUsual / s.channels);
+    int64_t size = announced(c, window, 2 - i);
+    if (size == 0) size = max<int64_t>(1, kUsual / s.channels);
     s.window.out[i] = static_cast<size_t>(min<int64_t>(size, kUsual));
   }
-  const int found = choose_winograd(s);
-  if (!found) return 0;
-  return c.take_extra(packed_bytes(state, s, found) - packed_bytes(state, s)) ? found : 0;
+  const Way found = static_cast<Way>(choose_winograd(s));
+  if (found == Way::kPlain) return found;
+  const size_t extra = packed_bytes(state, s, found) - packed_bytes(state, s);
+  return c.take_extra(extra) ? found : Way::kPlain;
 }
 
 }  // namespace
@@ -176,10 +235,10 @@ struct Conv {
     if (!s) return c.out_of_memory();
     s->groups = c.attribute_int("group", 1);
     if (s->groups < 1) return c.invalid("group % is not positive", s->groups);
-    const Slot* weights = c.constant_input(1);
+    const Slot *constant = c.constant_input(1), *weights = c.default_input(1);
     Span<const int64_t> kernel = c.attribute_ints("kernel_shape");
-    if (kernel.empty() && weights && weights->shape.rank > 2)
-      kernel = {weights->shape.dims + 2, weights->shape.rank - 2};
+    if (kernel.empty() && constant && constant->shape.rank > 2)
+      kernel = {constant->shape.dims + 2, constant->shape.rank - 2};
     s->kernel_known = !kernel.empty();
     s->window.rank = kernel.empty() ? listed_rank(c) : static_cast<uint32_t>(kernel.size);
     if (s->window.rank > 3)
@@ -189,15 +248,21 @@ struct Conv {
     ORTOLAN_TRY(read_activation(c, "activation", "activation_params", &s->epilogue));
     WindowAttributes window;
     ConvShape shape;
-    if (weights) ORTOLAN_TRY(weights_shape(c, *s, weights->shape, &window, &shape));
+    const Status fits =
+        weights ? weights_shape(c, *s, weights->shape, &window, &shape) : Status::kOk;
+    if (fits != Status::kOk && constant) return fits;
+    if (fits != Status::kOk) weights = nullptr;  // callers may give some that fit
     choose_variants(c, s, weights ? &shape : nullptr);
     if (!weights) return Status::kOk;
-    s->winograd = find_winograd(c, *s, window, shape);
-    auto* packed = static_cast<float*>(c.raw_model_memory(packed_bytes(*s, shape, s->winograd)));
+    s->way = choose_way(c, *s, window, shape);
+    auto* packed = static_cast<float*>(c.raw_model_memory(packed_bytes(*s, shape, s->way)));
     if (!packed) return c.out_of_memory();
-    pack(*s, shape, static_cast<const float*>(weights->data), packed);
+    pack(*s, shape, s->way, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
-    c.has_packed(1);
+    if (constant)
+      c.has_packed(1);
+    else
+      s->source = weights->data;
     return Status::kOk;
   }
 
@@ -221,10 +286,10 @@ struct Conv {
     ORTOLAN_TRY(c.set_output(0, out));
     if (c.has_input(3) && !(c.input_shape(3) == out))
       return c.invalid("input 3 has shape %, the output %", c.input_shape(3).span(), out.span());
-    size_t own = !kSmall && s.winograd    ? winograd_scratch_size(shape, s.winograd)
-                 : is_depthwise(s, shape) ? depthwise_scratch_size(shape)
-                                          : conv_scratch_size(shape);
-    c.request_scratch(s.packed ? 0 : packed_bytes(s, shape), own);
+    const bool may_pack = !s.packed || s.source;  // in a run, plainly
+    size_t own = scratch_bytes(s, shape, s.way);
+    if (may_pack) own = max(own, scratch_bytes(s, shape, Way::kPlain));
+    c.request_scratch(may_pack ? packed_bytes(s, shape) : 0, own);
     return Status::kOk;
   }
 
@@ -242,9 +307,11 @@ struct Conv {
     args.x = c.input_data<float>(0);
     args.y = c.output_data<float>(0);
     args.weights = s.packed;
-    if (!s.packed) {
+    Way way = s.way;
+    if (!s.packed || (s.source && s.source != c.input_data<float>(1))) {
       auto* packed = static_cast<float*>(c.scratch());
-      pack(s, args.shape, c.input_data<float>(1), packed);
+      way = Way::kPlain;
+      pack(s, args.shape, way, c.input_data<float>(1), packed);
       args.weights = packed;
     }
     args.epilogue = s.epilogue;
@@ -252,20 +319,9 @@ struct Conv {
     args.epilogue.residual = c.has_input(3) ? c.input_data<float>(3) : nullptr;
     args.epilogue.ld_residual = args.shape.outputs;
     size_t work = out.count() * args.shape.window.taps() * args.shape.group_channels();
-    if (!kSmall && s.winograd) {
-      size_t units = winograd_units(args.shape, s.winograd, c.threads());
-      c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
-        winograd_run_units(args, s.winograd, c.threads(), begin, end, c.thread_scratch(thread));
-      });
-      return Status::kOk;
-    }
-    const bool deep = is_depthwise(s, args.shape);
-    size_t units = deep ? depthwise_units(args.shape) : conv_units(args.shape);
+    size_t units = unit_count(s, args.shape, way, c.threads());
     c.parallel(units, grain(work, units), [&](size_t begin, size_t end, size_t thread) {
-      if (deep)
-        depthwise_run_units(args, begin, end, c.thread_scratch(thread));
-      else
-        conv_run_units(args, begin, end, c.thread_scratch(thread));
+      run_units(s, args, way, c.threads(), begin, end, c.thread_scratch(thread));
     });
     return Status::kOk;
   }

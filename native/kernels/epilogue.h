@@ -52,7 +52,8 @@ ORTOLAN_INLINE Bounds clamp_bounds(const Epilogue& e) {
 
 // Written with instructions where a comparison and a selection would become relaxed_min and
 // relaxed_max, which may drop a NaN.
-ORTOLAN_INLINE F clamp_sums(F v, F low, F high) {
+template <class V>
+ORTOLAN_INLINE V clamp_sums(V v, V low, V high) {
 #ifdef __wasm_simd128__
   return __builtin_wasm_pmin_f32x4(__builtin_wasm_pmax_f32x4(v, low), high);
 #else

@@ -541,6 +541,22 @@ ORTOLAN_NOINLINE inline void store_sums(const float* sums, size_t ld, size_t row
     }
 }
 
+// The same where columns are less than a vector, whose sums are followed by others up to kLanes.
+ORTOLAN_NOINLINE inline void store_narrow_sums(const float* sums, size_t rows, size_t columns,
+                                               const TileOutput& o) {
+  const F low = splat<F>(o.bounds.low), high = splat<F>(o.bounds.high);
+  for (size_t i = 0; i < rows; ++i) {
+    F v = load<F>(sums + i * kLanes);
+    if (o.residual) v += load_part<F>(o.residual + i * o.ld_residual, columns);
+    v = clamp_sums(v, low, high);
+    // Whole vectors reach into rows that are written next.
+    if (o.ldc == columns && (rows - i) * columns >= static_cast<size_t>(kLanes))
+      store(o.c + i * o.ldc, v);
+    else
+      store_part(o.c + i * o.ldc, v, columns);
+  }
+}
+
 // A tile of a matrix that is narrower than a vector: through a buffer.
 ORTOLAN_NOINLINE inline void run_narrow_tile(const TileShape& shape, const TileInput& in,
                                              const TileOutput& out, size_t columns) {
@@ -548,7 +564,10 @@ ORTOLAN_NOINLINE inline void run_narrow_tile(const TileShape& shape, const TileI
   if (out.bias)
     for (size_t n = 0; n < columns; ++n) bias[n] = out.bias[n];
   shape.run(in, {sums, kLanes, bias, nullptr, 0, 0, {}});
-  store_sums(sums, kLanes, shape.rows, columns, out);
+  if constexpr (kSmall)
+    store_sums(sums, kLanes, shape.rows, columns, out);
+  else
+    store_narrow_sums(sums, shape.rows, columns, out);
 }
 
 // The one tile of small builds for the web: rows from `row` on of the `rows` of `in`, where there

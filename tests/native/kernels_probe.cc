@@ -1,5 +1,6 @@
 // A tiny library for tests/test_microkernels.py: runs one microkernel on plain buffers. Shapes come
 // as a list of integers, buffers as a list of pointers, so that one caller serves all kernels.
+#include "kernels/conv_columns.h"
 #include "kernels/conv_direct.h"
 #include "kernels/depthwise.h"
 #include "kernels/gemm.h"
@@ -30,7 +31,16 @@ extern "C" __attribute__((weak)) void* memcpy(void* to, const void* from, size_t
 namespace ortolan::ORTOLAN_ISA {
 namespace {
 
-enum Op : int32_t { kGemm, kGemmPlain, kConv, kDepthwise, kPool, kGlobalAverage, kWinograd };
+enum Op : int32_t {
+  kGemm,
+  kGemmPlain,
+  kConv,
+  kDepthwise,
+  kPool,
+  kGlobalAverage,
+  kWinograd,
+  kColumns
+};
 
 // Reads the integers in order.
 class Reader {
@@ -138,6 +148,10 @@ void run_conv(Op op, Reader r, const float* f, float* const* buffers) {
     pack_winograd_weights(args.shape, m, buffers[1], buffers[5]);
     split(winograd_units(args.shape, m, pieces), pieces,
           [&](size_t u0, size_t u1) { winograd_run_units(args, m, pieces, u0, u1, buffers[6]); });
+  } else if (op == kColumns) {
+    pack_columns_weights(args.shape, buffers[1], buffers[5]);
+    split(columns_units(args.shape), pieces,
+          [&](size_t u0, size_t u1) { columns_run_units(args, u0, u1, buffers[6]); });
   } else if (op == kConv) {
     pack_conv_weights(args.shape, buffers[1], buffers[5]);
     split(conv_units(args.shape), pieces,
@@ -172,11 +186,13 @@ EXPORT size_t probe_size(Op op, const int32_t* integers, int buffer) {
     const GemmProbe p = read_gemm(r);
     return (buffer == 5 ? packed_size(p.N, p.K) : p.M * p.K) * sizeof(float);
   }
-  if (op != kConv && op != kDepthwise && op != kWinograd) return 0;
+  if (op == kPool || op == kGlobalAverage) return 0;
   const int m = op == kWinograd ? static_cast<int>(r.next()) : 0;
   const ConvShape s = read_conv(r);
   if (m)
     return buffer == 5 ? winograd_weights_size(s, m) * sizeof(float) : winograd_scratch_size(s, m);
+  if (op == kColumns)
+    return buffer == 5 ? packed_columns_size(s) * sizeof(float) : columns_scratch_size(s);
   if (op == kConv) return buffer == 5 ? packed_conv_size(s) * sizeof(float) : conv_scratch_size(s);
   return buffer == 5 ? packed_depthwise_size(s) * sizeof(float) : depthwise_scratch_size(s);
 }
@@ -184,9 +200,9 @@ EXPORT size_t probe_size(Op op, const int32_t* integers, int buffer) {
 EXPORT void probe_run(Op op, const int32_t* integers, const float* floats, float* const* buffers) {
   Reader r(integers);
   if (op == kGemm || op == kGemmPlain) return run_gemm(op == kGemmPlain, r, floats, buffers);
-  if (op == kConv || op == kDepthwise || op == kWinograd) return run_conv(op, r, floats, buffers);
   if (op == kPool) return run_pool(r, buffers);
-  run_global_average(r, buffers);
+  if (op == kGlobalAverage) return run_global_average(r, buffers);
+  run_conv(op, r, floats, buffers);
 }
 
 }  // namespace ortolan::ORTOLAN_ISA
