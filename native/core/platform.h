@@ -30,6 +30,9 @@ void on_fork(void (*handler)());
 void wait(const uint32_t* address, uint32_t value);
 void wake_all(const uint32_t* address);
 
+// Lets others who wait for this processor have it.
+void yield();
+
 // Nanoseconds of a steady clock.
 uint64_t nanoseconds();
 

@@ -29,6 +29,7 @@ enum Call : long {
   kMmap = 9,
   kMunmap = 11,
   kSignalMask = 14,
+  kYield = 24,
   kAdvise = 28,
   kFutex = 202,
   kAffinity = 204,
@@ -54,6 +55,7 @@ enum Call : long {
   kFutex = 98,
   kClock = 113,
   kAffinity = 123,
+  kYield = 124,
   kSignalMask = 135,
   kMunmap = 215,
   kMmap = 222,
@@ -78,6 +80,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
+  kYield = 158,
   kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset, always 0 here, counts pages
   kAdvise = 220,
@@ -105,6 +108,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
+  kYield = 158,
   kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset counts pages
   kAdvise = 219,
@@ -219,6 +223,8 @@ void wait(const uint32_t* address, uint32_t value) {
 void wake_all(const uint32_t* address) {
   call(kFutex, reinterpret_cast<long>(address), kFutexWake | kFutexPrivate, 0x7fffffff);
 }
+
+void yield() { call(kYield); }
 
 uint64_t nanoseconds() {
   long time[2] = {};
