@@ -23,43 +23,51 @@ ORTOLAN_INLINE void relax() {
 #endif
 }
 
+using Waiter = ThreadPool::Waiter;
+constexpr uint32_t kStates = ThreadPool::kStates;
+
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 
-// Spins until the word, modulo `states`, is `wanted`, and answers it; false when it took too long.
-bool spin_for(const uint32_t& word, uint32_t states, uint32_t wanted, uint32_t* found) {
+// Spins until the word is in the state, and answers it; false when it took too long. Who finds
+// itself on the processor of whom it waits for makes way; for others the system does that better.
+bool spin_for(const uint32_t& word, uint32_t state, Waiter& waiter, const Waiter& other,
+              uint32_t* found) {
   constexpr uint32_t kTurn = 256;
   uint64_t begin = 0;
   for (uint32_t i = 1;; ++i) {
     *found = load(word);
-    if (*found % states == wanted) return true;
+    if (*found % kStates == state) return true;
     relax();
     if (i % kTurn) continue;
     const uint64_t time = platform::nanoseconds();
     if (i == kTurn) begin = time;
     if (time - begin > kSpinTime) return false;
-    platform::yield();
+    waiter.locate();
+    if (load(waiter.processor) == load(other.processor)) platform::yield();
   }
 }
 
-// Waits until the word, modulo `states`, is `wanted`; answers it. Who sleeps says so before it
-// looks at the word, who wakes writes the word before it looks whether one sleeps: so one of them
-// sees the other. (A call of the system that wakes takes longer than many a job.) Who was woken
-// for a part that others took meanwhile spins again: the next part comes soon.
-uint32_t wait_for(const uint32_t& word, uint32_t states, uint32_t wanted, uint32_t& asleep) {
+// Waits until the word is in the state; answers it. Who sleeps says so before it looks at the
+// word, who wakes writes the word before it looks whether one sleeps: so one of them sees the
+// other. (A call of the system that wakes takes longer than many a job.) Who was woken for a part
+// that others took meanwhile spins again: the next part comes soon.
+uint32_t wait_for(const uint32_t& word, uint32_t state, Waiter& waiter, const Waiter& other) {
   uint32_t now;
-  while (!spin_for(word, states, wanted, &now)) {
-    __atomic_store_n(&asleep, 1, __ATOMIC_SEQ_CST);
+  while (!spin_for(word, state, waiter, other, &now)) {
+    __atomic_store_n(&waiter.asleep, 1, __ATOMIC_SEQ_CST);
     now = __atomic_load_n(&word, __ATOMIC_SEQ_CST);
-    if (now % states != wanted) platform::wait(&word, now);
-    __atomic_store_n(&asleep, 0, __ATOMIC_RELAXED);
+    if (now % kStates != state) platform::wait(&word, now);
+    __atomic_store_n(&waiter.asleep, 0, __ATOMIC_RELAXED);
   }
   return now;
 }
 
 // Writes the word, and wakes who may sleep on it.
-void tell(uint32_t& word, uint32_t value, const uint32_t& asleep) {
+void tell(uint32_t& word, uint32_t value, const Waiter& waiter, Waiter& self) {
   __atomic_store_n(&word, value, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(&asleep, __ATOMIC_SEQ_CST)) platform::wake_all(&word);
+  if (!__atomic_load_n(&waiter.asleep, __ATOMIC_SEQ_CST)) return;
+  self.locate();
+  platform::wake_all(&word);
 }
 
 bool exchange(uint32_t& word, uint32_t expected, uint32_t value) {
@@ -70,6 +78,10 @@ bool try_take(uint32_t& flag) { return exchange(flag, 0, 1); }
 void give_back(uint32_t& flag) { __atomic_store_n(&flag, 0, __ATOMIC_RELEASE); }
 
 }  // namespace
+
+void ThreadPool::Waiter::locate() {
+  __atomic_store_n(&processor, platform::processor(), __ATOMIC_RELAXED);
+}
 
 ThreadPool& ThreadPool::with(uint32_t threads) {
   if (threads > 1) pool.grow(min(threads - 1, kMaxWorkers));
@@ -105,7 +117,8 @@ void ThreadPool::forget_workers() {
 // How many of the first workers are to be used: all, if they are awake or worth to be woken.
 uint32_t ThreadPool::ready(uint32_t workers, size_t work) {
   uint32_t awake = 0;
-  while (awake < workers && !__atomic_load_n(&list_[awake + 1].asleep, __ATOMIC_RELAXED)) ++awake;
+  while (awake < workers && !__atomic_load_n(&list_[awake + 1].self.asleep, __ATOMIC_RELAXED))
+    ++awake;
   if (awake == workers) return workers;
   const uint64_t now = platform::nanoseconds();
   if (now - since_ > kShortTime) since_ = now, missed_ = 0;
@@ -130,12 +143,12 @@ void ThreadPool::run(size_t units, size_t threads, size_t work, Body body, void*
     w.user = user;
     w.begin = units * i / parts;
     w.end = units * (i + 1) / parts;
-    tell(w.word, job + kOpen, w.asleep);
+    tell(w.word, job + kOpen, w.self, w.caller);
   }
   body(user, 0, units / parts, 0);
   take_others(parts);
   for (uint32_t i = 1; i < parts; ++i)
-    wait_for(list_[i].word, kStates, kDone, list_[i].caller_asleep);
+    wait_for(list_[i].word, kDone, list_[i].caller, list_[i].self);
   give_back(taken_);
 }
 
@@ -152,7 +165,7 @@ void ThreadPool::take_others(uint32_t parts) {
     const uint32_t now = load(w.word);
     if (now % kStates != kOpen || !exchange(w.word, now, now - kOpen + kTaken)) continue;
     finish(i);
-    tell(w.word, now - kOpen + kDone, w.caller_asleep);
+    tell(w.word, now - kOpen + kDone, w.caller, w.self);
   }
 }
 
@@ -160,11 +173,11 @@ void ThreadPool::work(void* worker) {
   auto* w = static_cast<Worker*>(worker);
   const uint32_t index = static_cast<uint32_t>(w - pool.list_);
   for (;;) {
-    const uint32_t now = wait_for(w->word, kStates, kOpen, w->asleep);
+    const uint32_t now = wait_for(w->word, kOpen, w->self, w->caller);
     if (!exchange(w->word, now, now - kOpen + kTaken)) continue;
     pool.finish(index);
     pool.take_others(w->parts);
-    tell(w->word, now - kOpen + kDone, w->caller_asleep);
+    tell(w->word, now - kOpen + kDone, w->caller, w->self);
   }
 }
 

@@ -21,15 +21,21 @@ class ThreadPool {
 
   static constexpr uint32_t kMaxWorkers = 63;
 
- private:
   enum State : uint32_t { kDone, kOpen, kTaken, kStates = 4 };
 
+  // What one of two who wait for each other shows to the other.
+  struct Waiter {
+    uint32_t asleep = 0;
+    uint32_t processor = 0;  // where it ran when it last looked
+    void locate();
+  };
+
+ private:
   // A worker and its part of the job, in cache lines of their own.
   struct alignas(128) Worker {
-    uint32_t word = 0;           // number of the job * kStates + State of the part
-    uint32_t asleep = 0;         // whether the worker may sleep on the word,
-    uint32_t caller_asleep = 0;  // and whether the caller may
+    uint32_t word = 0;  // number of the job * kStates + State of the part
     uint32_t parts = 0;
+    Waiter self, caller;
     Body body = nullptr;
     void* user = nullptr;
     size_t begin = 0, end = 0;

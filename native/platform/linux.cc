@@ -35,6 +35,7 @@ enum Call : long {
   kAffinity = 204,
   kClock = 228,
   kOpenat = 257,
+  kProcessor = 309,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long r10 __asm__("r10") = d;
@@ -57,6 +58,7 @@ enum Call : long {
   kAffinity = 123,
   kYield = 124,
   kSignalMask = 135,
+  kProcessor = 168,
   kMunmap = 215,
   kMmap = 222,
   kAdvise = 233,
@@ -88,6 +90,7 @@ enum Call : long {
   kAffinity = 242,
   kClock = 263,
   kOpenat = 322,
+  kProcessor = 345,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long r0 __asm__("r0") = a;
@@ -116,6 +119,7 @@ enum Call : long {
   kAffinity = 242,
   kClock = 265,
   kOpenat = 295,
+  kProcessor = 318,
 };
 // The sixth argument is 0 wherever it counts here; it would need the frame pointer.
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
@@ -222,6 +226,12 @@ void wait(const uint32_t* address, uint32_t value) {
 
 void wake_all(const uint32_t* address) {
   call(kFutex, reinterpret_cast<long>(address), kFutexWake | kFutexPrivate, 0x7fffffff);
+}
+
+uint32_t processor() {
+  uint32_t number = 0;
+  call(kProcessor, reinterpret_cast<long>(&number));
+  return number;
 }
 
 void yield() { call(kYield); }

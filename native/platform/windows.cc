@@ -110,6 +110,7 @@ void wait(const uint32_t* address, uint32_t value) {
   WaitOnAddress(address, &value, sizeof(value), 0xffffffff);
 }
 void wake_all(const uint32_t* address) { WakeByAddressAll(const_cast<uint32_t*>(address)); }
+uint32_t processor() { return 0; }
 void yield() { SwitchToThread(); }
 
 uint64_t nanoseconds() {
