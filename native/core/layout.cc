@@ -23,6 +23,12 @@ bool neutral(const Value& v, int rank) {
   return layout_neutral(v.shape, static_cast<uint32_t>(rank));
 }
 
+// Whether input i is a vector beside the tensor, such as a scale for each channel.
+bool is_vector(const GraphBuilder& b, const Node& node, size_t i) {
+  return node.kernel->layout == LayoutClass::kAxis && i > 0 &&
+         b.values[node.inputs[i]].rank_hint == 1;
+}
+
 // The common rank of the operands if they can be channels_last together, else 0.
 int joint_rank(const GraphBuilder& b, const Node& node) {
   int rank = 0;
@@ -34,9 +40,9 @@ int joint_rank(const GraphBuilder& b, const Node& node) {
   }
   if (!any) return 0;
   if (node.inputs.size == 1) return max(rank, 3);  // the kernel sees the true rank
-  for (uint32_t value : node.inputs) {
-    if (value == kNoValue) continue;
-    const Value& v = b.values[value];
+  for (size_t i = 0; i < node.inputs.size; ++i) {
+    if (node.inputs[i] == kNoValue || is_vector(b, node, i)) continue;
+    const Value& v = b.values[node.inputs[i]];
     if (v.rank_hint != rank && !neutral(v, rank)) return 0;
   }
   return rank >= 3 ? rank : 0;
@@ -108,8 +114,7 @@ Status Loader::choose_layouts(GraphBuilder& b) {
       bool image = i == 0 || (i == 3 && !(node.kernel->value_inputs >> i & 1));
       bool last =
           kind == LayoutClass::kSpatial ? image : rank && !neutral(b.values[node.inputs[i]], rank);
-      if (kind == LayoutClass::kAxis && i > 0 && b.values[node.inputs[i]].rank_hint == 1)
-        last = false;
+      if (is_vector(b, node, i)) last = false;
       ORTOLAN_TRY(convert(b, pass, node.inputs[i], last ? Layout::kChannelsLast : Layout::kPlain,
                           &node.inputs[i]));
     }
