@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -159,6 +160,32 @@ def test_opening_an_ort_file_imports_no_toolchain(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == 0
+
+
+def test_scales_that_may_be_given_leave_images_as_they_are(tmp_path: Path) -> None:
+    """BatchNormalization between convolutions, its vectors inputs with defaults: no conversions."""
+    names = ("scale", "b", "mean", "var")
+    text = HEAD + (
+        "g (float[1, 24, 9, 8] x, float[24] scale, float[24] b, float[24] mean, float[24] var)"
+        " => (float[1, 24, 9, 8] y) { c = Conv(x, w) n = BatchNormalization(c, scale, b, mean, var)"
+        " r = Relu(n) y = Conv(r, w) }"
+    )
+    random = np.random.default_rng(3)
+    vectors = {name: random.uniform(0.5, 2, 24).astype(np.float32) for name in names}
+    weights = random.standard_normal((24, 24, 1, 1)).astype(np.float32)
+    x = random.standard_normal((1, 24, 9, 8)).astype(np.float32)
+    options = SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "p")
+    session = InferenceSession(convert(text, "all", w=weights, **vectors), options)
+    (y,) = session.run(None, {"x": x})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    kinds = [e["args"]["op_name"] for e in events if e["cat"] == "Node"]
+    assert [k.rpartition(":")[2] for k in kinds].count("Layout") == 2
+    scale, b, mean, var = (vectors[name].astype(np.float64)[:, None, None] for name in names)
+    w = weights[:, :, 0, 0].astype(np.float64)
+    c = np.einsum("oi,bihw->bohw", w, x)
+    r = np.maximum((c - mean) / np.sqrt(var + 1e-5) * scale + b, 0)
+    np.testing.assert_allclose(y, np.einsum("oi,bihw->bohw", w, r), rtol=1e-4, atol=1e-3)
 
 
 def test_converting_needs_no_sympy(tmp_path: Path) -> None:

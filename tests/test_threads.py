@@ -146,6 +146,20 @@ def test_results_do_not_depend_on_the_number_of_threads(size: tuple[int, int]) -
         assert result_bytes(make_session(model, threads), "x", image) == expected
 
 
+@pytest.mark.parametrize("threads", [2, 4])
+def test_workers_that_wake_when_their_part_is_taken(threads: int) -> None:
+    """Workers fall asleep between runs, and come when the caller has already done their part."""
+    model = wide_model()
+    sizes = [(8, 8), (16, 20), (40, 44)]
+    inputs = [image for size in sizes for image in images((1, 16, *size), 1)]
+    expected = [result_bytes(make_session(model, 1), "x", image) for image in inputs]
+    session = make_session(model, threads)
+    for k in range(800):
+        if k % 8 == 0:
+            time.sleep(0.0004)
+        assert result_bytes(session, "x", inputs[k % 3]) == expected[k % 3]
+
+
 @pytest.mark.slow
 def test_an_idle_session_uses_no_processor() -> None:
     sessions = [make_session(wide_model(), threads) for threads in (1, 2, 4)]

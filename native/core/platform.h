@@ -40,6 +40,11 @@ void on_fork(void (*handler)());
 void wait(const uint32_t* address, uint32_t value);
 void wake_all(const uint32_t* address);
 
+// The processor that this thread runs on; always 0 where the system does not say.
+uint32_t processor();
+// Lets others who wait for this processor have it.
+void yield();
+
 // Nanoseconds of a steady clock.
 uint64_t nanoseconds();
 

@@ -638,12 +638,13 @@ bool Context::input_ints(size_t i, int64_t* values, size_t capacity, size_t* cou
 
 #if defined(ORTOLAN_THREADS)
 void Context::parallel_for(size_t units, size_t grain, Body body, void* user) const {
-  size_t threads = min(threads_, units / max<size_t>(grain, 1));
+  // For threads that are awake a quarter of it is enough; the pool knows who sleeps.
+  const size_t work = 4 * units / max<size_t>(grain, 1), threads = min(threads_, work);
   if (!pool_ || threads < 2) {
     if (units) body(user, 0, units, 0);
     return;
   }
-  pool_->run(units, threads, body, user);
+  pool_->run(units, threads, work, body, user);
 }
 #endif
 

@@ -6,7 +6,12 @@ namespace ortolan {
 
 namespace {
 
-constexpr uint32_t kSpins = 2000;  // a few microseconds
+// How long who waits spins, in nanoseconds: longer than most steps that one thread does alone.
+constexpr uint64_t kSpinTime = 200000;
+// To wake a thread takes the caller 5 to 20 us, and the thread 20 to 80 us. It pays when this much
+// work (of Context::parallel: about a microsecond each) was there for it within a short time.
+constexpr size_t kWorthWaking = 64;
+constexpr uint64_t kShortTime = 1000000;
 
 constinit ThreadPool pool;
 
@@ -18,38 +23,65 @@ ORTOLAN_INLINE void relax() {
 #endif
 }
 
+using Waiter = ThreadPool::Waiter;
+constexpr uint32_t kStates = ThreadPool::kStates;
+
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 
-// Spins shortly, then sleeps, until word != value; answers the new one. `asleep` counts those who
-// may sleep on it: a call of the system, which wakes them, takes longer than many a job. Who sleeps
-// counts itself before it looks at the word, who wakes writes the word before it looks at the
-// count: so one of them sees the other.
-uint32_t wait_while(const uint32_t& word, uint32_t value, uint32_t& asleep) {
-  for (uint32_t i = 0; i < kSpins; ++i) {
-    uint32_t now = load(word);
-    if (now != value) return now;
+// Spins until the word is in the state, and answers it; false when it took too long. Who finds
+// itself on the processor of whom it waits for makes way; for others the system does that better.
+bool spin_for(const uint32_t& word, uint32_t state, Waiter& waiter, const Waiter& other,
+              uint32_t* found) {
+  constexpr uint32_t kTurn = 256;
+  uint64_t begin = 0;
+  for (uint32_t i = 1;; ++i) {
+    *found = load(word);
+    if (*found % kStates == state) return true;
     relax();
+    if (i % kTurn) continue;
+    const uint64_t time = platform::nanoseconds();
+    if (i == kTurn) begin = time;
+    if (time - begin > kSpinTime) return false;
+    waiter.locate();
+    if (load(waiter.processor) == load(other.processor)) platform::yield();
   }
-  __atomic_add_fetch(&asleep, 1, __ATOMIC_SEQ_CST);
+}
+
+// Waits until the word is in the state; answers it. Who sleeps says so before it looks at the
+// word, who wakes writes the word before it looks whether one sleeps: so one of them sees the
+// other. (A call of the system that wakes takes longer than many a job.) Who was woken for a part
+// that others took meanwhile spins again: the next part comes soon.
+uint32_t wait_for(const uint32_t& word, uint32_t state, Waiter& waiter, const Waiter& other) {
   uint32_t now;
-  while ((now = __atomic_load_n(&word, __ATOMIC_SEQ_CST)) == value) platform::wait(&word, value);
-  __atomic_sub_fetch(&asleep, 1, __ATOMIC_RELAXED);
+  while (!spin_for(word, state, waiter, other, &now)) {
+    __atomic_store_n(&waiter.asleep, 1, __ATOMIC_SEQ_CST);
+    now = __atomic_load_n(&word, __ATOMIC_SEQ_CST);
+    if (now % kStates != state) platform::wait(&word, now);
+    __atomic_store_n(&waiter.asleep, 0, __ATOMIC_RELAXED);
+  }
   return now;
 }
 
-// After the word was written, by sequentially consistent order.
-void wake(uint32_t& word, const uint32_t& asleep) {
-  if (__atomic_load_n(&asleep, __ATOMIC_SEQ_CST)) platform::wake_all(&word);
+// Writes the word, and wakes who may sleep on it.
+void tell(uint32_t& word, uint32_t value, const Waiter& waiter, Waiter& self) {
+  __atomic_store_n(&word, value, __ATOMIC_SEQ_CST);
+  if (!__atomic_load_n(&waiter.asleep, __ATOMIC_SEQ_CST)) return;
+  self.locate();
+  platform::wake_all(&word);
 }
 
-bool try_take(uint32_t& flag) {
-  uint32_t expected = 0;
-  return __atomic_compare_exchange_n(&flag, &expected, 1, false, __ATOMIC_ACQUIRE,
+bool exchange(uint32_t& word, uint32_t expected, uint32_t value) {
+  return __atomic_compare_exchange_n(&word, &expected, value, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED);
 }
+bool try_take(uint32_t& flag) { return exchange(flag, 0, 1); }
 void give_back(uint32_t& flag) { __atomic_store_n(&flag, 0, __ATOMIC_RELEASE); }
 
 }  // namespace
+
+void ThreadPool::Waiter::locate() {
+  __atomic_store_n(&processor, platform::processor(), __ATOMIC_RELAXED);
+}
 
 ThreadPool& ThreadPool::with(uint32_t threads) {
   if (threads > 1) pool.grow(min(threads - 1, kMaxWorkers));
@@ -66,8 +98,7 @@ void ThreadPool::grow(uint32_t workers) {
     if (!watches_forks_) platform::on_fork(forget_workers);
     watches_forks_ = true;
     while (workers_ < workers && !refused) {
-      list_[workers_] = {this, load(job_)};
-      refused = !platform::start_thread(work, &list_[workers_]);
+      refused = !platform::start_thread(work, &list_[workers_ + 1]);
       if (!refused) __atomic_store_n(&workers_, workers_ + 1, __ATOMIC_RELEASE);
     }
     give_back(growing_);
@@ -77,58 +108,76 @@ void ThreadPool::grow(uint32_t workers) {
 
 // In the child of a fork only the forking thread lives.
 void ThreadPool::forget_workers() {
+  for (Worker& worker : pool.list_) worker = Worker();
   pool.workers_ = 0;
   pool.taken_ = 0;
   pool.growing_ = 0;
-  pool.pending_ = 0;
-  pool.asleep_ = pool.caller_asleep_ = 0;
 }
 
-void ThreadPool::part(size_t index) const {
-  size_t begin = units_ * index / parts_, end = units_ * (index + 1) / parts_;
-  if (begin < end) body_(user_, begin, end, index);
+// How many of the first workers are to be used: all, if they are awake or worth to be woken.
+uint32_t ThreadPool::ready(uint32_t workers, size_t work) {
+  uint32_t awake = 0;
+  while (awake < workers && !__atomic_load_n(&list_[awake + 1].self.asleep, __ATOMIC_RELAXED))
+    ++awake;
+  if (awake == workers) return workers;
+  const uint64_t now = platform::nanoseconds();
+  if (now - since_ > kShortTime) since_ = now, missed_ = 0;
+  missed_ += work;
+  if (missed_ < kWorthWaking) return awake;
+  missed_ = 0;
+  return workers;
 }
 
-void ThreadPool::run(size_t units, size_t threads, Body body, void* user) {
-  uint32_t workers = load(workers_);
-  size_t parts = min<size_t>(min<size_t>(threads, workers + 1), units);
-  if (parts < 2 || !try_take(taken_)) {
+void ThreadPool::run(size_t units, size_t threads, size_t work, Body body, void* user) {
+  const size_t most = min<size_t>(min<size_t>(threads, load(workers_) + 1), units);
+  if (most < 2 || !try_take(taken_)) {
     if (units) body(user, 0, units, 0);
     return;
   }
-  body_ = body;
-  user_ = user;
-  units_ = units;
-  parts_ = parts;
-  uint32_t job = job_ + 1;
-  __atomic_store_n(&pending_, static_cast<uint32_t>(parts), __ATOMIC_RELAXED);
-  uint64_t claim = static_cast<uint64_t>(job) << 32 | static_cast<uint64_t>(parts) << 16;
-  __atomic_store_n(&claim_, claim, __ATOMIC_RELEASE);
-  __atomic_store_n(&job_, job, __ATOMIC_SEQ_CST);
-  wake(job_, asleep_);
-  take_parts(job);
-  for (uint32_t left = load(pending_); left != 0;)
-    left = wait_while(pending_, left, caller_asleep_);
+  const uint32_t parts = 1 + ready(static_cast<uint32_t>(most) - 1, work);
+  const uint32_t job = ++job_ * kStates;
+  for (uint32_t i = 1; i < parts; ++i) {
+    Worker& w = list_[i];
+    w.parts = parts;
+    w.body = body;
+    w.user = user;
+    w.begin = units * i / parts;
+    w.end = units * (i + 1) / parts;
+    tell(w.word, job + kOpen, w.self, w.caller);
+  }
+  body(user, 0, units / parts, 0);
+  take_others(parts);
+  for (uint32_t i = 1; i < parts; ++i)
+    wait_for(list_[i].word, kDone, list_[i].caller, list_[i].self);
   give_back(taken_);
 }
 
-void ThreadPool::take_parts(uint32_t job) {
-  uint64_t claim = __atomic_load_n(&claim_, __ATOMIC_ACQUIRE);
-  while (static_cast<uint32_t>(claim >> 32) == job && (claim & 0xffff) < (claim >> 16 & 0xffff)) {
-    if (!__atomic_compare_exchange_n(&claim_, &claim, claim + 1, false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_ACQUIRE))
-      continue;
-    part(claim & 0xffff);
-    if (__atomic_sub_fetch(&pending_, 1, __ATOMIC_SEQ_CST) == 0) wake(pending_, caller_asleep_);
-    claim = __atomic_load_n(&claim_, __ATOMIC_ACQUIRE);
+// The part is this thread's.
+void ThreadPool::finish(uint32_t index) {
+  Worker& w = list_[index];
+  if (w.begin < w.end) w.body(w.user, w.begin, w.end, index);
+}
+
+// Only while a part of the job, or the job itself, is this thread's: so what is open is the job's.
+void ThreadPool::take_others(uint32_t parts) {
+  for (uint32_t i = 1; i < parts; ++i) {
+    Worker& w = list_[i];
+    const uint32_t now = load(w.word);
+    if (now % kStates != kOpen || !exchange(w.word, now, now - kOpen + kTaken)) continue;
+    finish(i);
+    tell(w.word, now - kOpen + kDone, w.caller, w.self);
   }
 }
 
 void ThreadPool::work(void* worker) {
-  auto [self, seen] = *static_cast<Worker*>(worker);
+  auto* w = static_cast<Worker*>(worker);
+  const uint32_t index = static_cast<uint32_t>(w - pool.list_);
   for (;;) {
-    seen = wait_while(self->job_, seen, self->asleep_);
-    self->take_parts(seen);
+    const uint32_t now = wait_for(w->word, kOpen, w->self, w->caller);
+    if (!exchange(w->word, now, now - kOpen + kTaken)) continue;
+    pool.finish(index);
+    pool.take_others(w->parts);
+    tell(w->word, now - kOpen + kDone, w->caller, w->self);
   }
 }
 

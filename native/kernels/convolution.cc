@@ -662,7 +662,7 @@ struct BatchNormalization {
       if (c.input_shape(i).count() != channels)
         return c.invalid("input % has shape %, but there are % channels", i,
                          c.input_shape(i).span(), channels);
-    c.request_scratch(2 * channels * element_size(c.input_type(0)));
+    c.request_scratch(2 * (channels + kWide) * element_size(c.input_type(0)));
     for (size_t i = 1; i < c.output_count(); ++i)
       if (c.has_output(i)) ORTOLAN_TRY(c.set_output(i, c.input_shape(i + 2)));
     return c.set_output(0, in);
@@ -672,7 +672,7 @@ struct BatchNormalization {
     Shape in = c.input_shape(0);
     size_t channels = in.rank > 1 ? static_cast<size_t>(in[1]) : 1;
     auto* factor = static_cast<T*>(c.scratch());
-    T* term = factor + channels;
+    T* term = factor + channels + kWide;
     for (size_t i = 0; i < channels; ++i) {
       const T epsilon = static_cast<T>(c.state<State>().epsilon);
       T mean = number<T>(c, 3, i), variance = number<T>(c, 4, i);
@@ -685,24 +685,51 @@ struct BatchNormalization {
       factor[i] = number<T>(c, 1, i) / math::sqrt(variance + epsilon);
       term[i] = number<T>(c, 2, i) - mean * factor[i];
     }
-    const T* x = c.input_data<T>(0);
-    T* y = c.output_data<T>(0);
-    if (c.input_layout(0) == Layout::kChannelsLast) {
-      size_t pixels = channels ? in.count() / channels : 0;
-      for (size_t p = 0; p < pixels; ++p, x += channels, y += channels)
-        for (size_t i = 0; i < channels; ++i) y[i] = x[i] * factor[i] + term[i];
-      return Status::kOk;
-    }
-    size_t inner = in.rank > 2 ? in.product(2, in.rank) : 1;
-    size_t planes = inner ? in.count() / inner : 0;
-    for (size_t p = 0; p < planes; ++p, x += inner, y += inner) {
-      size_t ch = p % channels;
-      for (size_t i = 0; i < inner; ++i) y[i] = x[i] * factor[ch] + term[ch];
-    }
+    if (in.count() == 0) return Status::kOk;
+    if (c.input_layout(0) == Layout::kChannelsLast)
+      scale_pixels(c, in.count(), channels, factor, term);
+    else
+      scale_planes(c, in.rank > 2 ? in.product(2, in.rank) : 1, in.count(), factor, term);
     return Status::kOk;
   }
 
  private:
+  // Elements that are worth waking a thread for; elements of rows of whole pixels.
+  static constexpr size_t kWork = 1 << 15, kWide = 64;
+
+  // Few channels are repeated, so that rows are long enough for vectors.
+  template <class T>
+  static void scale_pixels(Context& c, size_t count, size_t channels, T* factor, T* term) {
+    size_t wide = channels;
+    for (; wide + channels <= kWide; wide += channels)
+      for (size_t i = 0; i < channels; ++i) factor[wide + i] = factor[i], term[wide + i] = term[i];
+    const size_t rows = (count + wide - 1) / wide;
+    c.parallel(rows, kWork / wide + 1, [&](size_t begin, size_t end, size_t) {
+      for (size_t at = begin * wide; begin < end; ++begin, at += wide) {
+        const T* __restrict x = c.input_data<T>(0) + at;
+        T* __restrict y = c.output_data<T>(0) + at;
+        const T* __restrict f = factor, * __restrict t = term;
+#pragma clang loop unroll(disable)
+        for (size_t i = 0, n = min(wide, count - at); i < n; ++i) y[i] = x[i] * f[i] + t[i];
+      }
+    });
+  }
+
+  template <class T>
+  static void scale_planes(Context& c, size_t inner, size_t count, const T* factor, const T* term) {
+    const size_t channels =
+        c.input_shape(0).rank > 1 ? static_cast<size_t>(c.input_shape(0)[1]) : 1;
+    c.parallel(count / inner, kWork / inner + 1, [&](size_t begin, size_t end, size_t) {
+      for (; begin < end; ++begin) {
+        const T* __restrict x = c.input_data<T>(0) + begin * inner;
+        T* __restrict y = c.output_data<T>(0) + begin * inner;
+        const T f = factor[begin % channels], t = term[begin % channels];
+#pragma clang loop unroll(disable)
+        for (size_t i = 0; i < inner; ++i) y[i] = x[i] * f + t;
+      }
+    });
+  }
+
   // Training: mean and variance of a channel of this batch in the place of those that are given,
   // which move towards them by 1 - momentum. Small, not fast: models are rarely left in training.
   [[gnu::noinline, gnu::cold]] static void estimate(Context& c, size_t channels, size_t channel,

@@ -15,6 +15,7 @@ int pthread_mutex_lock(void* mutex);
 int pthread_mutex_unlock(void* mutex);
 int pthread_cond_wait(void* condition, void* mutex);
 int pthread_cond_broadcast(void* condition);
+int sched_yield();
 long sysconf(int name);
 uint64_t clock_gettime_nsec_np(int clock);
 int open(const char* path, int flags, ...);
@@ -99,6 +100,9 @@ void wake_all(const uint32_t* address) {
   pthread_cond_broadcast(&gate.condition_mark);
   pthread_mutex_unlock(&gate.mutex_mark);
 }
+
+uint32_t processor() { return 0; }
+void yield() { sched_yield(); }
 
 uint64_t nanoseconds() {
   constexpr int kUptime = 8;

@@ -29,11 +29,13 @@ enum Call : long {
   kMmap = 9,
   kMunmap = 11,
   kSignalMask = 14,
+  kYield = 24,
   kAdvise = 28,
   kFutex = 202,
   kAffinity = 204,
   kClock = 228,
   kOpenat = 257,
+  kProcessor = 309,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long r10 __asm__("r10") = d;
@@ -54,7 +56,9 @@ enum Call : long {
   kFutex = 98,
   kClock = 113,
   kAffinity = 123,
+  kYield = 124,
   kSignalMask = 135,
+  kProcessor = 168,
   kMunmap = 215,
   kMmap = 222,
   kAdvise = 233,
@@ -78,6 +82,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
+  kYield = 158,
   kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset, always 0 here, counts pages
   kAdvise = 220,
@@ -85,6 +90,7 @@ enum Call : long {
   kAffinity = 242,
   kClock = 263,
   kOpenat = 322,
+  kProcessor = 345,
 };
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
   register long r0 __asm__("r0") = a;
@@ -105,6 +111,7 @@ enum Call : long {
   kClose = 6,
   kLseek = 19,
   kMunmap = 91,
+  kYield = 158,
   kSignalMask = 175,
   kMmap = 192,  // mmap2: the offset counts pages
   kAdvise = 219,
@@ -112,6 +119,7 @@ enum Call : long {
   kAffinity = 242,
   kClock = 265,
   kOpenat = 295,
+  kProcessor = 318,
 };
 // The sixth argument is 0 wherever it counts here; it would need the frame pointer.
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
@@ -229,6 +237,14 @@ void wait(const uint32_t* address, uint32_t value) {
 void wake_all(const uint32_t* address) {
   call(kFutex, reinterpret_cast<long>(address), kFutexWake | kFutexPrivate, 0x7fffffff);
 }
+
+uint32_t processor() {
+  uint32_t number = 0;
+  call(kProcessor, reinterpret_cast<long>(&number));
+  return number;
+}
+
+void yield() { call(kYield); }
 
 uint64_t nanoseconds() {
   long time[2] = {};

@@ -160,6 +160,8 @@ bool start_thread(void (*)(void*), void*) { return false; }
 void wait(const uint32_t*, uint32_t) {}
 void wake_all(const uint32_t*) {}
 #endif
+uint32_t processor() { return 0; }
+void yield() {}
 void on_fork(void (*)()) {}
 uint32_t flush_denormals() { return 0; }
 void restore_denormals(uint32_t) {}

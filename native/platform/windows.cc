@@ -12,6 +12,7 @@ ORTOLAN_IMPORT Handle __stdcall CreateThread(void* attributes, size_t stack,
                                              uint32_t flags, uint32_t* id);
 ORTOLAN_IMPORT int __stdcall CloseHandle(Handle handle);
 ORTOLAN_IMPORT uint32_t __stdcall GetActiveProcessorCount(uint16_t group);
+ORTOLAN_IMPORT int __stdcall SwitchToThread();
 ORTOLAN_IMPORT int __stdcall QueryPerformanceCounter(int64_t* count);
 ORTOLAN_IMPORT int __stdcall QueryPerformanceFrequency(int64_t* frequency);
 ORTOLAN_IMPORT int __stdcall MultiByteToWideChar(uint32_t page, uint32_t flags, const char* text,
@@ -109,6 +110,8 @@ void wait(const uint32_t* address, uint32_t value) {
   WaitOnAddress(address, &value, sizeof(value), 0xffffffff);
 }
 void wake_all(const uint32_t* address) { WakeByAddressAll(const_cast<uint32_t*>(address)); }
+uint32_t processor() { return 0; }
+void yield() { SwitchToThread(); }
 
 uint64_t nanoseconds() {
   int64_t count = 0, frequency = 0;
