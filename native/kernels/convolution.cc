@@ -1,6 +1,7 @@
 // Conv, pooling and BatchNormalization over channels_last tensors.
 #include "kernels/conv_columns.h"
 #include "kernels/inverted_bottleneck.h"
+#include "kernels/moments.h"
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
 #include "kernels/variant.h"
@@ -689,8 +690,11 @@ struct BatchNormalization {
     T* y = c.output_data<T>(0);
     if (c.input_layout(0) == Layout::kChannelsLast) {
       size_t pixels = channels ? in.count() / channels : 0;
-      for (size_t p = 0; p < pixels; ++p, x += channels, y += channels)
-        for (size_t i = 0; i < channels; ++i) y[i] = x[i] * factor[i] + term[i];
+      c.parallel(pixels, (1 << 14) / max<size_t>(channels, 1) + 1,
+                 [&](size_t begin, size_t end, size_t) {
+                   scale_columns(x + begin * channels, y + begin * channels, end - begin, channels,
+                                 factor, term);
+                 });
       return Status::kOk;
     }
     size_t inner = in.rank > 2 ? in.product(2, in.rank) : 1;
