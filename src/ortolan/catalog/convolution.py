@@ -97,13 +97,15 @@ FAMILY = Family(
             "BatchNormalization", "14", "X:T scale:T B:T input_mean:U input_var:U",
             "Y:T running_mean?:U running_var?:U",
             "epsilon:float=1e-05 momentum:float=0.9 training_mode:int=0",
-            types={"T": FLOATS, "U": FLOATS}, keys="T", prepare="plain", layout="axis", in_place=(0,),
+            types={"T": FLOATS, "U": FLOATS}, keys="T", prepare="plain",
+            layout="axis", in_place=(0,),
         ),
         op(
             "BatchNormalization", "15-", "X:T scale:T1 B:T1 input_mean:T2 input_var:T2",
             "Y:T running_mean?:T2 running_var?:T2",
             "epsilon:float=1e-05 momentum:float=0.9 training_mode:int=0",
-            types={"T": FLOATS, "T1": FLOATS, "T2": FLOATS}, prepare="plain", layout="axis", in_place=(0,),
+            types={"T": FLOATS, "T1": FLOATS, "T2": FLOATS}, prepare="plain", layout="axis",
+            in_place=(0,),
         ),
     ),
 )  # fmt: skip
