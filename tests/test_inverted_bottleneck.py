@@ -183,6 +183,34 @@ def test_own_activations(kind: str, channels: int, outputs: int, kernel: int, gr
         assert error < 1e-5, f"{level}: {error:.2g}"
 
 
+@pytest.mark.parametrize(
+    ("alpha", "shared", "left"),
+    [
+        (1 / 6, False, ["FusedConv"]),
+        (0.2, False, ["Conv", "HardSigmoid", "Mul"]),
+        (1 / 6, True, ["Conv", "HardSigmoid", "Mul", "Add"]),
+    ],
+)
+def test_hard_swish_of_old_opsets(alpha: float, shared: bool, left: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    network = Network(rng, 20)
+    network.conv(24, (3, 3), 1, pads=[1, 1, 1, 1])
+    between = network.last
+    gate = network.add("HardSigmoid", between, alpha=alpha, beta=0.5)
+    network.add("Mul", gate, between)
+    if shared:
+        network.add("Add", network.last, gate)
+    model = network.model([2, 20, 9, 11])
+    model.opset_import[0].version = 11
+    feeds = {"x": 3 * rng.standard_normal((2, 20, 9, 11)).astype(np.float32)}
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, feeds)[0]
+    data = ortolan.convert(model)
+    assert operators(data) == left
+    error = np.abs(run(data, feeds, levels()[-1], 1) - expected).max() / np.abs(expected).max()
+    assert error < 1e-5, error
+
+
 def test_another_user_prevents_it() -> None:
     network = Network(np.random.default_rng(0), 8)
     network.conv(8, (3, 3), 8, pads=[1, 1, 1, 1])

@@ -25,6 +25,8 @@ struct Slot : Typed {
   bool known = false;            // bytes are known whenever the plan of the frame is valid
   uint32_t alias_of = kNoValue;  // infer found that the bytes are those of this value...
   size_t alias_offset = 0;       // ... from here on
+  bool allows_gaps = false;      // infer: the kernel can leave gaps between rows of channels
+  size_t pitch = 0;              // bytes from row to row of what lies in a larger tensor; else 0
   void* block = nullptr;         // of the run's heap, one reference; null: somebody else's bytes
 };
 
@@ -122,6 +124,11 @@ class Context {
   // The bytes of output i are those of input `from`, `offset` bytes in: nothing needs to run. Only
   // a proposal: run may still be called with separate memory and must then copy.
   void alias(size_t i, size_t from, size_t offset = 0);
+  // Output i, which is channels_last, may get memory with gaps: run asks for output_pitch.
+  void allow_gaps(size_t i) { output(i).allows_gaps = true; }
+  // The inputs are `rows` pieces each that lie in turn in output 0: run copies only those that do
+  // not lie there yet.
+  void join(size_t rows) { joined_rows_ = rows; }
   // Memory for run: `shared` bytes once and `per_thread` bytes for each thread.
   void request_scratch(size_t shared, size_t per_thread = 0);
 
@@ -129,6 +136,10 @@ class Context {
   void* scratch() const { return scratch_; }
   void* thread_scratch(size_t thread) const {
     return static_cast<char*>(scratch_) + scratch_shared_ + thread * scratch_per_thread_;
+  }
+  // Bytes from pixel to pixel of output i, each with `bytes` bytes of channels.
+  size_t output_pitch(size_t i, size_t bytes) const {
+    return output(i).pitch ? output(i).pitch : bytes;
   }
   // For data-dependent kernels: memory for an output whose size is known now.
   Status allocate_output(size_t i, const Shape& shape);
@@ -228,6 +239,7 @@ class Context {
   size_t threads_ = 1;
   void* scratch_ = nullptr;
   size_t scratch_shared_ = 0, scratch_per_thread_ = 0;
+  size_t joined_rows_ = 0;
   size_t tensor_limit_ = SIZE_MAX;  // bytes
   size_t recorded_lanes_ = 0;
   uint32_t variants_ = 0;  // of the node, a bit each

@@ -6,6 +6,8 @@
 
 namespace ortolan {
 
+constexpr bool kHasJoins = kHasConcat && !kSmall;
+
 // Layouts were chosen by hints from the file; here the true ranks must bear them out. After infer.
 Status check_layout(ErrorText& error, const Node& node, const Slot* slots);
 
@@ -17,7 +19,11 @@ class Planner {
         error_(run.error()),
         steps_(run.allocator()),
         blocks_(run.allocator()),
-        last_(run.allocator()) {}
+        last_(run.allocator()),
+        joins_(run.allocator()),
+        readers_(run.allocator()),
+        first_(run.allocator()),
+        alive_(run.allocator()) {}
   Status plan();
 
  private:
@@ -29,6 +35,10 @@ class Planner {
     uint32_t step;
     size_t rank = 0;  // the higher, the earlier it is placed
     size_t best = 0;  // its offset in the tightest layout so far
+  };
+  // A step whose inputs may be computed in its result, `rows` pieces of each.
+  struct Join {
+    size_t step, rows;
   };
   // Ways to order blocks; each finds layouts that the others miss.
   enum class Order : uint8_t { kSize, kArea, kLifetime, kPeak, kStart, kEnd, kCount };
@@ -42,6 +52,11 @@ class Planner {
   Status compute(Node& node);
   bool place_outputs(const Node& node);
   void place_in_place();
+  Status join_parts();
+  void add_alive(size_t first, size_t last, size_t bytes);
+  bool may_join(uint32_t concat, size_t i, size_t rows) const;
+  void join_inputs(Step& step, size_t rows);
+  void take_parts(Step& step, size_t rows, const uint32_t* firsts, uint32_t from);
   Status collect_blocks();
   void assign_by_size(List<const Block*>& placed);
   void assign_in_order(Order order, List<const Block*>& placed);
@@ -70,7 +85,12 @@ class Planner {
   List<Step> steps_;
   List<Block> blocks_;
   List<uint32_t> last_;  // per root: last node that needs it
-  uint32_t peak_ = 0;    // a node at which the most bytes are alive
+  List<Join> joins_;
+  List<uint32_t> readers_;  // per value
+  List<uint32_t> first_;    // per root: first node that needs it, where parts were joined
+  List<size_t> alive_;      // per node: bytes of the arena, while parts are joined
+  size_t most_alive_ = 0;
+  uint32_t peak_ = 0;  // a node at which the most bytes are alive
 };
 
 }  // namespace ortolan

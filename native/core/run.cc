@@ -46,6 +46,7 @@ class OnlyOperands {
   }
   void fill(uint32_t v) const {
     const Slot& slot = frame_.slots[v];
+    if (slot.pitch) return;  // between its rows are those of others
     poison(slot.data, slot.shape.count() * element_size(slot.type));
   }
   const Frame& frame_;
@@ -71,7 +72,12 @@ class OnlyOperands {
   void open(uint32_t v) {
     if (v == kNoValue || frame_.sources[v] != Source::kArena) return;
     const Slot& slot = frame_.slots[v];
-    unpoison(slot.data, slot.shape.count() * element_size(slot.type));
+    size_t bytes = slot.shape.count() * element_size(slot.type);
+    if (slot.pitch) bytes += (slot.pitch - row_bytes(slot)) * (bytes / row_bytes(slot) - 1);
+    unpoison(slot.data, bytes);
+  }
+  static size_t row_bytes(const Slot& slot) {
+    return static_cast<size_t>(slot.shape[1]) * element_size(slot.type);
   }
   const Frame& frame_;
 };
@@ -601,6 +607,7 @@ Status Context::set_output(size_t i, const Shape& shape) {
   slot.state = Slot::kShape;
   slot.alias_of = kNoValue;
   slot.alias_offset = 0;
+  if (!kSmall) slot.pitch = 0, slot.allows_gaps = false;
   return Status::kOk;
 }
 

@@ -148,7 +148,8 @@ class ColumnsUnit {
     const Epilogue& e = args_.epilogue;
     const size_t N = s.outputs, ld = sums_row(s), dilation = w.dilation[2];
     const float* sums = sums_ + r * columns_ * ld;
-    float* y = args_.y + row * w.out[2] * N;
+    const size_t ldy = N + args_.gap;
+    float* y = args_.y + row * w.out[2] * ldy;
     const float* residual = e.residual ? e.residual + row * w.out[2] * e.ld_residual : nullptr;
     // Where all taps are inside.
     const ptrdiff_t slack = w.in[2] + w.pad[2] - plan_.reach, left = max<ptrdiff_t>(w.pad[2], 0);
@@ -159,10 +160,10 @@ class ColumnsUnit {
       const TapRange t = tap_range(w, 2, x);
       const float* from = sums;  // of tap t.begin
       if (t.begin < t.end) from += (t.start + t.begin * dilation - first_) * ld + t.begin * N;
-      add_pixels(from, t.end - t.begin, dilation * ld + N, many, y + x * N,
+      add_pixels(from, t.end - t.begin, dilation * ld + N, many, y + x * ldy,
                  residual ? residual + x * e.ld_residual : nullptr);
     }
-    activation_pass(e, y + x0 * N, N, x1 - x0, N);
+    activation_pass(e, y + x0 * ldy, ldy, x1 - x0, N);
   }
 
   // Four columns at a time, the last ones overlapping: a pixel of the sums is `step` floats from
@@ -170,7 +171,7 @@ class ColumnsUnit {
   ORTOLAN_NOINLINE void add_pixels(const float* sums, size_t taps, size_t step, size_t pixels,
                                    float* y, const float* residual) {
     using Quad = Vec<float, 4>;
-    const size_t N = args_.shape.outputs, ld = sums_row(args_.shape);
+    const size_t N = args_.shape.outputs, ld = sums_row(args_.shape), ldy = N + args_.gap;
     const Epilogue& e = args_.epilogue;
     const Bounds bounds = clamp_bounds(e);
     const Quad low = splat<Quad>(bounds.low), high = splat<Quad>(bounds.high);
@@ -182,7 +183,7 @@ class ColumnsUnit {
         Quad v = bias;
         for (size_t t = 0; t < taps; ++t, from += step) v += load<Quad>(from);
         if (residual) v += load_lanes<Quad>(residual + p * e.ld_residual + n, many, 0);
-        store_lanes(y + p * N + n, clamp_sums(v, low, high), many);
+        store_lanes(y + p * ldy + n, clamp_sums(v, low, high), many);
       }
     }
   }

@@ -56,6 +56,7 @@ struct ConvArgs {
   const float* weights = nullptr;  // by pack_conv_weights
   float* y = nullptr;
   Epilogue epilogue;  // its matrix is [batch * out pixels][outputs]
+  size_t gap = 0;     // floats between pixels of y; depthwise kernels leave none
 };
 
 // How a shape is computed. Rows are output pixels; each reads, for every segment of the kernel, a
@@ -222,7 +223,7 @@ ORTOLAN_INLINE void conv_panel(const ConvArgs& args, const ConvPlan& plan,
                         pointers,      plan.block,
                         plan.segments, group * s.group_channels(),
                         plan.run,      args.weights + group * packed_size(N, K)};
-  multiply_panel(in, args.epilogue, args.y, s.outputs, row, rows, group * N, N, panel);
+  multiply_panel(in, args.epilogue, args.y, s.outputs + args.gap, row, rows, group * N, N, panel);
 }
 
 // Work units for a static split over threads: blocks of rows, and in each the panels.
@@ -251,8 +252,8 @@ ORTOLAN_NOINLINE inline void conv_run_units(const ConvArgs& args, size_t begin, 
   const ConvShape& s = args.shape;
   const ConvPlan plan = plan_conv(s);
   if (plan.is_product) {
-    GemmArgs g = {s.rows(),     s.outputs, s.channels, args.x,       s.channels,
-                  args.weights, args.y,    s.outputs,  args.epilogue};
+    GemmArgs g = {s.rows(),     s.outputs, s.channels,           args.x,       s.channels,
+                  args.weights, args.y,    s.outputs + args.gap, args.epilogue};
     return for_each_block(s, plan, begin, end,
                           [&](size_t row, size_t rows, size_t panel0, size_t panel1) {
                             gemm_rows_panels(g, row, row + rows, panel0, panel1);

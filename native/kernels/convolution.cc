@@ -1,6 +1,7 @@
 // Conv, pooling and BatchNormalization over channels_last tensors.
 #include "kernels/conv_columns.h"
 #include "kernels/inverted_bottleneck.h"
+#include "kernels/moments.h"
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
 #include "kernels/variant.h"
@@ -22,6 +23,11 @@ size_t grain(size_t work, size_t units) {
 // What the weights were packed for, besides the direct and the depthwise convolution.
 enum class Way : uint8_t { kPlain = 0, kTapColumns = 1, kWinograd2 = 2, kWinograd4 = 4 };
 constexpr int winograd_side(Way way) { return way < Way::kWinograd2 ? 0 : static_cast<int>(way); }
+
+// Floats between pixels of the result, which may lie in that of a Concat.
+size_t output_gap(const Context& c, size_t channels) {
+  return kSmall ? 0 : c.output_pitch(0, channels * sizeof(float)) / sizeof(float) - channels;
+}
 
 struct ConvState {
   WindowAttributes window;
@@ -290,6 +296,7 @@ struct Conv {
     size_t own = scratch_bytes(s, shape, s.way);
     if (may_pack) own = max(own, scratch_bytes(s, shape, Way::kPlain));
     c.request_scratch(may_pack ? packed_bytes(s, shape) : 0, own);
+    if (!kSmall && !is_depthwise(s, shape)) c.allow_gaps(0);
     return Status::kOk;
   }
 
@@ -306,6 +313,7 @@ struct Conv {
     args.shape.batch = static_cast<size_t>(out[0]);
     args.x = c.input_data<float>(0);
     args.y = c.output_data<float>(0);
+    args.gap = output_gap(c, args.shape.outputs);
     args.weights = s.packed;
     Way way = s.way;
     if (!s.packed || (s.source && s.source != c.input_data<float>(1))) {
@@ -403,7 +411,9 @@ struct InvertedBottleneck {
       return c.invalid("input 3 has shape %, the output %", c.input_shape(kAdded).span(),
                        out.span());
     c.request_scratch(0, bottleneck_scratch_size(shape, s.packed[0], s.packed[2]));
-    return c.set_output(0, out);
+    ORTOLAN_TRY(c.set_output(0, out));
+    if (!kSmall && s.packed[2]) c.allow_gaps(0);
+    return Status::kOk;
   }
 
   template <class T>
@@ -417,6 +427,7 @@ struct InvertedBottleneck {
     args.outputs = static_cast<size_t>(s.outputs);
     args.x = c.input_data<float>(kX);
     args.y = c.output_data<float>(0);
+    args.gap = output_gap(c, args.outputs);
     args.expand = s.packed[0], args.depthwise = s.packed[1], args.project = s.packed[2];
     args.expand_epilogue = with_bias(c, s.epilogues[0], kExpandBias);
     args.depthwise_epilogue = with_bias(c, s.epilogues[1], kBias);

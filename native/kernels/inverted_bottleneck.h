@@ -17,6 +17,7 @@ struct BottleneckArgs {
   const float* project = nullptr;    // by pack_b, or null: the depthwise convolution writes y
   Epilogue expand_epilogue, depthwise_epilogue, project_epilogue;
   float* y = nullptr;
+  size_t gap = 0;  // floats between pixels of y; only where there is `project`
 };
 
 struct BottleneckPlan {
@@ -116,10 +117,11 @@ class BottleneckStrips {
   // Output rows from `row`, counted through all images.
   void project(size_t row, size_t count) {
     const size_t width = args_.shape.window.out[2], channels = args_.shape.channels;
+    const size_t ldy = args_.outputs + args_.gap;
     Epilogue e = args_.project_epilogue;
     if (e.residual) e.residual += row * width * e.ld_residual;
     gemm({count * width, args_.outputs, channels, deep_, channels, args_.project,
-          args_.y + row * width * args_.outputs, args_.outputs, e});
+          args_.y + row * width * ldy, ldy, e});
   }
 
   const BottleneckArgs& args_;

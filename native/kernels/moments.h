@@ -77,13 +77,48 @@ ORTOLAN_NOINLINE void column_sums(const T* x, size_t rows, size_t columns, const
   for (size_t i = 0; i < columns; i += kStep) {
     const size_t n = min(kStep, columns - i);
     const V shift = mean ? (n < kStep ? load_part<V>(mean + i, n) : load<V>(mean + i)) : V{};
-    V sum = {};
-    for (size_t r = 0; r < rows; ++r) {
-      const T* at = x + r * columns + i;
-      const V v = (n < kStep ? load_part<V>(at, n) : load<V>(at)) - shift;
-      sum += mean ? v * v : v;
+    // Four rows at a time: one sum alone would wait for itself.
+    V sums[4] = {};
+#pragma clang loop unroll(disable)
+    for (size_t r = 0; r < rows; r += 4) {
+#pragma unroll
+      for (size_t k = 0; k < 4; ++k) {
+        if (r + k >= rows) break;
+        const T* at = x + (r + k) * columns + i;
+        const V v = (n < kStep ? load_part<V>(at, n) : load<V>(at)) - shift;
+        sums[k] += mean ? v * v : v;
+      }
     }
+    const V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     for (size_t k = 0; k < n; ++k) out[i + k] = static_cast<double>(sum[k]);
+  }
+}
+
+// y = x * factor + term with one of both for each column; y may be x.
+template <class T>
+ORTOLAN_NOINLINE void scale_columns(const T* x, T* y, size_t rows, size_t columns, const T* factor,
+                                    const T* term) {
+  using V = Lanes<T>;
+  constexpr size_t kStep = kLanesOf<V>;
+  const size_t few = 4096 / columns + 1;  // rows that stay in the first cache
+  for (; rows; x += few * columns, y += few * columns) {
+    const size_t n = min(rows, few);
+    rows -= n;
+    for (size_t i = 0; i < columns; i += kStep) {
+      const size_t rest = min(kStep, columns - i);
+      const V scale = load_lanes<V>(factor + i, rest, 0), shift = load_lanes<V>(term + i, rest, 0);
+      const T* from = x + i;
+      T* to = y + i;
+      if (rest == kStep) {
+#pragma clang loop unroll_count(4)
+        for (size_t r = n; r > 0; --r, from += columns, to += columns)
+          store(to, load<V>(from) * scale + shift);
+      } else {
+#pragma clang loop unroll(disable)
+        for (size_t r = n; r > 0; --r, from += columns, to += columns)
+          store_part(to, load_part<V>(from, rest) * scale + shift, rest);
+      }
+    }
   }
 }
 

@@ -22,7 +22,7 @@ struct InstanceNormalization {
     if (c.input_layout(0) == Layout::kChannelsLast) {
       const size_t channels = static_cast<size_t>(x[1]);
       const size_t blocks = (x.product(2, x.rank) + kSumBlock - 1) / kSumBlock;
-      c.request_scratch(channels * (blocks * sizeof(double) + 2 * sizeof(double)));
+      c.request_scratch(channels * (2 * blocks + 2) * sizeof(double), channels * sizeof(double));
     }
     return c.set_output(0, x);
   }
@@ -51,37 +51,50 @@ struct InstanceNormalization {
   }
 
  private:
-  // One image [pixels][channels]: blocks of pixels are summed one by one, whoever does it.
+  // One image [pixels][channels]. A block of pixels has sums, and squares about its own mean while
+  // it is in the cache, whoever computes them; x is read once for both and once for y.
   template <class T>
   static void run_image(Context& c, const T* x, T* y, size_t pixels, size_t channels) {
     const size_t blocks = (pixels + kSumBlock - 1) / kSumBlock;
     const size_t grain = kRowWork / (kSumBlock * channels) + 1;
     double* sums = static_cast<double*>(c.scratch());
-    T* factor = reinterpret_cast<T*>(sums + blocks * channels);
+    double* squares = sums + blocks * channels;
+    T* factor = reinterpret_cast<T*>(squares + blocks * channels);
     T* term = factor + channels;
-    const auto sum = [&](const T* mean) {
-      c.parallel(blocks, grain, [&](size_t begin, size_t end, size_t) {
-        for (size_t b = begin; b < end; ++b)
-          column_sums(x + b * kSumBlock * channels, min(kSumBlock, pixels - b * kSumBlock),
-                      channels, mean, sums + b * channels);
-      });
-      for (size_t b = 1; b < blocks; ++b)
-        for (size_t i = 0; i < channels; ++i) sums[i] += sums[b * channels + i];
-    };
-    const double count = static_cast<double>(pixels);
-    sum(nullptr);
-    for (size_t i = 0; i < channels; ++i) term[i] = static_cast<T>(sums[i] / count);
-    sum(term);
+    const auto rows = [=](size_t block) { return min(kSumBlock, pixels - block * kSumBlock); };
+    c.parallel(blocks, grain, [&](size_t begin, size_t end, size_t thread) {
+      T* mean = static_cast<T*>(c.thread_scratch(thread));
+      for (size_t b = begin; b < end; ++b) {
+        const T* from = x + b * kSumBlock * channels;
+        double* sum = sums + b * channels;
+        column_sums<T>(from, rows(b), channels, nullptr, sum);
+        for (size_t i = 0; i < channels; ++i) mean[i] = mean_of<T>(sum[i], rows(b));
+        column_sums<T>(from, rows(b), channels, mean, squares + b * channels);
+      }
+    });
     for (size_t i = 0; i < channels; ++i) {
+      double sum = 0, square = 0;
+      for (size_t b = 0; b < blocks; ++b) sum += sums[b * channels + i];
+      const double mean = sum / static_cast<double>(pixels);
+      for (size_t b = 0; b < blocks; ++b) {
+        // From squares about a block's rounded mean to squares about that of all.
+        const double at = sums[b * channels + i], n = static_cast<double>(rows(b));
+        const double own = static_cast<double>(mean_of<T>(at, rows(b))), off = own - mean;
+        square += squares[b * channels + i] + off * (2 * (at - n * own) + n * off);
+      }
       factor[i] =
-          inverse_root<T>(sums[i] / count, c.state<LayerState>().epsilon) * c.input_data<T>(1)[i];
-      term[i] = c.input_data<T>(2)[i] - term[i] * factor[i];
+          inverse_root<T>(square / static_cast<double>(pixels), c.state<LayerState>().epsilon) *
+          c.input_data<T>(1)[i];
+      term[i] = c.input_data<T>(2)[i] - static_cast<T>(mean) * factor[i];
     }
     c.parallel(blocks, grain, [&](size_t begin, size_t end, size_t) {
-      for (size_t p = begin * kSumBlock; p < min(pixels, end * kSumBlock); ++p)
-        for (size_t i = 0; i < channels; ++i)
-          y[p * channels + i] = x[p * channels + i] * factor[i] + term[i];
+      const size_t at = begin * kSumBlock, last = min(pixels, end * kSumBlock);
+      scale_columns(x + at * channels, y + at * channels, last - at, channels, factor, term);
     });
+  }
+  template <class T>
+  static T mean_of(double sum, size_t rows) {
+    return static_cast<T>(sum / static_cast<double>(rows));
   }
 };
 

@@ -288,7 +288,10 @@ struct Concat {
       if (input.count() > 0) ++filled, last = i;
     }
     ORTOLAN_TRY(c.set_output(0, shape));
-    if (filled == 1) c.alias(0, last);
+    if (filled == 1)
+      c.alias(0, last);
+    else if (!kSmall && filled)
+      c.join(Around(c, 0, axis).outer);
     return Status::kOk;
   }
 
@@ -302,7 +305,8 @@ struct Concat {
     char* to = c.output_data<char>(0);
     for (size_t i = 0; i < c.input_count(); ++i) {
       const size_t bytes = static_cast<size_t>(c.input_shape(i)[static_cast<size_t>(axis)]) * unit;
-      copy_rows(c, around.outer, bytes, c.input_data<char>(i), bytes, to, pitch);
+      if (c.input_data<char>(i) != to)
+        copy_rows(c, around.outer, bytes, c.input_data<char>(i), bytes, to, pitch);
       to += bytes;
     }
     return Status::kOk;

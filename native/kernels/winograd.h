@@ -210,7 +210,8 @@ template <int m>
 ORTOLAN_NOINLINE void winograd_output(const float* s, size_t plane, size_t begin, size_t end,
                                       const ConvArgs& args, const WinogradTile& o) {
   constexpr int A = Winograd<m>::kIn;
-  const size_t N = args.shape.outputs, row_residual = args.shape.window.out[2] * o.ld_residual;
+  const size_t N = args.shape.outputs + args.gap,
+               row_residual = args.shape.window.out[2] * o.ld_residual;
   const Bounds bounds = clamp_bounds(args.epilogue);
   const F low = splat<F>(bounds.low), high = splat<F>(bounds.high);
   for (size_t next = begin; next < end; next += kLanes) {
@@ -310,7 +311,7 @@ class WinogradBlock {
   void write(size_t tile, const float* sums, size_t begin, size_t end) {
     const Window& w = args_.shape.window;
     const Epilogue& e = args_.epilogue;
-    const size_t N = args_.shape.outputs;
+    const size_t N = args_.shape.outputs + args_.gap;
     const Place at = place(tile);
     const size_t pixel = (at.image * w.out[1] + at.y) * w.out[2] + at.x;
     const WinogradTile o = {args_.y + pixel * N,

@@ -378,6 +378,7 @@ def _features_source(
         "kHasTypeAttributes": any(o.type_attribute not in ("none", *TYPE_RULES) for o in kept),
         "kHasTypeRules": any(o.type_attribute in TYPE_RULES for o in kept),
         # Otherwise no result depends on shapes alone, and all shapes are known before a run.
+        "kHasConcat": any(o.name == "Concat" for o in kept),
         "kHasKnown": any("shape_only" in o.flags for o in kept),
         "kHasDynamic": any(
             o.control != "none" or o.value_inputs or "data_dependent" in o.flags for o in kept

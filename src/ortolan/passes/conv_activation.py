@@ -6,7 +6,8 @@
 2. LeakyRelu (alpha), HardSigmoid (alpha, beta): the attributes become activation_params.
 3. Clip with constant bounds, as attributes or inputs: both bounds become activation_params.
 4. A pass of its own, for Ortolan alone: HardSwish, QuickGelu (alpha), which is also SiLU, and Gelu
-   by erf. The result is ai.ortolan:FusedConv.
+   by erf. The result is ai.ortolan:FusedConv. Before opset 14, which brings HardSwish, it is a Mul
+   of `y` with its HardSigmoid.
 
 The result is com.microsoft:FusedConv, version 1, float32 only, as onnxruntime has it. Not
 rewritten when `y` has another user or is an output of the graph.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ortolan.passes.hard_swish import hard_swish_gate
 from ortolan.passes.matching import clip_bounds, only_user, replace_node_with_input
 from ortolan.passes.rewriting import MICROSOFT, OWN
 
@@ -37,7 +39,32 @@ def fuse_conv_activation(model: ir.Model) -> bool:
 
 def fuse_own_conv_activation(model: ir.Model) -> bool:
     """The same with those that onnxruntime does not fuse."""
-    return _fuse_all(model, _OURS, OWN)
+    modified = _fuse_all(model, _OURS, OWN)
+    for node in list(model.graph.all_nodes()):
+        if (node.domain, node.op_type) == ("", "Mul"):
+            modified |= _fuse_gated(node)
+    if modified:
+        model.opset_imports.setdefault(OWN, 1)
+    return modified
+
+
+def _fuse_gated(product: ir.Node) -> bool:
+    gate = hard_swish_gate(product)
+    output = None if gate is None else gate.inputs[0]
+    conv = None if output is None else output.producer()
+    if gate is None or output is None or conv is None or output.dtype != ir.DataType.FLOAT:
+        return False
+    if (conv.domain, conv.op_type) != ("", "Conv") or output.is_graph_output():
+        return False
+    if {use.node for use in output.uses()} != {gate, product} or conv.graph is not product.graph:
+        return False
+    conv.domain, conv.op_type, conv.version = OWN, "FusedConv", 1
+    conv.attributes.add(ir.AttrString("activation", "HardSwish"))
+    product.replace_input_with(list(product.inputs).index(gate.outputs[0]), None)
+    assert gate.graph is not None
+    gate.graph.remove(gate, safe=True)
+    replace_node_with_input(product, output)
+    return True
 
 
 def _fuse_all(model: ir.Model, operators: tuple[str, ...], domain: str) -> bool:

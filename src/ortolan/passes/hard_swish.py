@@ -21,7 +21,7 @@ from ortolan.passes.pattern import Match, Pattern
 from ortolan.passes.rewriting import Rewriter, rewrite
 from ortolan.passes.target import ORTOLAN, Target
 
-__all__ = ["fuse_hard_swish"]
+__all__ = ["fuse_hard_swish", "hard_swish_gate"]
 
 _BOUNDED = """
     shifted = Add(x, 3.0)
@@ -51,14 +51,21 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
         return rewriter.replace(node, [gate, product])
     if (match := _find(_SIGMOID, node)) is not None:
         return rewriter.replace(node, [_gate(rewriter, match)])
-    gated = _GATED.match(node)
-    if gated is None or (rewriter.version("", "HardSwish") or 0) < 14:
+    found = hard_swish_gate(node)
+    if found is None or (rewriter.version("", "HardSwish") or 0) < 14:
         return False
+    return rewriter.replace(node, [rewriter.node("HardSwish", [found.inputs[0]])])
+
+
+def hard_swish_gate(node: ir.Node) -> ir.Node | None:
+    """Returns the HardSigmoid with whose input a Mul multiplies it to HardSwish; None if none."""
+    gated = _GATED.match(node)
+    if gated is None:
+        return None
     attributes = gated.nodes["gate"].attributes
     alpha, beta = attributes.get_float("alpha", 0.2), attributes.get_float("beta", 0.5)
-    if not math.isclose(alpha, 1 / 6, rel_tol=1e-6) or beta != 0.5:
-        return False
-    return rewriter.replace(node, [rewriter.node("HardSwish", [gated["x"]])])
+    exact = math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5
+    return gated.nodes["gate"] if exact else None
 
 
 def _find(patterns: list[Pattern], node: ir.Node) -> Match | None:
