@@ -305,26 +305,30 @@ def conv_case(rng: np.random.Generator, op: str) -> Case:
 
 
 def winograd_case(rng: np.random.Generator) -> Case:
-    """Channels are at least as many as the widest vector has lanes."""
-    side = int(rng.choice([2, 4]))
-    size, pads = rng.integers(1, 30, 2), rng.integers(0, 3, (2, 2))
-    size = np.maximum(size, 3 - pads.sum(0))
-    out = size + pads.sum(0) - 2
+    """Channels are at least as many as half of the widest vector has lanes."""
+    form = int(rng.choice([2, 4, 5]))
+    side, kernel = min(form, 4), 5 if form == 5 else 3
+    size, pads = rng.integers(1, 30, 2), rng.integers(0, kernel, (2, 2))
+    size = np.maximum(size, kernel - pads.sum(0))
+    out = size + pads.sum(0) - kernel + 1
     window = Window(
-        (1, *size.tolist()), (1, *out.tolist()), (1, 3, 3), (1, 1, 1), (1, 1, 1),
+        (1, *size.tolist()), (1, *out.tolist()), (1, kernel, kernel), (1, 1, 1), (1, 1, 1),
         (0, *pads[0].tolist()),
     )  # fmt: skip
     batch = int(rng.integers(1, 3))
-    channels, outputs = (16 + dimension(rng, 60) for _ in range(2))
+    channels, outputs = (
+        int(rng.choice([8, 12])) if rng.random() < 0.3 else 16 + dimension(rng, 60)
+        for _ in range(2)
+    )
     x = fill(rng, (batch, *window.size, channels))
     weights = fill(rng, (outputs, channels, *window.kernel))
     shape = (batch, *window.out, outputs)
     tail = Tail.random(rng, shape)
     sums, magnitude = conv_sums(window, 1, x, weights, shape)
     magnitude = np.broadcast_to(magnitude.max((1, 2, 3), keepdims=True), shape)  # a tile's is mixed
-    expected, tolerance = tail.apply(sums, magnitude * side, 9 * channels)
+    expected, tolerance = tail.apply(sums, magnitude * side, kernel * kernel * channels)
     integers = (
-        side, batch, 1, channels, outputs, *window.integers(), int(rng.integers(1, 6)),
+        form, batch, 1, channels, outputs, *window.integers(), int(rng.integers(1, 6)),
         tail.activation,
     )  # fmt: skip
     inputs = (x, weights, tail.bias, tail.residual)

@@ -21,8 +21,14 @@ size_t grain(size_t work, size_t units) {
 }
 
 // What the weights were packed for, besides the direct and the depthwise convolution.
-enum class Way : uint8_t { kPlain = 0, kTapColumns = 1, kWinograd2 = 2, kWinograd4 = 4 };
-constexpr int winograd_side(Way way) { return way < Way::kWinograd2 ? 0 : static_cast<int>(way); }
+enum class Way : uint8_t {
+  kPlain = 0,
+  kTapColumns = 1,
+  kWinograd2 = 2,
+  kWinograd4 = 4,
+  kWinograd5 = 5
+};
+constexpr int form_of(Way way) { return static_cast<int>(way); }  // of Winograd's
 
 // Floats between pixels of the result, which may lie in that of a Concat.
 size_t output_gap(const Context& c, size_t channels) {
@@ -81,8 +87,9 @@ bool is_depthwise(const ConvState& state, const ConvShape& s) {
 bool fits_winograd(const ConvShape& s, const WindowAttributes& w) {
   bool fits = s.groups == 1 && w.rank > 1 && s.window.kernel[0] == 1;
   for (uint32_t i = w.rank - 2; i < w.rank; ++i)
-    fits = fits && s.window.kernel[3 - w.rank + i] == 3 && w.stride[i] == 1 && w.dilation[i] == 1;
-  return fits;
+    fits = fits && s.window.kernel[3 - w.rank + i] == s.window.kernel[2] && w.stride[i] == 1 &&
+           w.dilation[i] == 1;
+  return fits && (s.window.kernel[2] == 3 || s.window.kernel[2] == 5);
 }
 
 // What a depthwise convolution uses where `wide` tells that it has a vector of channels.
@@ -119,7 +126,8 @@ void choose_variants(Context& c, ConvState* s, const ConvShape* shape) {
   });
   choose(c, &s->may_transform, [=](int lanes) {
     const size_t least = static_cast<size_t>(lanes);
-    return shape && shape->channels >= least && shape->outputs >= least && fits_winograd(*shape, w);
+    return shape && fits_tiles(shape->channels, least) && fits_tiles(shape->outputs, least) &&
+           fits_winograd(*shape, w);
   });
 }
 
@@ -154,14 +162,14 @@ uint32_t listed_rank(Context& c) {
 
 size_t packed_bytes(const ConvState& state, const ConvShape& s, Way way = Way::kPlain) {
   if (!kSmall && way >= Way::kWinograd2)
-    return sizeof(float) * winograd_weights_size(s, winograd_side(way));
+    return sizeof(float) * winograd_weights_size(s, form_of(way));
   if (!kSmall && way == Way::kTapColumns) return sizeof(float) * packed_columns_size(s);
   return sizeof(float) * (is_depthwise(state, s) ? packed_depthwise_size(s) : packed_conv_size(s));
 }
 
 void pack(const ConvState& state, const ConvShape& s, Way way, const float* weights, float* out) {
   if (!kSmall && way >= Way::kWinograd2)
-    pack_winograd_weights(s, winograd_side(way), weights, out);
+    pack_winograd_weights(s, form_of(way), weights, out);
   else if (!kSmall && way == Way::kTapColumns)
     pack_columns_weights(s, weights, out);
   else if (is_depthwise(state, s))
@@ -172,13 +180,13 @@ void pack(const ConvState& state, const ConvShape& s, Way way, const float* weig
 
 // Bytes of scratch that each thread needs.
 size_t scratch_bytes(const ConvState& state, const ConvShape& s, Way way) {
-  if (!kSmall && way >= Way::kWinograd2) return winograd_scratch_size(s, winograd_side(way));
+  if (!kSmall && way >= Way::kWinograd2) return winograd_scratch_size(s, form_of(way));
   if (!kSmall && way == Way::kTapColumns) return columns_scratch_size(s);
   return is_depthwise(state, s) ? depthwise_scratch_size(s) : conv_scratch_size(s);
 }
 
 size_t unit_count(const ConvState& state, const ConvShape& s, Way way, size_t threads) {
-  if (!kSmall && way >= Way::kWinograd2) return winograd_units(s, winograd_side(way), threads);
+  if (!kSmall && way >= Way::kWinograd2) return winograd_units(s, form_of(way), threads);
   if (!kSmall && way == Way::kTapColumns) return columns_units(s);
   return is_depthwise(state, s) ? depthwise_units(s) : conv_units(s);
 }
@@ -186,7 +194,7 @@ size_t unit_count(const ConvState& state, const ConvShape& s, Way way, size_t th
 void run_units(const ConvState& state, const ConvArgs& args, Way way, size_t threads, size_t begin,
                size_t end, void* scratch) {
   if (!kSmall && way >= Way::kWinograd2)
-    winograd_run_units(args, winograd_side(way), threads, begin, end, scratch);
+    winograd_run_units(args, form_of(way), threads, begin, end, scratch);
   else if (!kSmall && way == Way::kTapColumns)
     columns_run_units(args, begin, end, scratch);
   else if (is_depthwise(state, args.shape))
@@ -214,11 +222,10 @@ bool is_widened(Context& c, const ConvState& state, const WindowAttributes& wind
   return is_same || pads >= reach || announced(c, window, 0) >= 8 * reach;
 }
 
-// Which way the weights are packed for: what suits the image that the file announces, or one as is
-// usual for so many channels, within the bytes that the session allows.
-Way choose_way(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
+// The Winograd form that suits the image which the file announces, or one as is usual for so many
+// channels, within the bytes that the session allows.
+Way transformed(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
   constexpr size_t kUsual = 3584;  // channels times the side of the image
-  if (is_widened(c, state, window)) return Way::kTapColumns;
   if (kSmall || !state.may_transform) return Way::kPlain;
   s.batch = 1;
   for (uint32_t i = 1; i < 3; ++i) {
@@ -230,6 +237,12 @@ Way choose_way(Context& c, const ConvState& state, const WindowAttributes& windo
   if (found == Way::kPlain) return found;
   const size_t extra = packed_bytes(state, s, found) - packed_bytes(state, s);
   return c.take_extra(extra) ? found : Way::kPlain;
+}
+
+Way choose_way(Context& c, const ConvState& state, const WindowAttributes& window,
+               const ConvShape& s) {
+  const Way way = transformed(c, state, window, s);
+  return way == Way::kPlain && is_widened(c, state, window) ? Way::kTapColumns : way;
 }
 
 }  // namespace

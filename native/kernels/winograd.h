@@ -1,20 +1,22 @@
-// Channels-last 3x3 convolution of stride 1 by Winograd's F(2x2, 3x3) and F(4x4, 3x3): input tiles
-// of 4 or 6 pixels a side overlap by 2, become 16 or 36 matrices, are multiplied with weights that
-// were transformed at load, and become tiles of 2 or 4 pixels a side: 2.25 or 4 times less
-// multiplications, for 1.8 or 4 times the weights. A NaN or an infinity spreads over its tile.
+// Channels-last convolution of stride 1 by Winograd's F(2x2, 3x3), F(4x4, 3x3) and F(4x4, 5x5):
+// input tiles of 4, 6 or 8 pixels a side overlap, become 16, 36 or 64 matrices, are multiplied with
+// weights that were transformed at load, and become tiles of 2 or 4 pixels a side: 2.25, 4 or 6.25
+// times less multiplications, for 1.8, 4 or 2.6 times the weights. A NaN or an infinity spreads
+// over its tile.
 #pragma once
 
 #include "kernels/conv_direct.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
-// One dimension's transforms, for outputs of m pixels.
-template <int m>
+// One dimension's transforms. Forms: 2 and 4 are the outputs of kernels of 3, 5 is the kernel whose
+// outputs are 4.
+template <int form>
 struct Winograd;
 
 template <>
 struct Winograd<2> {
-  static constexpr int kIn = 4;
+  static constexpr int kIn = 4, kOut = 2, kTaps = 3;
   ORTOLAN_INLINE static void weights(const F (&g)[3], F (&t)[4]) {
     const F sum = (g[0] + g[2]) * splat<F>(0.5f), middle = g[1] * splat<F>(0.5f);
     t[0] = g[0], t[1] = sum + middle, t[2] = sum - middle, t[3] = g[2];
@@ -29,7 +31,7 @@ struct Winograd<2> {
 
 template <>
 struct Winograd<4> {  // points 0, 1, -1, 2, -2, infinity
-  static constexpr int kIn = 6;
+  static constexpr int kIn = 6, kOut = 4, kTaps = 3;
   ORTOLAN_INLINE static void weights(const F (&g)[3], F (&t)[6]) {
     const F sixth = splat<F>(-1 / 6.f), part = splat<F>(1 / 24.f);
     const F sum = (g[0] + g[2]) * sixth, middle = g[1] * sixth;
@@ -52,22 +54,78 @@ struct Winograd<4> {  // points 0, 1, -1, 2, -2, infinity
   }
 };
 
-constexpr size_t winograd_matrices(int m) { return static_cast<size_t>((m + 2) * (m + 2)); }
+template <>
+struct Winograd<5> {  // points 0, 1, -1, 2, -2, 1/2, -1/2, infinity
+  static constexpr int kIn = 8, kOut = 4, kTaps = 5;
+  ORTOLAN_INLINE static void weights(const F (&g)[5], F (&t)[8]) {
+    const F part = splat<F>(-2 / 9.f), wide = splat<F>(1 / 90.f), narrow = splat<F>(4 / 45.f);
+    const F two = splat<F>(2), four = splat<F>(4), half = splat<F>(0.5f), quarter = half * half;
+    const F a = (g[0] + g[2] + g[4]) * part, b = (g[1] + g[3]) * part;
+    const F c = fma(fma(four, g[4], g[2]), four, g[0]) * wide;
+    const F d = fma(four, g[3], g[1]) * two * wide;
+    const F e = fma(fma(quarter, g[4], g[2]), quarter, g[0]) * narrow;
+    const F f = fma(quarter, g[3], g[1]) * half * narrow;
+    t[0] = g[0], t[1] = a + b, t[2] = a - b, t[3] = c + d, t[4] = c - d;
+    t[5] = e + f, t[6] = e - f, t[7] = g[4];
+  }
+  ORTOLAN_INLINE static void input(const F (&d)[8], F (&t)[8]) {
+    const F far = splat<F>(5.25f), near = splat<F>(-4.25f), four = splat<F>(4), two = splat<F>(2);
+    const F half = splat<F>(0.5f), less = splat<F>(-1.25f), middle = splat<F>(-2.5f);
+    t[0] = fma(far, d[4] - d[2], d[0] - d[6]), t[7] = fma(far, d[3] - d[5], d[7] - d[1]);
+    const F a = fma(near, d[4], d[2] + d[6]), b = fma(near, d[3], d[1] + d[5]);
+    t[1] = a + b, t[2] = a - b;
+    const F c = fma(splat<F>(0.25f), d[2], fma(less, d[4], d[6]));
+    const F e = fma(half, d[1], fma(middle, d[3], two * d[5]));
+    t[3] = c + e, t[4] = c - e;
+    const F f = fma(four, fma(less, d[4], d[2]), d[6]);
+    const F g = fma(two, d[1], fma(middle, d[3], half * d[5]));
+    t[5] = f + g, t[6] = f - g;
+  }
+  ORTOLAN_INLINE static void output(const F (&d)[8], F (&y)[4]) {
+    const F two = splat<F>(2), four = splat<F>(4), eight = splat<F>(8);
+    const F a = d[1] + d[2], b = d[1] - d[2], c = d[3] + d[4], e = d[3] - d[4];
+    const F f = d[5] + d[6], g = d[5] - d[6];
+    y[0] = fma(eight, f, d[0] + a + c), y[1] = fma(four, g, fma(two, e, b));
+    y[2] = fma(two, f, fma(four, c, a)), y[3] = fma(eight, e, b) + g + d[7];
+  }
+};
 
-// The m that takes least time for images of out pixels: 0 for the direct convolution. In vectors
+// Calls body with a Winograd<form>.
+template <class Body>
+ORTOLAN_INLINE auto with_form(int form, Body body) {
+  return form == 2 ? body(Winograd<2>{}) : form == 4 ? body(Winograd<4>{}) : body(Winograd<5>{});
+}
+constexpr size_t winograd_matrices(int form) { return form == 2 ? 16 : form == 4 ? 36 : 64; }
+constexpr size_t winograd_side(int form) { return form == 2 ? 2 : 4; }
+
+// Channels as the matrices have them: a vector at least, whose rest is not multiplied.
+ORTOLAN_INLINE size_t whole_vector(size_t channels) {
+  return max(channels, static_cast<size_t>(kLanes));
+}
+// Whether tiles can be read and written so: half a vector is worth it, and comes by fours.
+constexpr bool fits_tiles(size_t channels, size_t lanes) {
+  return channels >= lanes || (lanes > 4 && 2 * channels >= lanes && channels % 4 == 0);
+}
+
+// The form that takes least time for images of out pixels: 0 for the direct convolution. In vectors
 // of multiply-adds; weights that are used for few rows cost what they take to arrive.
 ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
   constexpr size_t kFewRows = max(24, 2 * kLanes);
-  const size_t products = s.channels * s.outputs / kLanes, pixels = s.rows();
-  size_t best = 9 * products * max(pixels, kFewRows);
+  constexpr size_t kTileCost = 8;  // of short products: to begin and to end a vector of sums
+  const size_t outputs = vectors_of(s.outputs), products = s.channels * outputs;
+  size_t best = s.window.taps() * products * max(s.rows(), kFewRows);
   int found = 0;
-  for (int m = 2; m <= 4; m += 2) {
-    const size_t side = static_cast<size_t>(m);
+  constexpr int kForms[] = {2, 4, 5};
+  for (int form : kForms) {
+    if ((form == 5) != (s.window.kernel[2] == 5)) continue;
+    const size_t side = winograd_side(form);
     const size_t tiles =
         s.batch * ((s.window.out[1] + side - 1) / side) * ((s.window.out[2] + side - 1) / side);
-    const size_t pass = winograd_matrices(m) * (s.channels * 8 + s.outputs * 6) / kLanes;
-    const size_t cost = winograd_matrices(m) * products * max(tiles, kFewRows) + tiles * pass;
-    if (cost < best) best = cost, found = m;
+    const size_t pass = winograd_matrices(form) * (vectors_of(s.channels) * 8 + outputs * 6);
+    const size_t cost =
+        winograd_matrices(form) * outputs * (s.channels + kTileCost) * max(tiles, kFewRows) +
+        tiles * pass;
+    if (cost < best) best = cost, found = form;
   }
   return found;
 }
@@ -79,54 +137,57 @@ ORTOLAN_INLINE size_t weights_plane(const ConvShape& s) {
 }
 
 // Floats of transformed and packed weights.
-ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int m) {
-  return winograd_matrices(m) * weights_plane(s);
+ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int form) {
+  return winograd_matrices(form) * weights_plane(s);
 }
 
-// A vector of columns of weights [outputs][channels][3][3], which begin `step` apart, for all
-// channels: matrices of `out` are `plane` floats apart, rows `width`.
-template <int m>
+// `columns` columns, at most a vector, of weights [outputs][channels][taps][taps], which begin
+// `step` apart, for all channels: matrices of `out` are `plane` floats apart, rows `width`.
+template <class W>
 ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_t channels,
-                                        float* out, size_t plane, size_t width) {
-  constexpr int A = Winograd<m>::kIn;
-  constexpr size_t kTaps = 9, kBlock = 4;  // channels whose taps are turned into vectors together
-  float turned[kBlock * kTaps * kLanes];
+                                        int columns, float* out, size_t plane, size_t width) {
+  constexpr int A = W::kIn, R = W::kTaps;
+  constexpr size_t kTaps = R * R,
+                   kBlock = 4;  // channels whose taps are turned into vectors together
+  float turned[kBlock * kTaps * kLanes] = {};
   for (size_t c = 0; c < channels; ++c, out += width) {
     if (c % kBlock == 0)
-      for (int l = 0; l < kLanes; l += 4)
+      for (int l = 0; l < columns; l += 4)
         pack_four_columns(weights + static_cast<size_t>(l) * step + c * kTaps, step,
                           min(kBlock, channels - c) * kTaps, StraightRows{turned + l, kLanes});
     const float* taps = turned + c % kBlock * kTaps * kLanes;
-    F t[A][3];
+    F t[A][R];
 #pragma nounroll
-    for (int x = 0; x < 3; ++x) {
-      F r[A];
-      const F g[3] = {load<F>(taps + x * kLanes), load<F>(taps + (3 + x) * kLanes),
-                      load<F>(taps + (6 + x) * kLanes)};
-      Winograd<m>::weights(g, r);
+    for (int x = 0; x < R; ++x) {
+      F r[A], g[R];
+#pragma unroll
+      for (int i = 0; i < R; ++i) g[i] = load<F>(taps + (i * R + x) * kLanes);
+      W::weights(g, r);
       for (int i = 0; i < A; ++i) t[i][x] = r[i];
     }
 #pragma nounroll
     for (int i = 0; i < A; ++i) {
       F r[A];
-      Winograd<m>::weights(t[i], r);
+      W::weights(t[i], r);
       for (int j = 0; j < A; ++j) stream(out + (i * A + j) * plane, r[j]);
     }
   }
 }
 
 // ONNX weights to winograd_weights_size floats: a packed matrix [channels][outputs] after another.
-ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int m, const float* weights,
-                                                   float* out) {
-  const size_t plane = weights_plane(s), step = s.channels * 9;
+ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int form,
+                                                   const float* weights, float* out) {
+  const size_t plane = weights_plane(s), step = s.channels * s.window.taps();
+  const int columns = static_cast<int>(min<size_t>(s.outputs, kLanes));
   for (size_t p = 0; p < panel_count(s.outputs); ++p)
     for_each_part(s.outputs, p, [&](const Part& part) {
       for (size_t v = 0; v < part.vectors; ++v) {
         const size_t at = v + 1 == part.vectors ? part.last : v * kLanes;
         float* to = out + part.column * s.channels + v * kLanes;
-        (m == 2 ? transform_weights<2> : transform_weights<4>)(weights + (part.column + at) * step,
-                                                               step, s.channels, to, plane,
-                                                               part.vectors * kLanes);
+        with_form(form, [&](auto w) {
+          transform_weights<decltype(w)>(weights + (part.column + at) * step, step, s.channels,
+                                         columns, to, plane, part.vectors * kLanes);
+        });
       }
     });
   end_stream();
@@ -141,14 +202,15 @@ struct WinogradPlan {
   size_t v_plane, s_plane;  // floats from matrix to matrix
 };
 
-ORTOLAN_INLINE WinogradPlan plan_winograd(const ConvShape& s, int m, size_t threads) {
+ORTOLAN_INLINE WinogradPlan plan_winograd(const ConvShape& s, int form, size_t threads) {
   constexpr size_t kBlockFloats = 192 * 1024;  // of both sides' matrices: they stay in the cache
-  const size_t side = static_cast<size_t>(m), matrices = winograd_matrices(m);
+  const size_t side = winograd_side(form), matrices = winograd_matrices(form);
+  const size_t ins = whole_vector(s.channels), outs = whole_vector(s.outputs);
   WinogradPlan p;
   p.across = (s.window.out[2] + side - 1) / side;
   p.down = (s.window.out[1] + side - 1) / side;
   p.tiles = s.batch * p.across * p.down;
-  const size_t fits = kBlockFloats / (matrices * (s.channels + s.outputs));
+  const size_t fits = kBlockFloats / (matrices * (ins + outs));
   // A block for each thread if that leaves it a tile of rows, else panels of blocks: each piece
   // reads all of its block.
   const size_t least = p.tiles >= threads * kTileRows[kTileVectors] ? threads : 1;
@@ -159,38 +221,41 @@ ORTOLAN_INLINE WinogradPlan plan_winograd(const ConvShape& s, int m, size_t thre
                                                 : (threads + p.blocks - 1) / p.blocks;
   p.pieces = min(pieces, panel_count(s.outputs));
   // Not a multiple of 4096 bytes, or all matrices would share one set of the cache.
-  p.v_plane = p.block * s.channels + 16;
-  p.s_plane = p.block * s.outputs + 16;
+  p.v_plane = p.block * ins + 16;
+  p.s_plane = p.block * outs + 16;
   return p;
 }
 
 // Bytes of scratch that each thread needs.
-ORTOLAN_INLINE size_t winograd_scratch_size(const ConvShape& s, int m) {
-  const WinogradPlan p = plan_winograd(s, m, 1);
-  return winograd_matrices(m) * (p.v_plane + p.s_plane + s.channels) * sizeof(float);
+ORTOLAN_INLINE size_t winograd_scratch_size(const ConvShape& s, int form) {
+  const WinogradPlan p = plan_winograd(s, form, 1);
+  const size_t patch = winograd_matrices(form) * s.channels + kLanes;
+  return (winograd_matrices(form) * (p.v_plane + p.s_plane) + patch) * sizeof(float);
 }
 
-// One tile of the input, at x with rows of ldx floats, to a row of each matrix.
-template <int m>
+// One tile of the input, at x with rows of ldx floats, to a row of each matrix. Of less channels
+// than a vector, what follows a pixel is read with it.
+template <class W>
 ORTOLAN_NOINLINE void winograd_input(const float* x, size_t ldx, size_t channels, float* v,
                                      size_t plane) {
-  constexpr int A = Winograd<m>::kIn;
+  constexpr int A = W::kIn;
+  const size_t last = channels < kLanes ? 0 : channels - kLanes;
   for (size_t next = 0; next < channels; next += kLanes) {
-    const size_t c = min(next, channels - kLanes);
+    const size_t c = min(next, last);
     F t[A][A];
 #pragma nounroll
     for (int j = 0; j < A; ++j) {
       F d[A], r[A];
 #pragma unroll
       for (int i = 0; i < A; ++i) d[i] = load<F>(x + i * ldx + j * channels + c);
-      Winograd<m>::input(d, r);
+      W::input(d, r);
 #pragma unroll
       for (int i = 0; i < A; ++i) t[i][j] = r[i];
     }
 #pragma nounroll
     for (int i = 0; i < A; ++i) {
       F r[A];
-      Winograd<m>::input(t[i], r);
+      W::input(t[i], r);
 #pragma unroll
       for (int j = 0; j < A; ++j) store(v + (i * A + j) * plane + c, r[j]);
     }
@@ -205,38 +270,40 @@ struct WinogradTile {
   size_t h, w;
 };
 
-// Columns [begin, end) of a row of each matrix to a tile of the output.
-template <int m>
+// Columns [begin, end) of a row of each matrix to a tile of the output; `narrow`: all, less than a
+// vector.
+template <class W, bool narrow>
 ORTOLAN_NOINLINE void winograd_output(const float* s, size_t plane, size_t begin, size_t end,
                                       const ConvArgs& args, const WinogradTile& o) {
-  constexpr int A = Winograd<m>::kIn;
-  const size_t N = args.shape.outputs + args.gap,
+  constexpr int A = W::kIn, m = W::kOut;
+  const size_t N = args.shape.outputs + args.gap, lanes = narrow ? args.shape.outputs : kLanes,
                row_residual = args.shape.window.out[2] * o.ld_residual;
   const Bounds bounds = clamp_bounds(args.epilogue);
   const F low = splat<F>(bounds.low), high = splat<F>(bounds.high);
   for (size_t next = begin; next < end; next += kLanes) {
-    const size_t c = min(next, end - kLanes);
-    const F bias = args.epilogue.bias ? load<F>(args.epilogue.bias + c) : splat<F>(0);
+    const size_t c = min(next, end - lanes);
+    const F bias = args.epilogue.bias ? load_lanes<F>(args.epilogue.bias + c, lanes, 0) : F{};
     F t[m][A];
 #pragma nounroll
     for (int j = 0; j < A; ++j) {
       F d[A], r[m];
 #pragma unroll
       for (int i = 0; i < A; ++i) d[i] = load<F>(s + (i * A + j) * plane + c);
-      Winograd<m>::output(d, r);
+      W::output(d, r);
 #pragma unroll
       for (int i = 0; i < m; ++i) t[i][j] = r[i];
     }
 #pragma nounroll
     for (size_t i = 0; i < o.h; ++i) {
       F r[m];
-      Winograd<m>::output(t[i], r);
+      W::output(t[i], r);
 #pragma unroll
       for (int j = 0; j < m; ++j) {
         if (static_cast<size_t>(j) >= o.w) break;
         F sum = r[j] + bias;
-        if (o.residual) sum += load<F>(o.residual + i * row_residual + j * o.ld_residual + c);
-        store(o.y + i * o.ldy + j * N + c, clamp_sums(sum, low, high));
+        if (o.residual)
+          sum += load_lanes<F>(o.residual + i * row_residual + j * o.ld_residual + c, lanes, 0);
+        store_lanes(o.y + i * o.ldy + j * N + c, clamp_sums(sum, low, high), lanes);
       }
     }
   }
@@ -257,28 +324,32 @@ ORTOLAN_NOINLINE inline void copy_patch(const float* image, const ConvShape& s, 
 }
 
 // The tiles of a block, between matrices and images.
-template <int m>
+template <class W>
 class WinogradBlock {
+  static constexpr int m = W::kOut;
+  static constexpr size_t A = W::kIn, kMatrices = A * A;
+
  public:
   WinogradBlock(const ConvArgs& args, const WinogradPlan& plan, float* scratch)
       : args_(args),
         plan_(plan),
         v_(scratch),
-        s_(v_ + winograd_matrices(m) * plan.v_plane),
-        patch_(s_ + winograd_matrices(m) * plan.s_plane) {}
+        s_(v_ + kMatrices * plan.v_plane),
+        patch_(s_ + kMatrices * plan.s_plane) {}
 
   // Tiles [first, first + count), panels [panel0, panel1).
   void run(size_t first, size_t count, size_t panel0, size_t panel1) {
     const ConvShape& s = args_.shape;
-    for (size_t i = 0; i < count; ++i) read(first + i, v_ + i * s.channels);
+    const size_t ins = whole_vector(s.channels), outs = whole_vector(s.outputs);
+    for (size_t i = 0; i < count; ++i) read(first + i, v_ + i * ins);
     const size_t weights = weights_plane(s);
-    GemmArgs g = {count, s.outputs, s.channels, v_, s.channels, args_.weights, s_, s.outputs, {}};
-    for (size_t q = 0; q < winograd_matrices(m); ++q) {
+    GemmArgs g = {count, outs, s.channels, v_, ins, args_.weights, s_, outs, {}};
+    for (size_t q = 0; q < kMatrices; ++q) {
       gemm_rows_panels(g, 0, count, panel0, panel1);
       g.a += plan_.v_plane, g.packed_b += weights, g.c += plan_.s_plane;
     }
     const size_t begin = panel_column(s.outputs, panel0), end = panel_column(s.outputs, panel1);
-    for (size_t i = 0; i < count; ++i) write(first + i, s_ + i * s.outputs, begin, end);
+    for (size_t i = 0; i < count; ++i) write(first + i, s_ + i * outs, begin, end);
   }
 
  private:
@@ -291,7 +362,6 @@ class WinogradBlock {
   }
 
   void read(size_t tile, float* v) {
-    constexpr size_t A = Winograd<m>::kIn;
     const ConvShape& s = args_.shape;
     const Window& w = s.window;
     const Place at = place(tile);
@@ -299,13 +369,15 @@ class WinogradBlock {
     const float* image = args_.x + at.image * w.in_pixels() * s.channels;
     const float* from = patch_;
     size_t ldx = A * s.channels;
-    if (y < 0 || x < 0 || y + A > w.in[1] || x + A > w.in[2]) {
+    // The last pixel of all has nothing behind it.
+    const bool is_last = s.channels < kLanes && y + A == w.in[1] && x + A == w.in[2];
+    if (y < 0 || x < 0 || y + A > w.in[1] || x + A > w.in[2] || is_last) {
       copy_patch(image, s, y, x, A, patch_);
     } else {
       from = image + (y * w.in[2] + x) * s.channels;
       ldx = w.in[2] * s.channels;
     }
-    winograd_input<m>(from, ldx, s.channels, v, plan_.v_plane);
+    winograd_input<W>(from, ldx, s.channels, v, plan_.v_plane);
   }
 
   void write(size_t tile, const float* sums, size_t begin, size_t end) {
@@ -320,7 +392,10 @@ class WinogradBlock {
                             e.ld_residual,
                             min<size_t>(m, w.out[1] - at.y),
                             min<size_t>(m, w.out[2] - at.x)};
-    winograd_output<m>(sums, plan_.s_plane, begin, end, args_, o);
+    if (kLanes > 4 && args_.shape.outputs < kLanes)
+      winograd_output<W, kLanes != 4>(sums, plan_.s_plane, begin, end, args_, o);
+    else
+      winograd_output<W, false>(sums, plan_.s_plane, begin, end, args_, o);
     for (size_t i = 0; i < o.h; ++i)
       activation_pass(e, o.y + i * o.ldy + begin, N, o.w, end - begin);
   }
@@ -330,10 +405,10 @@ class WinogradBlock {
   float *v_, *s_, *patch_;
 };
 
-template <int m>
+template <class W>
 ORTOLAN_NOINLINE void winograd_blocks(const ConvArgs& args, const WinogradPlan& plan, size_t begin,
                                       size_t end, float* scratch) {
-  WinogradBlock<m> block(args, plan, scratch);
+  WinogradBlock<W> block(args, plan, scratch);
   const size_t panels = panel_count(args.shape.outputs);
   for (size_t unit = begin; unit < end; ++unit) {
     const size_t first = unit / plan.pieces * plan.block, piece = unit % plan.pieces;
@@ -343,18 +418,19 @@ ORTOLAN_NOINLINE void winograd_blocks(const ConvArgs& args, const WinogradPlan& 
 }
 
 // Work units for a static split over threads.
-ORTOLAN_INLINE size_t winograd_units(const ConvShape& s, int m, size_t threads) {
-  const WinogradPlan plan = plan_winograd(s, m, threads);
+ORTOLAN_INLINE size_t winograd_units(const ConvShape& s, int form, size_t threads) {
+  const WinogradPlan plan = plan_winograd(s, form, threads);
   return plan.blocks * plan.pieces;
 }
 
 // Units [begin, end), with winograd_scratch_size bytes of scratch of this thread's own.
 // args.weights are by pack_winograd_weights.
-ORTOLAN_INLINE void winograd_run_units(const ConvArgs& args, int m, size_t threads, size_t begin,
+ORTOLAN_INLINE void winograd_run_units(const ConvArgs& args, int form, size_t threads, size_t begin,
                                        size_t end, void* scratch) {
-  const WinogradPlan plan = plan_winograd(args.shape, m, threads);
-  (m == 2 ? winograd_blocks<2> : winograd_blocks<4>)(args, plan, begin, end,
-                                                     static_cast<float*>(scratch));
+  const WinogradPlan plan = plan_winograd(args.shape, form, threads);
+  with_form(form, [&](auto w) {
+    winograd_blocks<decltype(w)>(args, plan, begin, end, static_cast<float*>(scratch));
+  });
 }
 
 }  // namespace ortolan::ORTOLAN_ISA
