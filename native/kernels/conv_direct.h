@@ -31,9 +31,11 @@ struct TapRange {
 ORTOLAN_INLINE TapRange tap_range(const Window& w, int dimension, size_t position) {
   const ptrdiff_t in = w.in[dimension], step = w.dilation[dimension];
   const ptrdiff_t start = static_cast<ptrdiff_t>(position * w.stride[dimension]) - w.pad[dimension];
+  const size_t kernel = w.kernel[dimension];
+  if (start >= 0 && start + static_cast<ptrdiff_t>(kernel - 1) * step < in)
+    return {0, kernel, start};  // most: without a division
   const size_t begin = start < 0 ? (-start + step - 1) / step : 0;
   const size_t end = start < in ? (in - start + step - 1) / step : 0;
-  const size_t kernel = w.kernel[dimension];
   return {min(begin, kernel), max(min(begin, kernel), min(end, kernel)), start};
 }
 
@@ -197,11 +199,12 @@ class PointerBuilder {
     if (x + pixels <= 0 || x >= width) return zeros_;
     float* patch = patch_;
     patch_ += plan_.run;
-    const size_t channels = args_.shape.channels;
-    const ptrdiff_t first = x < 0 ? -x : 0, last = min(pixels, width - x);
-    fill_zero(patch, plan_.run * sizeof(float));
-    copy(patch + first * channels, row + (x + first) * channels,
-         (last - first) * channels * sizeof(float));
+    const ptrdiff_t channels = args_.shape.channels;
+    const size_t first = x < 0 ? -x * channels : 0, last = min(pixels, width - x) * channels;
+    const float* from = row + x * channels;
+    // Calls that fill and copy would take longer than these few floats.
+#pragma clang loop vectorize(disable)
+    for (size_t k = 0; k < plan_.run; ++k) patch[k] = k - first < last - first ? from[k] : 0;
     return patch;
   }
 

@@ -658,7 +658,7 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     const TileShape* shapes = tile_shapes(part.vectors, in.rows);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
     const size_t apart = !in.rows ? in.lda : rows > 1 ? in.rows[1] - in.rows[0] : 1;
-    if (shapes->rows > 8 && apart % 1024 == 0) ++shapes;
+    if (shapes->rows > 8 && apart && apart % 1024 == 0) ++shapes;
     // All tiles together ask for the next panel, evenly: a burst of requests would wait in line.
     const size_t step = min(kSlice, width / max<size_t>(rows / shapes->rows, 1) + 1);
     tile_in.ahead = tile_in.b + width * K;

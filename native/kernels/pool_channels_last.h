@@ -88,16 +88,19 @@ ORTOLAN_NOINLINE inline void pool_run_units(const PoolArgs& args, size_t begin, 
   for (size_t line = begin; line < end; ++line) {
     const size_t position[2] = {line / w.out[1] % w.out[0], line % w.out[1]};
     const size_t batch = line / w.out[1] / w.out[0];
+    PoolPatch patch;
+    size_t counted_before = 1, at_row = batch;
+    auto place = [&](int i, size_t where, size_t* counted, size_t* at) {
+      const TapRange taps = tap_range(w, i, where);
+      *counted *= counted_taps(args, i, taps);
+      patch.count[i] = taps.end - taps.begin;
+      *at *= w.in[i];
+      if (patch.count[i]) *at += taps.start + taps.begin * w.dilation[i];
+    };
+    for (int i = 0; i < 2; ++i) place(i, position[i], &counted_before, &at_row);
     for (size_t column = 0; column < w.out[2]; ++column) {
-      PoolPatch patch;
-      size_t counted = 1, at = batch;
-      for (int i = 0; i < 3; ++i) {
-        const TapRange taps = tap_range(w, i, i < 2 ? position[i] : column);
-        counted *= counted_taps(args, i, taps);
-        patch.count[i] = taps.end - taps.begin;
-        at *= w.in[i];
-        if (patch.count[i]) at += taps.start + taps.begin * w.dilation[i];
-      }
+      size_t counted = counted_before, at = at_row;
+      place(2, column, &counted, &at);
       patch.step[2] = w.dilation[2] * C;
       patch.step[1] = w.dilation[1] * w.in[2] * C;
       patch.step[0] = w.dilation[0] * w.in[1] * w.in[2] * C;
