@@ -86,6 +86,7 @@ ORTOLAN_NOINLINE inline void pack_columns_weights(const ConvShape& s, const floa
         const size_t apart = s.channels * s.window.taps();  // from output to output
         const float* from = weights + column % s.outputs * apart + column / s.outputs;
         for (size_t row = 0; row < rows; ++row)
+#pragma clang loop vectorize(disable) unroll(disable)
           for (size_t c = 0; c < s.channels; ++c)
             to[(row * s.channels + c) * width + j] =
                 column < columns ? from[(c * rows + row) * taps] : 0;

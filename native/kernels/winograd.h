@@ -297,13 +297,21 @@ ORTOLAN_NOINLINE void winograd_output(const float* s, size_t plane, size_t begin
     for (size_t i = 0; i < o.h; ++i) {
       F r[m];
       W::output(t[i], r);
-#pragma unroll
-      for (int j = 0; j < m; ++j) {
-        if (static_cast<size_t>(j) >= o.w) break;
+      auto finish = [&](size_t j) {
         F sum = r[j] + bias;
         if (o.residual)
           sum += load_lanes<F>(o.residual + i * row_residual + j * o.ld_residual + c, lanes, 0);
         store_lanes(o.y + i * o.ldy + j * N + c, clamp_sums(sum, low, high), lanes);
+      };
+      if constexpr (narrow) {
+#pragma nounroll
+        for (size_t j = 0; j < o.w; ++j) finish(j);
+      } else {
+#pragma unroll
+        for (size_t j = 0; j < m; ++j) {
+          if (j >= o.w) break;
+          finish(j);
+        }
       }
     }
   }
