@@ -146,6 +146,30 @@ def test_results_do_not_depend_on_the_number_of_threads(size: tuple[int, int]) -
         assert result_bytes(make_session(model, threads), "x", image) == expected
 
 
+@pytest.mark.parametrize("operator, gates", [("LSTM", 4), ("GRU", 3)])
+@pytest.mark.parametrize("hidden, batch", [(200, 1), (264, 1), (131, 3)])
+def test_recurrent_layers_do_not_depend_on_the_number_of_threads(
+    operator: str, gates: int, hidden: int, batch: int
+) -> None:
+    """Units of a step are divided over threads, and steps follow each other closely."""
+    random = np.random.default_rng(2)
+    shapes = {"w": (1, gates * hidden, 72), "r": (1, gates * hidden, hidden)}
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[9,{batch},72] x) => (float[a,b,c,d] y)'
+        f" {{ y = {operator} <hidden_size = {hidden}> (x, w, r) }}"
+    )
+    for name, shape in shapes.items():
+        array = (random.standard_normal(shape) * 0.1).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    content = ortolan.convert(model)
+    (x,) = images((9, batch, 72), 1)
+    expected = result_bytes(make_session(content, 1), "x", x)
+    for threads in (2, 3, 4, 7):
+        session = make_session(content, threads)
+        for _ in range(20):
+            assert result_bytes(session, "x", x) == expected
+
+
 @pytest.mark.parametrize("threads", [2, 4])
 def test_workers_that_wake_when_their_part_is_taken(threads: int) -> None:
     """Workers fall asleep between runs, and come when the caller has already done their part."""

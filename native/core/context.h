@@ -167,7 +167,7 @@ class Context {
   char* text_memory(size_t bytes, Text* text) const;
 
   // Calls body(begin, end, thread) over [0, units), split statically over the threads that are
-  // free. `grain` = fewest units worth a thread.
+  // free. `grain` = units that are worth waking a thread for: some 5 us.
   template <class Body>
   void parallel(size_t units, [[maybe_unused]] size_t grain, const Body& body) const {
 #if !defined(ORTOLAN_THREADS)

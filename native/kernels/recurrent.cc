@@ -54,7 +54,8 @@ struct Direction {
     const size_t panels = panel_count(columns);
     if (!alone) return part(0, panels, 0);
     const size_t work = max<size_t>(rows * depth * kTileColumns, 1);
-    c.parallel(panels, max<size_t>(kThreadWork / work, 1), part);
+    // The weights come from the caches, and half of them from each processor's own.
+    c.parallel(panels, max<size_t>(kThreadWork / 4 / work, 1), part);
   }
 
   // X * W of rows [row0, row1) in `count` steps from `step` on.

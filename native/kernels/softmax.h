@@ -130,6 +130,26 @@ static void softmax_columns(const T* x, T* y, size_t n, size_t stride, size_t la
                 lanes);
 }
 
+// The same for rows of two elements, as detectors have them: as many at once as a vector has lanes.
+static void softmax_pairs(const float* x, float* y, size_t rows, bool logarithm) {
+  constexpr size_t kCount = kLanes;
+  float columns[2 * kCount];
+  for (size_t done = 0; done < rows; done += kCount) {
+    const size_t count = min(kCount, rows - done);
+#pragma clang loop unroll(disable) interleave(disable)
+    for (size_t i = 0; i < count; ++i) {
+      columns[i] = x[2 * (done + i)];
+      columns[kCount + i] = x[2 * (done + i) + 1];
+    }
+    softmax_columns(columns, columns, 2, kCount, count, logarithm);
+#pragma clang loop unroll(disable) interleave(disable)
+    for (size_t i = 0; i < count; ++i) {
+      y[2 * (done + i)] = columns[i];
+      y[2 * (done + i) + 1] = columns[kCount + i];
+    }
+  }
+}
+
 // The input as [outer][n][inner] in memory order, the middle one being normalised.
 struct SoftmaxShape {
   size_t outer = 1, n = 1, inner = 1;
@@ -183,6 +203,9 @@ struct SoftmaxAxis {
     const size_t width = s.inner == 1 ? 1 : kCount;
     const size_t strips = (s.inner + width - 1) / width;
     c.parallel(s.outer * strips, 1 + 16384 / (s.n * width), [&](size_t begin, size_t end, size_t) {
+      if constexpr (!kTiny && is_same<T, float>)
+        if (s.inner == 1 && s.n == 2)
+          return softmax_pairs(x + 2 * begin, y + 2 * begin, end - begin, logarithm);
       for (size_t unit = begin; unit < end; ++unit) {
         const size_t row = unit / strips, column = (unit - row * strips) * width;
         const size_t at = row * s.n * s.inner + column;
