@@ -6,13 +6,15 @@
 namespace ortolan {
 
 namespace {
-constexpr size_t kStepsLimit = 2048;  // beyond, planning stays short
+// Beyond, planning stays short; blocks that are laid out by time have to begin in that order.
+constexpr size_t kBlocksLimit = 2048;
 }  // namespace
 
 // In place of collect_blocks.
 Status Planner::join_parts() {
   const Graph& graph = *f_.graph;
-  if (steps_.size() > kStepsLimit) return collect_blocks();
+  ORTOLAN_TRY(collect_blocks());
+  if (blocks_.size() > kBlocksLimit) return Status::kOk;
   Joins joins(run_.allocator());
   if (!joins.readers.resize(graph.values.size, 0) ||
       !joins.first.resize(graph.values.size, kNoValue) || !joins.alive.resize(graph.nodes.size, 0))
@@ -24,7 +26,6 @@ Status Planner::join_parts() {
       for (size_t i = 0; body && i < body->captures.size; ++i)
         ++joins.readers[body->values[body->captures[i]].outer];
   }
-  ORTOLAN_TRY(collect_blocks());
   for (const Block& block : blocks_) {
     if (block.value != kNoValue) joins.first[block.value] = block.first;
     joins.add_alive(block.first, block.last, block.bytes);
