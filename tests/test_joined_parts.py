@@ -1,7 +1,7 @@
-"""Concat without copies: what lies in its result already, against onnxruntime.
+"""Without copies: parts of a Concat that lie in its result, one part of a Gather.
 
-Graphs in ONNX's text form, on every instruction set and with two threads: the same bits. What must
-still be copied is counted by the steps of a run.
+Graphs in ONNX's text form, against onnxruntime, on every instruction set and with two threads: the
+same bits. What must still be copied is counted by the steps of a run.
 """
 
 from __future__ import annotations
@@ -161,3 +161,38 @@ def test_an_early_part_is_copied_where_the_arena_would_grow(between: str, left: 
     session = session_of(data, levels()[-1])
     np.testing.assert_allclose(session.run(None, feeds)[0], expected, rtol=1e-5, atol=1e-5)
     assert copies(session, feeds) == left
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "index", "steps"),
+    [
+        ("3, 4, 5", 0, "{2}", 0),
+        ("1, 4, 5", 1, "{-1}", 0),
+        ("3, 1, 5", 1, "{0}", 0),
+        ("3, 4, 5", 1, "{1}", 1),
+        ("3, 4, 5", 0, "{0, 1}", 1),
+    ],
+)
+@pytest.mark.parametrize("rank", ["", "[1, 1]"])
+def test_one_known_part_is_a_view(shape: str, axis: int, index: str, steps: int, rank: str) -> None:
+    rank = "[2]" if index == "{0, 1}" else rank
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[{shape}] x) => (float y) <int64{rank} i = {index}>
+        {{ a = Neg (x) b = Gather <axis = {axis}> (a, i) y = Softplus (b) }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    data = ortolan.convert(proto.SerializeToString(), level="disable")
+    assert isinstance(data, bytes)
+    sizes = [int(size) for size in shape.split(",")]
+    feeds = {"x": np.random.default_rng(2).standard_normal(sizes).astype(np.float32)}
+    session = ortolan.InferenceSession(data)
+    part = np.take(-feeds["x"], np.array(parsed(index, rank)), axis)
+    np.testing.assert_allclose(session.run(None, feeds)[0], np.log1p(np.exp(part)), rtol=1e-6)
+    found = operator_times(session, feeds, 1)
+    assert sum(int(time.nodes) for time in found if time.operator == "Gather") == steps
+
+
+def parsed(index: str, rank: str) -> Any:
+    """What a constant in ONNX's text form is in numpy."""
+    numbers = [int(number) for number in index.strip("{}").split(",")]
+    return numbers[0] if not rank else [numbers] if rank == "[1, 1]" else numbers
