@@ -1,7 +1,7 @@
-"""Concat without copies: what lies in its result already, against onnxruntime.
+"""Without copies: parts of a Concat that lie in its result, one part of a Gather.
 
-Graphs in ONNX's text form, on every instruction set and with two threads: the same bits. What must
-still be copied is counted by the steps of a run.
+Graphs in ONNX's text form, against onnxruntime, on every instruction set and with two threads: the
+same bits. What must still be copied is counted by the steps of a run.
 """
 
 from __future__ import annotations
@@ -161,3 +161,102 @@ def test_an_early_part_is_copied_where_the_arena_would_grow(between: str, left: 
     session = session_of(data, levels()[-1])
     np.testing.assert_allclose(session.run(None, feeds)[0], expected, rtol=1e-5, atol=1e-5)
     assert copies(session, feeds) == left
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "index", "steps"),
+    [
+        ("3, 4, 5", 0, "{2}", 0),
+        ("1, 4, 5", 1, "{-1}", 0),
+        ("3, 1, 5", 1, "{0}", 0),
+        ("3, 4, 5", 1, "{1}", 1),
+        ("3, 4, 5", 0, "{0, 1}", 1),
+    ],
+)
+@pytest.mark.parametrize("rank", ["", "[1, 1]"])
+def test_one_known_part_is_a_view(shape: str, axis: int, index: str, steps: int, rank: str) -> None:
+    rank = "[2]" if index == "{0, 1}" else rank
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[{shape}] x) => (float y) <int64{rank} i = {index}>
+        {{ a = Neg (x) b = Gather <axis = {axis}> (a, i) y = Softplus (b) }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    data = ortolan.convert(proto.SerializeToString(), level="disable")
+    assert isinstance(data, bytes)
+    sizes = [int(size) for size in shape.split(",")]
+    feeds = {"x": np.random.default_rng(2).standard_normal(sizes).astype(np.float32)}
+    session = ortolan.InferenceSession(data)
+    part = np.take(-feeds["x"], np.array(parsed(index, rank)), axis)
+    np.testing.assert_allclose(session.run(None, feeds)[0], np.log1p(np.exp(part)), rtol=1e-6)
+    found = operator_times(session, feeds, 1)
+    assert sum(int(time.nodes) for time in found if time.operator == "Gather") == steps
+
+
+def parsed(index: str, rank: str) -> Any:
+    """What a constant in ONNX's text form is in numpy."""
+    numbers = [int(number) for number in index.strip("{}").split(",")]
+    return numbers[0] if not rank else [numbers] if rank == "[1, 1]" else numbers
+
+
+def network(seed: int) -> onnx.ModelProto:
+    """Convolutions, activations, sums and Concat of earlier values; some are outputs, too."""
+    rng = np.random.default_rng(seed)
+    batch = int(rng.integers(1, 3))
+    values: list[tuple[str, tuple[int, ...]]] = [("x", (batch, 6, 7, 9))]
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def add(operator: str, inputs: list[str], shape: tuple[int, ...], **attributes: Any) -> None:
+        values.append((f"v{len(nodes)}", shape))
+        nodes.append(helper.make_node(operator, inputs, [values[-1][0]], **attributes))
+
+    for _ in range(int(rng.integers(8, 20))):
+        name, shape = values[-1 - min(int(rng.geometric(0.4)) - 1, len(values) - 1)]
+        kind = rng.choice(["conv", "conv", "conv", "unary", "sum", "concat", "concat"])
+        if kind == "conv":
+            outs, side = int(rng.integers(1, 40)), int(rng.choice([1, 3]))
+            deep = rng.random() < 0.2
+            outs = shape[1] if deep else outs
+            w = rng.standard_normal((outs, 1 if deep else shape[1], side, side))
+            w /= np.sqrt(w[0].size)
+            weights.append(numpy_helper.from_array(w.astype("f"), f"w{len(nodes)}"))
+            add("Conv", [name, weights[-1].name], (shape[0], outs, *shape[2:]),
+                pads=[side // 2] * 4, group=outs if deep else 1)  # fmt: skip
+        elif kind == "unary":
+            add(str(rng.choice(["Relu", "Sigmoid", "Neg"])), [name], shape)
+        elif kind == "sum":
+            others = [n for n, s in values if s == shape]
+            add("Add", [name, str(rng.choice(others))], shape)
+        else:
+            axis = int(rng.choice([0, 1, 1, 1, 2, 3]))
+            cut = shape[:axis] + shape[axis + 1 :]
+            fits = [(n, s) for n, s in values[-6:] if s[:axis] + s[axis + 1 :] == cut]
+            fits = fits or [(name, shape)]
+            some = [fits[int(k)] for k in rng.integers(len(fits), size=rng.integers(1, 3))]
+            some.append((name, shape))
+            total = sum(s[axis] for _, s in some)
+            if total < 200:
+                add("Concat", [n for n, _ in some], (*shape[:axis], total, *shape[axis + 1 :]),
+                    axis=axis)  # fmt: skip
+    kept = {values[-1][0]} | {n for n, _ in values[1:] if rng.random() < 0.1}
+    unused = {n for n, _ in values[1:]} - {i for node in nodes for i in node.input}
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, values[0][1])],
+        [helper.make_tensor_value_info(n, 1, s) for n, s in values if n in kept | unused], weights,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_networks(seed: int) -> None:
+    proto = network(seed).SerializeToString()
+    shape = onnx.load_from_string(proto).graph.input[0].type.tensor_type.shape
+    sizes = [size.dim_value for size in shape.dim]
+    feeds = {"x": np.random.default_rng(seed).standard_normal(sizes).astype(np.float32)}
+    expected = ort.InferenceSession(proto, providers=["CPUExecutionProvider"]).run(None, feeds)
+    data = ortolan.convert(proto)
+    assert isinstance(data, bytes)
+    results = session_of(data, levels()[-1]).run(None, feeds)
+    for found, wanted in zip(results, expected, strict=True):
+        scale = max(float(np.abs(wanted).max()), 1e-3)
+        assert np.abs(found - wanted).max() < 2e-5 * scale

@@ -18,6 +18,7 @@ from ortolan.passes.matmul_add import fuse_matmul_add
 from ortolan.passes.neutral import remove_neutral
 from ortolan.passes.pads import fold_pads
 from ortolan.passes.reshapes import simplify_reshapes
+from ortolan.passes.scattered_slices import scatter_slices
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposes import simplify_transposes
@@ -288,6 +289,37 @@ PADDING = [
        f" <{W}, {PADS}> {{ a = Pad(x, p) z = Abs(a) y = Conv(a, w) }}"),
 ]  # fmt: skip
 
+
+def scatter(indices: str, sizes: str = "2, 3, 2", attributes: str = "", rows: str = "4") -> str:
+    """A graph with ScatterND of [rows, 3] by indices of some sizes."""
+    updates = ", ".join(sizes.split(", ")[:-1])
+    return (
+        f"g (float[{rows}, 3] x, float[{updates}] u) => (float[{rows}, 3] y) "
+        f"<int64[{sizes}] i = {{{indices}}}> {{ y = ScatterND{attributes}(x, i, u) }}"
+    )
+
+
+SCATTERING = [
+    Case("rows", scatter("2, 0, 2, 1, 2, 2, 0, 0, 0, 1, 0, 2"), "ScatterND"),
+    Case("rows of unknown number", scatter("1, 0, 1, 1, 1, 2, 0, 0, 0, 1, 0, 2", rows="N"),
+         "ScatterND"),
+    Case("counted from the end", scatter("-1, -3, -1, -2, -1, -1, 1, 0, 1, 1, 1, 2"), "ScatterND"),
+    Case("added, one row twice", scatter("2, 0, 2, 1, 2, 2, 2, 0, 2, 1, 2, 2", attributes=
+         '<reduction="add">'), "ScatterND"),
+    Case("two dimensions", "g (float[3, 2, 2] x, float[2, 2, 2] u) => (float[3, 2, 2] y) "
+         "<int64[2, 2, 2, 3] i = {2, 0, 0, 2, 0, 1, 2, 1, 0, 2, 1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, "
+         "0, 1, 1}> { y = ScatterND(x, i, u) }", "ScatterND"),
+    no("a part of a row", scatter("2, 0, 2, 1, 0, 0, 0, 1", "2, 2, 2")),
+    no("another order", scatter("2, 1, 2, 0, 2, 2, 0, 0, 0, 1, 0, 2")),
+    no("of two rows", scatter("2, 0, 1, 1, 2, 2, 0, 0, 0, 1, 0, 2")),
+    no("columns of unknown number", scatter("0, 0, 1, 0, 2, 0", "3, 2", rows="N").replace(
+       "[N, 3]", "[3, N]")),
+    no("no index would be left", "g (float[3] x, float[3] u) => (float[3] y) "
+       "<int64[3, 1] i = {0, 1, 2}> { y = ScatterND(x, i, u) }"),
+    no("an input", "g (float[4, 3] x, float[2, 3] u, int64[2, 3, 2] i) => (float[4, 3] y) "
+       "{ y = ScatterND(x, i, u) }", feeds={"i": np.zeros((2, 3, 2), np.int64)}),
+]  # fmt: skip
+
 VECTORS = (
     "float[3] g1 = {1.5, -2, 0.5}, float[3] b1 = {1, 2, 3}, float[3] m1 = {0.5, 1, 0}, "
     "float[3] v1 = {1, 4, 0.25}"
@@ -410,6 +442,7 @@ ALL: list[tuple[Pass, list[Case]]] = [
     (join_movements, JOINING),
     (share_common, SHARING),
     (fold_pads, PADDING),
+    (scatter_slices, SCATTERING),
     (fold_channel_terms, TERMS),
     (fuse_matmul_add, GEMM),
     (unflatten_products, FLAT),

@@ -26,8 +26,7 @@ Status Planner::plan() {
   for (uint32_t v = 0; v < f_.graph->values.size; ++v)
     last_[root(v)] = max(last_[root(v)], f_.last_use[v]);
   place_in_place();
-  if (kHasJoins) ORTOLAN_TRY(join_parts());
-  ORTOLAN_TRY(collect_blocks());
+  ORTOLAN_TRY(kHasJoins && has_joins_ ? join_parts() : collect_blocks());
   f_.arena_bytes = 0;
   List<const Block*> placed(run_.allocator());
   if (!placed.resize(blocks_.size(), nullptr)) return out_of_memory();
@@ -98,14 +97,17 @@ Status Planner::plan_node(uint32_t index) {
   Node& node = f_.graph->nodes[index];
   if (is_folded(node)) return Status::kOk;
   ORTOLAN_TRY(run_.check_interrupt());
-  Step step{index, must_wait(node), false, 0, 0, 0, 0, 0};
+  Step step;
+  step.node = index;
+  step.dynamic = must_wait(node);
   if (step.dynamic) {
     for (uint32_t v : node.outputs)
       if (v != kNoValue) f_.sources[v] = Source::kDynamic;
     return steps_.push(step) ? Status::kOk : out_of_memory();
   }
   context_.node_ = &node;
-  context_.scratch_shared_ = context_.scratch_per_thread_ = context_.joined_rows_ = 0;
+  context_.scratch_shared_ = context_.scratch_per_thread_ = 0;
+  if (kHasJoins) context_.joined_rows_ = 0;
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context_));
   ORTOLAN_TRY(check_outputs(node));
   ORTOLAN_TRY(check_layout(error_, node, f_.slots));
@@ -113,8 +115,10 @@ Status Planner::plan_node(uint32_t index) {
   if (!place_outputs(node)) return Status::kOk;
   step.scratch_shared = context_.scratch_shared_;
   step.scratch_per_thread = context_.scratch_per_thread_;
-  if (kHasJoins && context_.joined_rows_ && !joins_.push({steps_.size(), context_.joined_rows_}))
-    return out_of_memory();
+  if constexpr (kHasJoins) {
+    step.joined_rows = context_.joined_rows_;
+    has_joins_ |= step.joined_rows != 0;
+  }
   return steps_.push(step) ? Status::kOk : out_of_memory();
 }
 
@@ -240,7 +244,8 @@ void Planner::place_in_place() {
   }
 }
 
-Status Planner::collect_blocks() {
+// `first`, where it is given: of each root the first node that needs it.
+Status Planner::collect_blocks([[maybe_unused]] const uint32_t* first) {
   const Graph& graph = *f_.graph;
   for (uint32_t s = 0; s < steps_.size(); ++s) {
     const Step& step = steps_[s];
@@ -252,8 +257,8 @@ Status Planner::collect_blocks() {
     for (uint32_t v : graph.nodes[step.node].outputs) {
       if (v == kNoValue || root(v) != v || f_.sources[v] != Source::kArena) continue;
       size_t bytes = round_up(bytes_of(v), kAlignment);
-      uint32_t first = v < first_.size() ? min(step.node, first_[v]) : step.node;
-      if (bytes && !blocks_.push({bytes, 0, first, max(last_[v], step.node), v, 0, 0, 0}))
+      uint32_t begin = kHasJoins && first ? min(step.node, first[v]) : step.node;
+      if (bytes && !blocks_.push({bytes, 0, begin, max(last_[v], step.node), v, 0, 0, 0}))
         return out_of_memory();
     }
   }
@@ -395,10 +400,13 @@ Status Planner::keep() {
     else
       f_.offsets[block.value] = block.offset;
   }
-  size_t kept = 0;
-  for (const Step& step : steps_)
-    if (!kHasJoins || !step.is_joined) steps_[kept++] = step;
-  if (!steps_.resize(kept, Step()) || !f_.zone.array(kept, &f_.steps)) return out_of_memory();
+  if constexpr (kHasJoins) {
+    size_t kept = 0;
+    for (const Step& step : steps_)
+      if (!step.is_joined) steps_[kept++] = step;
+    if (!steps_.resize(kept, Step())) return out_of_memory();
+  }
+  if (!f_.zone.array(steps_.size(), &f_.steps)) return out_of_memory();
   if (!steps_.empty()) copy(f_.steps.data, steps_.begin(), steps_.size() * sizeof(Step));
   return Status::kOk;
 }

@@ -19,11 +19,7 @@ class Planner {
         error_(run.error()),
         steps_(run.allocator()),
         blocks_(run.allocator()),
-        last_(run.allocator()),
-        joins_(run.allocator()),
-        readers_(run.allocator()),
-        first_(run.allocator()),
-        alive_(run.allocator()) {}
+        last_(run.allocator()) {}
   Status plan();
 
  private:
@@ -36,9 +32,16 @@ class Planner {
     size_t rank = 0;  // the higher, the earlier it is placed
     size_t best = 0;  // its offset in the tightest layout so far
   };
-  // A step whose inputs may be computed in its result, `rows` pieces of each.
-  struct Join {
-    size_t step, rows;
+  // What is known while parts are joined.
+  struct Joins {
+    explicit Joins(const Allocator& allocator)
+        : readers(allocator), first(allocator), alive(allocator) {}
+    List<uint32_t> readers;  // per value
+    List<uint32_t> first;    // per root: first node that needs it
+    List<size_t> alive;      // per node: bytes of the arena
+    size_t most_alive = 0;
+
+    void add_alive(size_t from, size_t to, size_t bytes);
   };
   // Ways to order blocks; each finds layouts that the others miss.
   enum class Order : uint8_t { kSize, kArea, kLifetime, kPeak, kStart, kEnd, kCount };
@@ -53,11 +56,10 @@ class Planner {
   bool place_outputs(const Node& node);
   void place_in_place();
   Status join_parts();
-  void add_alive(size_t first, size_t last, size_t bytes);
-  bool may_join(uint32_t concat, size_t i, size_t rows) const;
-  void join_inputs(Step& step, size_t rows);
-  void take_parts(Step& step, size_t rows, const uint32_t* firsts, uint32_t from);
-  Status collect_blocks();
+  bool may_join(const Joins& joins, uint32_t concat, size_t i, size_t rows) const;
+  void join_inputs(Joins& joins, Step& step);
+  void take_parts(Joins& joins, Step& step, const uint32_t* firsts, uint32_t from);
+  Status collect_blocks(const uint32_t* first = nullptr);
   void assign_by_size(List<const Block*>& placed);
   void assign_in_order(Order order, List<const Block*>& placed);
   size_t rank(const Block& block, Order order) const;
@@ -85,11 +87,7 @@ class Planner {
   List<Step> steps_;
   List<Block> blocks_;
   List<uint32_t> last_;  // per root: last node that needs it
-  List<Join> joins_;
-  List<uint32_t> readers_;  // per value
-  List<uint32_t> first_;    // per root: first node that needs it, where parts were joined
-  List<size_t> alive_;      // per node: bytes of the arena, while parts are joined
-  size_t most_alive_ = 0;
+  bool has_joins_ = false;
   uint32_t peak_ = 0;  // a node at which the most bytes are alive
 };
 

@@ -21,7 +21,8 @@ enum class Source : uint8_t {
 struct Step {
   uint32_t node = 0;
   bool dynamic = false;
-  bool is_joined = false;  // a Concat whose inputs lie in its result: there is nothing to do
+  bool is_joined = false;  // its inputs lie in its result: there is nothing to do
+  size_t joined_rows = 0;  // inputs may lie there, in so many pieces; 0: they may not
   size_t scratch = 0, scratch_shared = 0, scratch_per_thread = 0;  // offset in the arena, bytes
   uint32_t release_begin = 0, release_end = 0;                     // in Frame::releases
 };

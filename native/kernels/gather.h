@@ -33,7 +33,19 @@ struct Gather {
       }
       for (int64_t dim : indices.span()) shape.append(dim);
     }
-    return c.set_output(0, shape);
+    ORTOLAN_TRY(c.set_output(0, shape));
+    // One index that is known, of rows that lie together: a view.
+    const uint32_t at = static_cast<uint32_t>(axis);
+    const int64_t limit = data[at];
+    int64_t index;
+    size_t count;
+    if (kSmall || (limit != 1 && data.product(0, at) != 1) || !c.constant_input(1) ||
+        !c.input_ints(1, &index, 1, &count) || count != 1)
+      return Status::kOk;
+    if (index < 0) index += limit;
+    if (index >= 0 && index < limit)
+      c.alias(0, 0, static_cast<size_t>(index) * data.product(at + 1, data.rank) * word_size(c));
+    return Status::kOk;
   }
 
   template <class Index>

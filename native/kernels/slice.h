@@ -305,8 +305,9 @@ struct Concat {
     char* to = c.output_data<char>(0);
     for (size_t i = 0; i < c.input_count(); ++i) {
       const size_t bytes = static_cast<size_t>(c.input_shape(i)[static_cast<size_t>(axis)]) * unit;
-      if (c.input_data<char>(i) != to)
-        copy_rows(c, around.outer, bytes, c.input_data<char>(i), bytes, to, pitch);
+      const bool lies_there =
+          c.input_data<char>(i) == to && (around.outer == 1 || c.input(i).pitch);
+      if (!lies_there) copy_rows(c, around.outer, bytes, c.input_data<char>(i), bytes, to, pitch);
       to += bytes;
     }
     return Status::kOk;

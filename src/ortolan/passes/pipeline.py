@@ -42,6 +42,7 @@ from ortolan.passes.quick_gelu import fuse_quick_gelu
 from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.rms_norm import fuse_rms_norm
 from ortolan.passes.rotary import fuse_rotary
+from ortolan.passes.scattered_slices import scatter_slices
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
@@ -126,6 +127,7 @@ BASIC: tuple[Step, ...] = (
     Step("reshapes", simplify_reshapes, "after neutral nodes for the same reason"),
     Step("transposes", simplify_transposes, "after reshapes, which may lie between two of them"),
     Step("joined movements", join_movements, "after neutral nodes, which may lie between two"),
+    Step("scattered slices", scatter_slices, "after folding, which makes indices constant"),
     Step("pads", fold_pads, "before terms of channels, which takes nothing that pads need"),
     Step(
         "channel terms", fold_channel_terms,
