@@ -727,16 +727,13 @@ struct BatchNormalization {
     size_t wide = channels;
     for (; wide + channels <= kWide; wide += channels)
       for (size_t i = 0; i < channels; ++i) factor[wide + i] = factor[i], term[wide + i] = term[i];
-    const size_t rows = (count + wide - 1) / wide;
+    const size_t rows = count / wide, rest = count % wide;
+    const T* x = c.input_data<T>(0);
+    T* y = c.output_data<T>(0);
     c.parallel(rows, kWork / wide + 1, [&](size_t begin, size_t end, size_t) {
-      for (size_t at = begin * wide; begin < end; ++begin, at += wide) {
-        const T* __restrict x = c.input_data<T>(0) + at;
-        T* __restrict y = c.output_data<T>(0) + at;
-        const T* __restrict f = factor, * __restrict t = term;
-#pragma clang loop unroll(disable)
-        for (size_t i = 0, n = min(wide, count - at); i < n; ++i) y[i] = x[i] * f[i] + t[i];
-      }
+      scale_columns(x + begin * wide, y + begin * wide, end - begin, wide, factor, term);
     });
+    if (rest) scale_columns(x + rows * wide, y + rows * wide, 1, rest, factor, term);
   }
 
   template <class T>
