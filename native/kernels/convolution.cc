@@ -686,7 +686,7 @@ struct BatchNormalization {
       if (c.input_shape(i).count() != channels)
         return c.invalid("input % has shape %, but there are % channels", i,
                          c.input_shape(i).span(), channels);
-    c.request_scratch(2 * (channels + kWide) * element_size(c.input_type(0)));
+    c.request_scratch(2 * channels * element_size(c.input_type(0)));
     for (size_t i = 1; i < c.output_count(); ++i)
       if (c.has_output(i)) ORTOLAN_TRY(c.set_output(i, c.input_shape(i + 2)));
     return c.set_output(0, in);
@@ -696,7 +696,7 @@ struct BatchNormalization {
     Shape in = c.input_shape(0);
     size_t channels = in.rank > 1 ? static_cast<size_t>(in[1]) : 1;
     auto* factor = static_cast<T*>(c.scratch());
-    T* term = factor + channels + kWide;
+    T* term = factor + channels;
     for (size_t i = 0; i < channels; ++i) {
       const T epsilon = static_cast<T>(c.state<State>().epsilon);
       T mean = number<T>(c, 3, i), variance = number<T>(c, 4, i);
@@ -711,31 +711,22 @@ struct BatchNormalization {
     }
     if (in.count() == 0) return Status::kOk;
     if (c.input_layout(0) == Layout::kChannelsLast)
-      scale_pixels(c, in.count(), channels, factor, term);
+      scale_pixels(c, in.count() / channels, channels, factor, term);
     else
       scale_planes(c, in.rank > 2 ? in.product(2, in.rank) : 1, in.count(), factor, term);
     return Status::kOk;
   }
 
  private:
-  // Elements that are worth waking a thread for; elements of rows of whole pixels.
-  static constexpr size_t kWork = 1 << 15, kWide = 64;
+  // Elements that are worth waking a thread for.
+  static constexpr size_t kWork = 1 << 15;
 
-  // Few channels are repeated, so that rows are long enough for vectors.
   template <class T>
-  static void scale_pixels(Context& c, size_t count, size_t channels, T* factor, T* term) {
-    size_t wide = channels;
-    for (; wide + channels <= kWide; wide += channels)
-      for (size_t i = 0; i < channels; ++i) factor[wide + i] = factor[i], term[wide + i] = term[i];
-    const size_t rows = (count + wide - 1) / wide;
-    c.parallel(rows, kWork / wide + 1, [&](size_t begin, size_t end, size_t) {
-      for (size_t at = begin * wide; begin < end; ++begin, at += wide) {
-        const T* __restrict x = c.input_data<T>(0) + at;
-        T* __restrict y = c.output_data<T>(0) + at;
-        const T* __restrict f = factor, * __restrict t = term;
-#pragma clang loop unroll(disable)
-        for (size_t i = 0, n = min(wide, count - at); i < n; ++i) y[i] = x[i] * f[i] + t[i];
-      }
+  static void scale_pixels(Context& c, size_t pixels, size_t channels, const T* factor,
+                           const T* term) {
+    c.parallel(pixels, kWork / channels + 1, [&](size_t begin, size_t end, size_t) {
+      scale_columns(c.input_data<T>(0) + begin * channels, c.output_data<T>(0) + begin * channels,
+                    end - begin, channels, factor, term);
     });
   }
 
