@@ -68,29 +68,52 @@ ORTOLAN_NOINLINE double square_sum(const T* x, size_t n) {
   return row_sum(x, n, [](Lanes<T> v, size_t, size_t) { return v * v; });
 }
 
+// Columns [0, n) of rows of `columns`: B vectors, or less than one. A single one is summed in four
+// chains, or each addition would wait for the one before.
+template <int B, class T>
+ORTOLAN_INLINE void column_block_sums(const T* x, size_t rows, size_t columns, size_t n,
+                                      const T* mean, double* out) {
+  using V = Lanes<T>;
+  constexpr size_t kStep = kLanesOf<V>, kChains = B == 1 ? 4 : 1;
+  V shift[B], sums[kChains][B] = {};
+  for (size_t b = 0; b < B; ++b)
+    shift[b] = mean ? load_lanes<V>(mean + b * kStep, B == 1 ? n : kStep, 0) : splat<V>(0);
+  auto add = [&](const T* at, size_t chain) {
+#pragma unroll
+    for (size_t b = 0; b < B; ++b) {
+      const V v = load_lanes<V>(at + b * kStep, B == 1 ? n : kStep, 0) - shift[b];
+      sums[chain][b] += mean ? v * v : v;
+    }
+  };
+  size_t r = 0;
+  for (; r + kChains <= rows; r += kChains) {
+#pragma unroll
+    for (size_t k = 0; k < kChains; ++k) add(x + (r + k) * columns, k);
+  }
+  for (; r < rows; ++r) add(x + r * columns, 0);
+  for (size_t b = 0; b < B; ++b) {
+    V sum = sums[0][b];
+    for (size_t k = 1; k < kChains; ++k) sum += sums[k][b];
+    for (size_t k = 0; k < (B == 1 ? n : kStep); ++k)
+      out[b * kStep + k] = static_cast<double>(sum[k]);
+  }
+}
+
 // out[column] = sum over `rows` rows of x, or of (x - mean)^2 where there are means.
 template <class T>
 ORTOLAN_NOINLINE void column_sums(const T* x, size_t rows, size_t columns, const T* mean,
                                   double* out) {
-  using V = Lanes<T>;
-  constexpr size_t kStep = kLanesOf<V>;
-  for (size_t i = 0; i < columns; i += kStep) {
+  constexpr size_t kStep = kLanesOf<Lanes<T>>, kMany = kSmall ? 1 : 4;
+  for (size_t i = 0; i < columns;) {
     const size_t n = min(kStep, columns - i);
-    const V shift = mean ? (n < kStep ? load_part<V>(mean + i, n) : load<V>(mean + i)) : V{};
-    // Four rows at a time: one sum alone would wait for itself.
-    V sums[4] = {};
-#pragma clang loop unroll(disable)
-    for (size_t r = 0; r < rows; r += 4) {
-#pragma unroll
-      for (size_t k = 0; k < 4; ++k) {
-        if (r + k >= rows) break;
-        const T* at = x + (r + k) * columns + i;
-        const V v = (n < kStep ? load_part<V>(at, n) : load<V>(at)) - shift;
-        sums[k] += mean ? v * v : v;
-      }
+    const T* const means = mean ? mean + i : nullptr;
+    if (kMany > 1 && i + kMany * kStep <= columns) {
+      column_block_sums<kMany>(x + i, rows, columns, n, means, out + i);
+      i += kMany * kStep;
+    } else {
+      column_block_sums<1>(x + i, rows, columns, n, means, out + i);
+      i += n;
     }
-    const V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    for (size_t k = 0; k < n; ++k) out[i + k] = static_cast<double>(sum[k]);
   }
 }
 
