@@ -5,6 +5,9 @@ Images of unknown size or rank, and weights that are defaults of inputs, which a
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -126,3 +129,29 @@ def test_a_default_that_does_not_fit_is_told_of_only_when_it_is_used() -> None:
     _close(session.run(None, {"x": x, "w": fits})[0], _expected(model, {"x": x, "w": fits}))
     with pytest.raises(ortolan.errors.InvalidArgument, match="kernel_shape"):
         session.run(None, {"x": x})
+
+
+def test_first_runs_at_the_same_time_wait_for_the_weights_of_one(tmp_path: Path) -> None:
+    """Weights for Winograd's way are transformed by the first run, whichever it is."""
+    nodes = [
+        helper.make_node("Conv", [f"v{i}" if i else "x", "w"], [f"v{i + 1}" if i < 3 else "y"],
+                         pads=[1, 1, 1, 1])
+        for i in range(4)
+    ]  # fmt: skip
+    model = _model(nodes, [1, 64, 16, 16], {"w": _random(64, 64, 3, 3, seed=5) / 24})
+    feeds = {"x": _random(1, 64, 16, 16, seed=6)}
+    expected = _expected(model, feeds)
+    (tmp_path / "model.onnx").write_bytes(model)
+    path = ortolan.convert(tmp_path / "model.onnx", tmp_path / "model.ort")
+    barrier = Barrier(8)
+    for _ in range(10):
+        session = ortolan.InferenceSession(path)
+
+        def run(_: int, session: ortolan.InferenceSession = session) -> bytes:
+            barrier.wait()
+            found: Array = session.run(None, feeds)[0]
+            _close(found, expected)
+            return bytes(found.tobytes())
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(run, range(8)))) == 1

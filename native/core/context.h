@@ -104,6 +104,9 @@ class Context {
   // prepare: neither infer nor run will read the elements of input i. Constants that loading made
   // (a half weight as float32, a transposed one) are freed when the last reader has packed them.
   ORTOLAN_INLINE void has_packed(size_t i) { packed_ |= 1u << i; }
+  // prepare: whether constant input i is where the caller or the file has it, for as long as the
+  // model lives; what loading made may be freed.
+  bool is_stored(const Slot& constant) const { return !zone_->owns(constant.data); }
   // Whether weights may take so many bytes more than plain ones; what is taken is counted.
   ORTOLAN_INLINE bool take_extra(size_t bytes) {
     if (!extra_ || bytes > *extra_) return false;

@@ -119,6 +119,13 @@ void* Zone::take(size_t bytes, size_t alignment, bool zeroed) {
   return memory + kHeader;
 }
 
+bool Zone::owns(const void* place) const {
+  const auto at = reinterpret_cast<uintptr_t>(place);
+  for (const Chunk* chunk = chunks_; chunk; chunk = chunk->next)
+    if (at - reinterpret_cast<uintptr_t>(chunk) < chunk->bytes) return true;
+  return false;
+}
+
 bool Zone::release(const void* piece) {
   for (Chunk** link = &chunks_; *link; link = &(*link)->next) {
     Chunk* chunk = *link;

@@ -66,6 +66,7 @@ class Zone {
   void expect(uint64_t bytes) { expected_ = bytes; }
   // There will be no more of them: what is left is the system's.
   void end_shared();
+  bool owns(const void* place) const;
   // Gives a large piece back before the rest; false where it is none of the zone's own.
   bool release(const void* piece);
 

@@ -1,5 +1,6 @@
-// A loaded model: verified bytes, graphs with bound kernels, constants. Immutable once loaded and
-// shared by threads; runs refer to it.
+// A loaded model: verified bytes, graphs with bound kernels, constants. Immutable once loaded, but
+// for what kernels put off until the first run (kernels/once.h), and shared by threads; runs refer
+// to it.
 #pragma once
 
 #include "core/context.h"

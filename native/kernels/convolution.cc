@@ -2,6 +2,7 @@
 #include "kernels/conv_columns.h"
 #include "kernels/inverted_bottleneck.h"
 #include "kernels/moments.h"
+#include "kernels/once.h"
 #include "kernels/pool_any.h"
 #include "kernels/pool_channels_last.h"
 #include "kernels/variant.h"
@@ -39,10 +40,11 @@ struct ConvState {
   WindowAttributes window;
   bool kernel_known = true;  // else it comes with the weights, as does a rank of 0
   int64_t groups = 1;
-  Epilogue epilogue;              // its activation
-  const float* packed = nullptr;  // when the weights are constant or have a default
-  const void* source = nullptr;   // the default: a caller may give other weights
-  Way way = Way::kPlain;          // how these are packed
+  Epilogue epilogue;             // its activation
+  float* packed = nullptr;       // when the weights are constant or have a default
+  mutable Once packing;          // by the first run: transformed weights take much of loading
+  const void* source = nullptr;  // the default: a caller may give other weights
+  Way way = Way::kPlain;         // how these are packed
   Choice<variants::kDepthwise> depthwise;
   Choice<variants::kDepthwiseNarrow> narrow;  // less channels than a vector has
   Choice<variants::kTapColumns> may_widen;
@@ -276,12 +278,14 @@ struct Conv {
     s->way = choose_way(c, *s, window, shape);
     auto* packed = static_cast<float*>(c.raw_model_memory(packed_bytes(*s, shape, s->way)));
     if (!packed) return c.out_of_memory();
-    pack(*s, shape, s->way, static_cast<const float*>(weights->data), packed);
     s->packed = packed;
-    if (constant)
-      c.has_packed(1);
-    else
-      s->source = weights->data;
+    if (!constant) s->source = weights->data;
+    if (!kSmall && s->way >= Way::kWinograd2 && c.is_stored(*weights)) {
+      s->packing.put_off();
+      return Status::kOk;
+    }
+    pack(*s, shape, s->way, static_cast<const float*>(weights->data), packed);
+    if (constant) c.has_packed(1);
     return Status::kOk;
   }
 
@@ -334,6 +338,8 @@ struct Conv {
       way = Way::kPlain;
       pack(s, args.shape, way, c.input_data<float>(1), packed);
       args.weights = packed;
+    } else if (!kSmall) {
+      s.packing.complete([&] { pack(s, args.shape, way, c.input_data<float>(1), s.packed); });
     }
     args.epilogue = s.epilogue;
     args.epilogue.bias = c.has_input(2) ? c.input_data<float>(2) : nullptr;
