@@ -138,7 +138,7 @@ def test_first_runs_at_the_same_time_wait_for_the_weights_of_one(tmp_path: Path)
                          pads=[1, 1, 1, 1])
         for i in range(4)
     ]  # fmt: skip
-    model = _model(nodes, [1, 64, 16, 16], {"w": _random(64, 64, 3, 3, seed=5) / 24})
+    model = _model(nodes, [1, 64, 16, 16], {"w": _random(64, 64, 3, 3, seed=5) * np.float32(0.04)})
     feeds = {"x": _random(1, 64, 16, 16, seed=6)}
     expected = _expected(model, feeds)
     (tmp_path / "model.onnx").write_bytes(model)
