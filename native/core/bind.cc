@@ -626,7 +626,8 @@ Status Loader::expect_packed(const Graph& graph, List<uint64_t>* bytes) {
     if (node.kernel->prepare) {
       for (uint32_t v : node.inputs)
         if (v != kNoValue) (*bytes)[n] += sizes[v];
-    } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.outputs[0] != kNoValue) {
+    } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.inputs[0] != kNoValue &&
+               node.outputs[0] != kNoValue) {
       sizes[node.outputs[0]] = sizes[node.inputs[0]];
     }
   }
