@@ -540,7 +540,7 @@ def test_what_is_no_container_is_refused() -> None:
 
 @BOTH
 def test_what_has_nothing_in_it_is_padded(ort: Any) -> None:
-    """Found by fuzzing: the place of an empty result was taken for the output's, written already."""
+    """Found by fuzzing: the place of an empty result was taken for the result of Pad."""
     head = HEAD.replace("17", "10")
     text = f"{head} g (float[N, 8] x) => (float[M, K] z) "
     text += "{ y = Relu(x) p = Pad <pads = [1, 2, 2, 0], value = 0.5> (y) z = Neg(p) }"
