@@ -131,7 +131,7 @@ static void softmax_columns(const T* x, T* y, size_t n, size_t stride, size_t la
 }
 
 // The same for rows of two elements, as detectors have them: as many at once as a vector has lanes.
-static void softmax_pairs(const float* x, float* y, size_t rows, bool logarithm) {
+[[maybe_unused]] static void softmax_pairs(const float* x, float* y, size_t rows, bool logarithm) {
   constexpr size_t kCount = kLanes;
   float columns[2 * kCount];
   for (size_t done = 0; done < rows; done += kCount) {

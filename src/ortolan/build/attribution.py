@@ -15,7 +15,7 @@ from ortolan.catalog import FAMILIES
 __all__ = ["by_part", "functions", "readable"]
 
 _LINE = re.compile(
-    r"^\s*\S+\s+[0-9a-f]+\s+([0-9a-f]+)\s+.*?\S*:\((?:\.(?:text|rodata|data|bss)[\w.]*?\.)?"
+    r"^\s*\S+\s+[0-9a-f]+\s+([0-9a-f]+)\s+.*?\S*:\((?:\.(?:text|rodata|data)[\w.]*?\.)?"
     r"(\S+?)\)\s*$"
 )
 _FAMILIES = {family.name for family in FAMILIES}
