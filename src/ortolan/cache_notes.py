@@ -24,6 +24,14 @@ _SETTLED_NS = 2_000_000_000
 # An entry that was used is touched so often, in seconds: it tells which is used least.
 _TOUCH = 600.0
 _MOST_BYTES = 1 << 20
+# Memory for so many more would be asked of the system, and given back.
+_USUAL_BYTES = 4096
+
+# The facts and the path of an entry, then of each file of the model.
+Rows = list[tuple[str, str]]
+# What the notes said that were right, by folder and title, and how many are kept.
+_SEEN: dict[tuple[str, str], Rows] = {}
+_MOST_SEEN = 1000
 
 
 def folder() -> str | None:
@@ -78,6 +86,20 @@ def _facts(found: os.stat_result) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
 
 
+def _unchanged(rows: Rows) -> os.stat_result | None:
+    """What the system says of an entry, if it and the files of its model are as they were."""
+    entry = None
+    try:
+        for facts, path in rows:
+            found = os.stat(path)  # noqa: PTH116
+            if facts != _facts(found):
+                return None
+            entry = entry or found
+    except (OSError, ValueError):
+        return None
+    return entry
+
+
 class Note:
     """The note of a model and of what else decides on its conversion.
 
@@ -91,37 +113,55 @@ class Note:
         self._place = place
         path = os.path.abspath(source)  # noqa: PTH100
         self._title = ascii((ortolan.__version__, sources(), path, *settings))
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
         title = self._title.encode()
         # The note says what it is for: it is enough that most names differ.
         name = f"{zlib.crc32(title):08x}{zlib.adler32(title):08x}{len(title):04x}"
-        self.path = os.path.join(place, name + SUFFIX)  # noqa: PTH118
+        return os.path.join(self._place, name + SUFFIX)  # noqa: PTH118
 
     def entry(self) -> str | None:
         """The entry, if neither it nor any file of the model has changed since."""
-        try:
-            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            try:
-                text = os.read(handle, _MOST_BYTES).decode("utf-8", "surrogateescape")
-            finally:
-                os.close(handle)
-            title, *rows, last = text.split("\n")
-            if title != self._title or last or len(rows) < 2:
-                return None
-            for row in rows:
-                *facts, path = row.split(" ", 3)
-                found = os.stat(path)  # noqa: PTH116
-                if facts != _facts(found).split(" "):
-                    return None
-                if row is rows[0]:
-                    entry, used = path, found
-        except (OSError, ValueError):
+        key = (self._place, self._title)
+        rows = _SEEN.get(key)
+        used = rows and _unchanged(rows)
+        if not used:
+            rows = self._read()
+            used = rows and _unchanged(rows)
+        if not rows or not used:
+            _SEEN.pop(key, None)
             return None
-        # It names files in this folder only, whoever wrote it.
-        if os.path.dirname(entry) != os.path.abspath(self._place):  # noqa: PTH100, PTH120
-            return None
+        if len(_SEEN) < _MOST_SEEN:
+            _SEEN[key] = rows
+        entry = rows[0][1]
         if abs(time.time() - used.st_atime) > _TOUCH:
             touch(entry, used)
         return entry
+
+    def _read(self) -> Rows | None:
+        """What the note says, if it is this one and names an entry of this folder."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            try:
+                content = os.read(handle, _USUAL_BYTES)
+                if len(content) == _USUAL_BYTES:
+                    content += os.read(handle, _MOST_BYTES)
+            finally:
+                os.close(handle)
+            title, *lines, last = content.decode("utf-8", "surrogateescape").split("\n")
+        except (OSError, ValueError):
+            return None
+        if title != self._title or last or len(lines) < 2:
+            return None
+        rows = []
+        for line in lines:
+            size, changed, number, path = [*line.split(" ", 3), "", "", ""][:4]
+            rows.append((f"{size} {changed} {number}", path))
+        # It names files in this folder only, whoever wrote it.
+        folder = os.path.dirname(rows[0][1])  # noqa: PTH120
+        return rows if folder == os.path.abspath(self._place) else None  # noqa: PTH100
 
     def text(self, entry: str, files: Sequence[str]) -> bytes | None:
         """What the note is to say; None while it cannot be sure.

@@ -131,8 +131,10 @@ class InferenceSession:
     # Opening.
 
     def _load(self, source: str | bytes) -> None:
-        if isinstance(source, str) and source.endswith(".onnx") and self._open_noted(source):
-            return
+        if isinstance(source, str):
+            if source.endswith(".onnx") and self._open_noted(source):
+                return
+            source = self._source = read_pipe(source) or source
         if isinstance(source, bytes):
             content = source
             is_ort = source[4:8] == b"ORTM"
@@ -199,8 +201,10 @@ class InferenceSession:
     def _settings(self) -> tuple[str, ...]:
         """What decides on the result of a conversion."""
         options = self._options
-        level = GraphOptimizationLevel(options.graph_optimization_level).level
-        settings = (level, repr(options._dimensions), repr(options._denotations))
+        given = options.graph_optimization_level
+        if not isinstance(given, GraphOptimizationLevel):
+            given = GraphOptimizationLevel(given)
+        settings = (given.level, repr(options._dimensions), repr(options._denotations))
         named = os.environ.get("ORTOLAN_LIBRARY")
         if not named:
             return settings
@@ -531,8 +535,7 @@ def _source(given: Any) -> str | bytes:
     if isinstance(given, bytes | bytearray | memoryview):
         return bytes(given)
     if isinstance(given, str | os.PathLike):
-        path = os.fsdecode(given)
-        return read_pipe(path) or path
+        return os.fsdecode(given)
     raise TypeError(f"Unable to load from type '{type(given)}'")
 
 

@@ -32,7 +32,12 @@ class GraphOptimizationLevel(enum.IntEnum):
     @property
     def level(self) -> str:
         """The converter's name of the level."""
-        return {0: "disable", 1: "basic", 2: "extended", 3: "layout"}.get(self.value, "all")
+        return _LEVELS[self]
+
+
+_LEVELS = dict(
+    zip(GraphOptimizationLevel, ("disable", "basic", "extended", "layout", "all"), strict=True)
+)
 
 
 class ExecutionMode(enum.IntEnum):
