@@ -1,6 +1,7 @@
 // Matrix products: MatMul and Gemm, com.microsoft's forms included. A constant float B is packed
 // once.
 #include "kernels/fused_activation.h"
+#include "kernels/once.h"
 #include "kernels/packed_weights.h"
 
 namespace ortolan::ORTOLAN_ISA {
@@ -21,20 +22,45 @@ struct WordOf<double> {
   using Type = double;
 };
 
-// Packs `matrices` matrices B[K][N], scaled, for the life of the model; null when memory is out.
-float* pack_constant(Context& c, const float* b, const Product& p, size_t matrices, float scale) {
-  size_t bytes;
-  if (!packed_bytes(p.N, p.K, matrices, &bytes)) return nullptr;
-  float* packed = static_cast<float*>(c.raw_model_memory(max<size_t>(bytes, kAlignment)));
-  if (!packed) return nullptr;
-  const size_t size = packed_size(p.N, p.K);
-  for (size_t i = 0; i < matrices; ++i)
-    pack_b(b + i * p.K * p.N, p.b_row, p.b_column, p.K, p.N, packed + i * size);
-  if (scale != 1)
-    for (size_t i = 0; i < matrices * size; ++i) packed[i] *= scale;
-  c.has_packed(1);
-  return packed;
-}
+// A constant B as it is multiplied: its matrices in panels, scaled.
+struct ConstantB {
+  float* packed = nullptr;
+  float scale = 1;
+  mutable Once packing;  // by the first run, where B stays as it is: it takes most of loading
+
+  // Keeps B, of p.b_matrices matrices, for the life of the model.
+  Status keep(Context& c, const Slot& b, const Product& p) {
+    size_t bytes;
+    if (packed_bytes(p.N, p.K, p.b_matrices, &bytes))
+      packed = static_cast<float*>(c.raw_model_memory(max<size_t>(bytes, kAlignment)));
+    if (!packed) return c.out_of_memory();
+    if (!kSmall && c.is_stored(b)) {
+      packing.put_off();
+      return Status::kOk;
+    }
+    pack(c, static_cast<const float*>(b.data), p);
+    c.has_packed(1);
+    return Status::kOk;
+  }
+
+  // Before it is used.
+  ORTOLAN_INLINE void complete(const Context& c, const void* b, const Product& p) const {
+    if (!kSmall && packed) packing.complete([&] { pack(c, static_cast<const float*>(b), p); });
+  }
+
+ private:
+  void pack(const Context& c, const float* b, const Product& p) const {
+    const size_t size = packed_size(p.N, p.K), panels = panel_count(p.N);
+    for (size_t i = 0; i < p.b_matrices; ++i, b += p.K * p.N) {
+      float* out = packed + i * size;
+      const PackSource source = {b, 1, 0, p.K, p.b_row, p.b_column};
+      c.parallel(panels, kThreadWork / (p.K * kTileColumns) + 1,
+                 [&](size_t p0, size_t p1, size_t) { pack_panels(source, p.N, p0, p1, out); });
+      if (scale != 1)
+        for (size_t j = 0; j < size; ++j) out[j] *= scale;
+    }
+  }
+};
 
 }  // namespace
 
@@ -43,7 +69,7 @@ float* pack_constant(Context& c, const float* b, const Product& p, size_t matric
 // moved to the last but one, and the product is scaled.
 struct MatMul {
   struct State {
-    const float* packed = nullptr;
+    ConstantB b;
     float alpha = 1;
     bool transposes[2] = {}, moves_first[2] = {};
   };
@@ -64,13 +90,10 @@ struct MatMul {
     if (can_pack) place(*state, 1, constant->shape, &p);
     note_ways(c, p, can_pack);
     if (!can_pack) return Status::kOk;
-    const Shape& shape = constant->shape;
-    if (p.N == 1 || !shape.count()) return Status::kOk;
-    state->packed = pack_constant(c, static_cast<const float*>(constant->data), p,
-                                  shape.product(0, shape.rank - 2), state->alpha);
-    if (!state->packed) return c.out_of_memory();
+    if (p.N == 1 || !constant->shape.count()) return Status::kOk;
+    state->b.scale = state->alpha;
     state->alpha = 1;
-    return Status::kOk;
+    return state->b.keep(c, *constant, p);
   }
 
   static Status infer(Context& c) {
@@ -80,7 +103,7 @@ struct MatMul {
     ORTOLAN_TRY(c.set_output(0, shape));
     Needs needs;
     if (c.input_type(0) == DataType::kFloat)
-      ORTOLAN_TRY(find_needs<float>(c, p, c.state<State>().packed, &needs));
+      ORTOLAN_TRY(find_needs<float>(c, p, c.state<State>().b.packed, &needs));
     else if (c.input_type(0) == DataType::kDouble)
       ORTOLAN_TRY(find_needs<double>(c, p, false, &needs));
     c.request_scratch(needs.copy + needs.shared, needs.per_thread);
@@ -94,9 +117,11 @@ struct MatMul {
     ORTOLAN_TRY(plan(c, &p, &shape));
     if (!p.M || !p.N || !p.batches) return Status::kOk;
     using Word = typename WordOf<T>::Type;
-    const Operands<Word> o = {c.input_data<Word>(0),   c.input_data<Word>(1),
-                              c.state<State>().packed, nullptr,
-                              c.output_data<Word>(0),  static_cast<char*>(c.scratch())};
+    const ConstantB& b = c.state<State>().b;
+    b.complete(c, c.input_data<Word>(1), p);
+    const Operands<Word> o = {
+        c.input_data<Word>(0),  c.input_data<Word>(1),          b.packed, nullptr,
+        c.output_data<Word>(0), static_cast<char*>(c.scratch())};
     multiply(c, p, o, {});
     const float alpha = c.state<State>().alpha;
     if (is_float<T> && alpha != 1) scale(c, o.y, p.batches * p.M * p.N, static_cast<Word>(alpha));
@@ -199,7 +224,7 @@ struct MatMul {
 struct Gemm {
   static constexpr bool kFuses = variants::kGemmActivation.is_built;
   struct State {
-    const float* packed = nullptr;  // alpha * B'
+    ConstantB b;  // alpha * B'
     float alpha = 1, beta = 1;
     bool transpose_a = false, transpose_b = false;
     FusedActivation activation;
@@ -222,10 +247,9 @@ struct Gemm {
     note_ways(c, p, can_pack);
     if (!can_pack) return Status::kOk;
     if (p.N == 1 || !constant->shape.count()) return Status::kOk;
-    state->packed = pack_constant(c, static_cast<const float*>(constant->data), p, 1, state->alpha);
-    if (!state->packed) return c.out_of_memory();
+    state->b.scale = state->alpha;
     state->alpha = 1;
-    return Status::kOk;
+    return state->b.keep(c, *constant, p);
   }
 
   static Status infer(Context& c) {
@@ -237,7 +261,7 @@ struct Gemm {
     shape.append(static_cast<int64_t>(p.N));
     ORTOLAN_TRY(c.set_output(0, shape));
     Needs needs;
-    const bool packed = c.state<State>().packed;
+    const bool packed = c.state<State>().b.packed;
     ORTOLAN_TRY(c.input_type(0) == DataType::kFloat ? find_needs<float>(c, p, packed, &needs)
                                                     : find_needs<double>(c, p, packed, &needs));
     c.request_scratch(needs.copy + needs.shared, needs.per_thread);
@@ -251,8 +275,9 @@ struct Gemm {
     ORTOLAN_TRY(plan(c, &p));
     if (!p.M || !p.N) return Status::kOk;
     Addend<T> addend = find_addend<T>(c);
+    state.b.complete(c, c.input_data<T>(1), p);
     Operands<T> o = {c.input_data<T>(0),  c.input_data<T>(1),
-                     state.packed,        nullptr,
+                     state.b.packed,      nullptr,
                      c.output_data<T>(0), static_cast<char*>(c.scratch())};
     const T alpha = state.alpha;
     if (is_same<T, float> && alpha == 1 && addend.scale == 1 && !addend.row &&

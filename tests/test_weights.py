@@ -1,6 +1,7 @@
-"""What loading knows of convolutions when a file says little.
+"""What loading knows of weights when a file says little, and what it leaves to the first run.
 
-Images of unknown size or rank, and weights that are defaults of inputs, which a caller may replace.
+Convolutions of images of unknown size or rank, weights that are defaults of inputs, which a caller
+may replace, first runs at the same time.
 """
 
 from __future__ import annotations
@@ -131,15 +132,32 @@ def test_a_default_that_does_not_fit_is_told_of_only_when_it_is_used() -> None:
         session.run(None, {"x": x})
 
 
-def test_first_runs_at_the_same_time_wait_for_the_weights_of_one(tmp_path: Path) -> None:
-    """Weights for Winograd's way are transformed by the first run, whichever it is."""
-    nodes = [
-        helper.make_node("Conv", [f"v{i}" if i else "x", "w"], [f"v{i + 1}" if i < 3 else "y"],
-                         pads=[1, 1, 1, 1])
-        for i in range(4)
-    ]  # fmt: skip
-    model = _model(nodes, [1, 64, 16, 16], {"w": _random(64, 64, 3, 3, seed=5) * np.float32(0.04)})
-    feeds = {"x": _random(1, 64, 16, 16, seed=6)}
+CONVOLUTIONS = [
+    helper.make_node("Conv", [f"v{i}" if i else "x", "w"], [f"v{i + 1}" if i < 3 else "y"],
+                     pads=[1, 1, 1, 1])
+    for i in range(4)
+]  # fmt: skip
+PRODUCTS = [
+    helper.make_node("Gemm", ["x", "w"], ["a"], transB=1, alpha=0.5),
+    helper.make_node("MatMul", ["a", "w"], ["b"]),
+    helper.make_node("Gemm", ["b", "w"], ["y"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "x", "w"),
+    [
+        (CONVOLUTIONS, (1, 64, 16, 16), (64, 64, 3, 3)),
+        (PRODUCTS, (3, 250), (250, 250)),
+    ],
+    ids=["Winograd", "products"],
+)
+def test_first_runs_at_the_same_time_wait_for_the_weights_of_one(
+    nodes: list[onnx.NodeProto], x: tuple[int, ...], w: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Weights that lie in the file are packed by the first run, whichever it is."""
+    model = _model(nodes, list(x), {"w": _random(*w, seed=5) * np.float32(0.04)})
+    feeds = {"x": _random(*x, seed=6)}
     expected = _expected(model, feeds)
     (tmp_path / "model.onnx").write_bytes(model)
     path = ortolan.convert(tmp_path / "model.onnx", tmp_path / "model.ort")
