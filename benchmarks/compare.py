@@ -13,9 +13,11 @@ which others used more than a quarter of a core is loud, and left out where ther
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +36,7 @@ import ortolan
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
-POLL_SECONDS = 0.001
+POLL_SECONDS, WAIT_SECONDS = 0.001, 0.2
 PAGE = os.sysconf("SC_PAGE_SIZE")
 RELOADS = 9
 
@@ -50,7 +52,7 @@ class Worker:
         self.process = subprocess.Popen(
             [python, str(HERE / "worker.py"), engine, str(threads), *filter(None, [isa])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), **held},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **held}, start_new_session=True,
         )  # fmt: skip
         self.send(json.dumps(asdict(spec)))
         self.missing: str = self.answer().get("missing", "")
@@ -67,13 +69,23 @@ class Worker:
     def answer(self) -> Answer:
         """The next answer; empty when the engine failed."""
         assert self.process.stdout
-        line = "" if self.failed else self.process.stdout.readline()
+        line = ""
+        while not self.failed and not self.is_ready(WAIT_SECONDS):
+            pass
+        if not self.failed and select.select([self.process.stdout], [], [], 0)[0]:
+            line = self.process.stdout.readline()
         found: Answer = json.loads(line) if line else {"failed": self.failed}
         if "failed" in found:
             self.fail(found["failed"])
             return {}
         self.result |= {k: v for k, v in found.items() if k not in ("median", "missing")}
         return found
+
+    def is_ready(self, seconds: float) -> bool:
+        """Whether there is an answer, or none will come: children may keep a dead one's pipe."""
+        assert self.process.stdout
+        is_dead = self.process.poll() is not None
+        return bool(select.select([self.process.stdout], [], [], seconds)[0]) or is_dead
 
     def fail(self, why: str) -> None:
         """Notes the reason once, and ends the process."""
@@ -96,9 +108,8 @@ class Worker:
         if self.failed:
             return
         base = peaks = self.memory()
-        assert self.process.stdout
         self.send("load")
-        while not select.select([self.process.stdout], [], [], POLL_SECONDS)[0]:
+        while not self.is_ready(POLL_SECONDS):
             now = self.memory()
             peaks = max(peaks[0], now[0]), max(peaks[1], now[1])
         now = self.memory() if self.process.poll() is None else base
@@ -107,8 +118,9 @@ class Worker:
             self.result |= {"anonymous": peaks[0] - base[0], "file": peaks[1] - base[1]}
 
     def close(self) -> None:
-        """Ends the process."""
-        self.process.kill()
+        """Ends the process and those that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
