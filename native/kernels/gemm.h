@@ -266,9 +266,14 @@ struct TileShape {
 };
 constexpr int kTileHeights = 4;
 
+constexpr int lower_rows(int rows) {
+  constexpr bool kNarrow = kWasm && !kSmall && kTileVectors == 2;  // one row hides no latency
+  if (kNarrow && rows == 5) return 4;
+  return kWasm && !kNarrow && rows <= 5 ? 1 : max(rows / 2, 1);
+}
 constexpr int tile_rows(int vectors, int level) {
   int rows = kTileRows[vectors];
-  for (; level; --level) rows = kWasm && rows <= 5 ? 1 : max(rows / 2, 1);
+  for (; level; --level) rows = lower_rows(rows);
   return rows;
 }
 template <int NV>
