@@ -15,6 +15,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import ortolan
 from ortolan import cache, cache_notes
 from ortolan._native import library_path
 from ortolan.cache_notes import Note, facts_of, folder
@@ -112,7 +113,7 @@ def test_a_note_spares_reading_the_model(
     reads = []
     read_key = cache._key
 
-    def counted(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str | None:
+    def counted(source: str | bytes, settings: Sequence[str], files: cache.Files) -> str | None:
         reads.append(source)
         return read_key(source, settings, files)
 
@@ -157,7 +158,7 @@ def test_a_note_of_somebody_else(model: Path, place: Path, tmp_path: Path) -> No
     assert kept.path == str(note)
     assert kept.entry() == str(entry)
     title, _, *rest = note.read_text().split("\n")
-    row = f"{facts_of(str(elsewhere))} {elsewhere}"
+    row = f"{facts_of(elsewhere.stat(), is_entry=True)} {elsewhere}"
     note.write_text("\n".join([title, row, *rest]))
     assert kept.entry() == str(entry)  # this process knows what it said
     cache_notes._SEEN.clear()
@@ -388,3 +389,125 @@ def test_another_library_has_entries_of_its_own(
     monkeypatch.setenv("ORTOLAN_LIBRARY", str(other))
     opens(model)
     assert len(entries(place)) == 2
+
+
+def constant(path: Path, value: float, *, external_file: str = "") -> Path:
+    """A model that answers a number, which may lie in a file beside it; old enough for a note."""
+    w = numpy_helper.from_array(np.array([value], np.float32), "w")
+    if external_file:
+        (path.parent / external_file).write_bytes(w.raw_data)
+        settle(path.parent / external_file)
+        w = external("w", external_file)
+        w.dims[:] = [1]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [w])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(made.SerializeToString())
+    settle(path)
+    return path
+
+
+def value(path: Path) -> float:
+    found: float = InferenceSession(path).run(None, {"x": np.zeros(1, np.float32)})[0][0]
+    return found
+
+
+def switch(link: Path, target: Path) -> None:
+    """Makes a link name another file, as a release does."""
+    link.with_suffix(".new").symlink_to(target)
+    link.with_suffix(".new").replace(link)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+class TestLinks:
+    def test_dots_are_the_systems(self, place: Path, tmp_path: Path) -> None:
+        """``link/../m.onnx`` is beside what the link names, not beside the link."""
+        for name in ("here", "other/sub"):
+            (tmp_path / name).mkdir(parents=True)
+        here = constant(tmp_path / "here/m.onnx", 1)
+        constant(tmp_path / "other/m.onnx", 2)
+        (tmp_path / "here/link").symlink_to("../other/sub")
+        for _ in range(2):
+            assert value(Path(f"{tmp_path}/here/link/../m.onnx")) == 2
+            assert value(here) == 1
+
+    def test_a_model_that_is_replaced_meanwhile(
+        self, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, two = (constant(tmp_path / f"{i}.onnx", i) for i in (1, 2))
+        link = tmp_path / "model.onnx"
+        convert = InferenceSession._convert
+        for is_before in (True, False):
+            switch(link, one)
+
+            def switching(
+                session: InferenceSession, source: str | bytes, is_before: bool = is_before
+            ) -> bytes:
+                if is_before:
+                    switch(link, two)
+                content = convert(session, source)
+                switch(link, two)
+                return content
+
+            monkeypatch.setattr(InferenceSession, "_convert", switching)
+            assert value(link) == (2 if is_before else 1)
+            monkeypatch.setattr(InferenceSession, "_convert", convert)
+            assert [value(one), value(two), value(link)] == [1, 2, 2]
+            for entry in entries(place, "*"):
+                entry.unlink()
+
+    def test_weights_behind_a_link(self, place: Path, tmp_path: Path) -> None:
+        model = constant(tmp_path / "m.onnx", 2, external_file="two.bin")
+        constant(tmp_path / "m.onnx", 1, external_file="one.bin")
+        (tmp_path / "w.bin").symlink_to("one.bin")
+        graph = onnx.load(model, load_external_data=False)
+        graph.graph.initializer[0].external_data[0].value = "w.bin"
+        model.write_bytes(graph.SerializeToString())
+        settle(model)
+        assert [value(model) for _ in range(3)] == [1, 1, 1]
+        switch(tmp_path / "w.bin", Path("two.bin"))
+        assert value(model) == 2
+
+    def test_a_folder_that_is_switched(self, place: Path, tmp_path: Path) -> None:
+        for i in (1, 2):
+            (tmp_path / f"v{i}").mkdir()
+            constant(tmp_path / f"v{i}/m.onnx", i, external_file="w.bin")
+        (tmp_path / "v2/m.onnx").unlink()
+        os.link(tmp_path / "v1/m.onnx", tmp_path / "v2/m.onnx")
+        link = tmp_path / "current"
+        switch(link, Path("v1"))
+        assert [value(link / "m.onnx") for _ in range(3)] == [1, 1, 1]
+        switch(link, Path("v2"))
+        assert value(link / "m.onnx") == 2
+
+    def test_other_content_with_the_same_times(self, place: Path, tmp_path: Path) -> None:
+        model = constant(tmp_path / "m.onnx", 1)
+        assert [value(model) for _ in range(3)] == [1, 1, 1]
+        times = model.stat().st_mtime_ns
+        model.write_bytes(constant(tmp_path / "other.onnx", 2).read_bytes())
+        os.utime(model, ns=(times, times))
+        assert value(model) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_external_data_that_is_a_pipe(place: Path, tmp_path: Path) -> None:
+    model = constant(tmp_path / "m.onnx", 1, external_file="w.bin")
+    (tmp_path / "w.bin").unlink()
+    os.mkfifo(tmp_path / "w.bin")
+    with pytest.raises(ortolan.OrtolanError, match=r"w\.bin"):
+        value(model)
+
+
+def test_a_folder_that_is_gone(place: Path, tmp_path: Path) -> None:
+    """A path from a working folder that was deleted names no file."""
+    code = (
+        "import os, ortolan\n"
+        "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "try: ortolan.InferenceSession('m.onnx')\n"
+        "except ortolan.errors.NoSuchFile: print('fine')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import ortolan.errors\n" + code], cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "fine\n", done.stderr

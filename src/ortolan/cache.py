@@ -16,14 +16,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ortolan
 from ortolan.cache_notes import SUFFIX as NOTE
-from ortolan.cache_notes import Note, folder, sources, touch
+from ortolan.cache_notes import Note, absolute, facts_of, folder, sources, touch
 from ortolan.errors import OrtolanError
 from ortolan.external_data import external_files
 
@@ -37,6 +38,10 @@ _TRAILER_SIZE = len(_TRAILER % (0, 0))
 # What another process was writing is left alone for so long, in seconds.
 _STALE = 3600.0
 _CHUNK = 1 << 20
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+# What the system said of files when they were read, by path.
+Files = dict[str, os.stat_result]
 
 
 def load(
@@ -60,7 +65,7 @@ def load(
     if place is None:
         return convert()
     note = None if isinstance(source, bytes) else Note(place, source, settings)
-    files: list[Path] = []
+    files: Files = {}
     key = _key(source, settings, files)
     if key is None:
         return convert()
@@ -71,20 +76,27 @@ def load(
         open_path(str(entry))
     except OrtolanError:
         # It went just now, or no release can open it; what is wrong with the model shows here.
-        return _convert(entry, convert, None, [])
+        return _convert(entry, convert, None, files)
     touch(str(entry))
     if note is not None and files:
         _take_note(note, entry, files)
     return None
 
 
-def _convert(
-    entry: Path, convert: Callable[[], bytes], note: Note | None, files: Sequence[Path]
-) -> bytes:
+def _convert(entry: Path, convert: Callable[[], bytes], note: Note | None, files: Files) -> bytes:
     content = convert()
-    if _store(entry, content) and note is not None:
+    # What was converted need not be what the key is of: a model may be replaced at any time.
+    if _are_unchanged(files) and _store(entry, content) and note is not None:
         _take_note(note, entry, files)
     return content
+
+
+def _are_unchanged(files: Files) -> bool:
+    """Whether files are still those that were read."""
+    try:
+        return all(facts_of(os.stat(path)) == facts_of(found) for path, found in files.items())  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
 
 
 def _digest(texts: Sequence[str]) -> hashlib._Hash:
@@ -95,32 +107,53 @@ def _digest(texts: Sequence[str]) -> hashlib._Hash:
     return digest
 
 
-def _key(source: str | bytes, settings: Sequence[str], files: list[Path]) -> str | None:
+def _key(source: str | bytes, settings: Sequence[str], files: Files) -> str | None:
     """The name of a model's entry; None where it has none, and conversion says why.
 
     Adds the files that were read to `files`.
     """
     digest = _digest(settings)
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
-        digest.update(content)
-        near = None if isinstance(source, bytes) else Path(source).parent
-        others = external_files(content, near)
-        files.extend(others if isinstance(source, bytes) else [Path(source), *others])
+        if isinstance(source, bytes):
+            digest.update(source)
+            others = external_files(source, None)
+        else:
+            content = b"".join(_parts(absolute(source), files, -1))
+            digest.update(content)
+            others = external_files(content, Path(source).parent)
         for path in others:
-            digest.update(f"{path.stat().st_size}:{path.name}".encode("utf-8", "surrogateescape"))
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
+            name = absolute(str(path))
+            size = os.stat(name).st_size  # noqa: PTH116
+            digest.update(f"{size}:{path.name}".encode("utf-8", "surrogateescape"))
+            for part in _parts(name, files):
+                digest.update(part)
     except (OSError, ValueError):
         return None
     return digest.hexdigest()
 
 
-def _take_note(note: Note, entry: Path, files: Sequence[Path]) -> None:
+def _parts(path: str, files: Files, size: int = _CHUNK) -> Iterator[bytes]:
+    """A file's content in parts of a size, -1 for all at once; adds it to `files`.
+
+    Raises:
+        OSError: it cannot be read, is no file, or was changed meanwhile.
+    """
+    # A pipe without a writer would keep the opening of it waiting.
+    with open(os.open(path, os.O_RDONLY | _WITHOUT_WAITING), "rb", buffering=0) as file:  # noqa: PTH123
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is not a file")
+        while chunk := file.read(size):
+            yield chunk
+        if facts_of(os.fstat(file.fileno())) != facts_of(found):
+            raise OSError(f"{path} is being written to")
+    files[path] = found
+
+
+def _take_note(note: Note, entry: Path, files: Files) -> None:
     """Remembers what files had the content that an entry is of."""
     try:
-        text = note.text(str(entry), [str(path) for path in files])
+        text = note.text(str(entry), files)
         if text is not None:
             _write(Path(note.path), [text])
     except OSError:

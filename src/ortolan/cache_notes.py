@@ -12,11 +12,11 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ortolan
 
-__all__ = ["SUFFIX", "Note", "facts_of", "folder", "sources"]
+__all__ = ["SUFFIX", "Note", "absolute", "facts_of", "folder", "sources", "touch"]
 
 SUFFIX = ".note"
 # A file that is younger may be changed again without a new time.
@@ -77,13 +77,23 @@ def sources() -> str:
     return digest.hexdigest()
 
 
-def facts_of(path: str) -> str:
-    """What changes with a file's content, as a text."""
-    return _facts(os.stat(path))  # noqa: PTH116 - making a Path takes longer than this
+def facts_of(found: os.stat_result, *, is_entry: bool = False) -> str:
+    """What changes with a file's content, as a text.
+
+    Args:
+        found: what the system says of the file.
+        is_entry: its time of change counts not: noting its use changes that too.
+    """
+    changed = 0 if is_entry else found.st_ctime_ns
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino} {changed}"
 
 
-def _facts(found: os.stat_result) -> str:
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+def absolute(path: str) -> str:
+    """The path from the root, whose links and ``..`` are left to the system."""
+    try:
+        return os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+    except OSError:
+        return path  # there is no such file, then
 
 
 def _unchanged(rows: Rows) -> os.stat_result | None:
@@ -91,8 +101,8 @@ def _unchanged(rows: Rows) -> os.stat_result | None:
     entry = None
     try:
         for facts, path in rows:
-            found = os.stat(path)  # noqa: PTH116
-            if facts != _facts(found):
+            found = os.stat(path)  # noqa: PTH116 - making a Path takes longer than this
+            if facts != facts_of(found, is_entry=entry is None):
                 return None
             entry = entry or found
     except (OSError, ValueError):
@@ -111,8 +121,7 @@ class Note:
 
     def __init__(self, place: str, source: str, settings: Sequence[str]) -> None:
         self._place = place
-        path = os.path.abspath(source)  # noqa: PTH100
-        self._title = ascii((ortolan.__version__, sources(), path, *settings))
+        self._title = ascii((ortolan.__version__, sources(), absolute(source), *settings))
 
     @property
     def path(self) -> str:
@@ -157,25 +166,29 @@ class Note:
             return None
         rows = []
         for line in lines:
-            size, changed, number, path = [*line.split(" ", 3), "", "", ""][:4]
-            rows.append((f"{size} {changed} {number}", path))
+            *facts, path = line.split(" ", 4)
+            rows.append((" ".join(facts), path))
         # It names files in this folder only, whoever wrote it.
         folder = os.path.dirname(rows[0][1])  # noqa: PTH120
         return rows if folder == os.path.abspath(self._place) else None  # noqa: PTH100
 
-    def text(self, entry: str, files: Sequence[str]) -> bytes | None:
+    def text(self, entry: str, files: Mapping[str, os.stat_result]) -> bytes | None:
         """What the note is to say; None while it cannot be sure.
 
+        Args:
+            entry: its path.
+            files: by path, what the system said of each file when it was read.
+
         Raises:
-            OSError: a file is not there any more.
+            OSError: the entry is not there any more.
         """
-        paths = [os.path.abspath(path) for path in (entry, *files)]  # noqa: PTH100
-        found = [os.stat(path) for path in paths]  # noqa: PTH116
+        place = os.path.abspath(entry)  # noqa: PTH100
+        rows = [f"{facts_of(os.stat(place), is_entry=True)} {place}"]  # noqa: PTH116
+        rows += [f"{facts_of(found)} {path}" for path, found in files.items()]
         # A file may change again within the grain of its time.
-        newest = max(facts.st_mtime_ns for facts in found[1:])
-        if time.time_ns() - newest <= _SETTLED_NS or any("\n" in path for path in paths):
+        newest = max(found.st_mtime_ns for found in files.values())
+        if time.time_ns() - newest <= _SETTLED_NS or any("\n" in row for row in rows):
             return None
-        rows = [f"{_facts(facts)} {path}" for facts, path in zip(found, paths, strict=True)]
         text = "\n".join([self._title, *rows, ""]).encode("utf-8", "surrogateescape")
         return text if len(text) < _MOST_BYTES else None
 

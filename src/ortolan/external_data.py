@@ -38,8 +38,12 @@ def external_files(model: bytes, folder: Path | None) -> list[Path]:
         model: the content of an ONNX file.
         folder: where it lies; None if it came as bytes.
 
+    Returns:
+        Their paths by the names in the model: links on the way are as they are.
+
     Raises:
         ValueError: the bytes are no protobuf message, or a file is outside the folder.
+        OSError: a link leads to itself.
     """
     if _LOCATION not in model:
         return []
@@ -48,10 +52,9 @@ def external_files(model: bytes, folder: Path | None) -> list[Path]:
         name = location.decode("utf-8")
         if folder is None:
             raise ValueError("external data of a model without a folder")
-        path = (folder / name).resolve()
-        if not path.is_relative_to(folder.resolve()):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{name} is outside the model's folder")
-        found[path] = None
+        found[folder / name] = None
     return list(found)
 
 

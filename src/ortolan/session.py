@@ -211,7 +211,7 @@ class InferenceSession:
         from ortolan.cache_notes import facts_of
 
         # Constants are folded by that library, which may lack operators that others have.
-        return (*settings, facts_of(named))
+        return (*settings, facts_of(os.stat(named)))  # noqa: PTH116
 
     def _open_onnx(self, source: str | bytes) -> bytes:
         """Opens a model or what it was converted to before, or returns what it is converted to."""
