@@ -444,6 +444,48 @@ def test_external_data_that_is_missing_or_short_is_refused(tmp_path: Path) -> No
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("entries", "text"),
+    [
+        ({"length": "-1"}, "length of -1 bytes, its type and shape 256"),
+        ({"length": "252"}, "length of 252 bytes"),
+        ({"length": "260"}, "length of 260 bytes"),
+        ({"length": "", "offset": "20"}, "beyond the end"),
+        ({"offset": "-4"}, "beyond the end"),
+        ({"offset": "0x4"}, "no number"),
+        ({"location": "weights.bin\0x"}, "no name of a file"),
+        ({"location": "."}, "which is no file"),
+    ],
+)
+def test_external_data_with_wrong_entries(
+    entries: dict[str, str], text: str, tmp_path: Path
+) -> None:
+    path = external_model(tmp_path / "models", "weights.bin")
+    model = onnx.load(path, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = entries.get(entry.key, entry.value)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(errors.InvalidGraph, match=text):
+        load(path)
+
+
+def test_external_data_of_strings_or_without_a_size(tmp_path: Path) -> None:
+    path = external_model(tmp_path / "models", "weights.bin")
+    model = onnx.load(path, load_external_data=False)
+    tensor = model.graph.initializer[0]
+    for kind, dims, text in (
+        (TensorProto.STRING, [64], "would be strings"),
+        (99, [64], "no element type"),
+        (TensorProto.FLOAT, [-64], "negative dimensions"),
+        (TensorProto.FLOAT, [1 << 61], "its type and shape 9223372036854775808"),
+    ):
+        tensor.data_type = kind
+        tensor.dims[:] = dims
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(errors.OrtolanError, match=text):
+            load(path)
+
+
 def test_mutated_models_never_raise_anything_but_our_errors() -> None:
     seed = 20261123
     random = np.random.default_rng(seed)

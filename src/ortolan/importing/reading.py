@@ -6,12 +6,14 @@ data is an absolute path that was checked.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import onnx
+import onnx_ir as ir
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
@@ -165,19 +167,40 @@ def _locate(tensor: onnx.TensorProto, folder: Path | None) -> None:
     entry = next((item for item in tensor.external_data if item.key == "location"), None)
     if entry is None or not entry.value:
         raise InvalidGraph(f"{what} has no location")
-    path = (folder / entry.value).resolve()
+    try:
+        path = (folder / entry.value).resolve()
+    except (OSError, ValueError) as error:  # a name may have a zero byte, a link lead to itself
+        raise InvalidGraph(f"{what} ({entry.value!r}) has no name of a file: {error}") from error
     if Path(entry.value).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise InvalidGraph(
             f'{what} ("{entry.value}") lies outside the model\'s folder: put it beside the model'
         )
     numbers = {item.key: item.value for item in tensor.external_data}
+    needed = _stored_bytes(tensor, what)
     try:
         size = path.stat().st_size
-        end = int(numbers.get("offset") or 0) + int(numbers.get("length") or 0)
+        offset, length = int(numbers.get("offset") or 0), int(numbers.get("length") or needed)
     except OSError as error:
         raise NoSuchFile(f"{path}: cannot be read, and it holds {what}") from error
     except ValueError as error:
         raise InvalidGraph(f"{what} has an offset or length that is no number") from error
-    if not path.is_file() or end > size or int(numbers.get("offset") or 0) < 0:
+    if length != needed:
+        raise InvalidGraph(f"{what} has a length of {length} bytes, its type and shape {needed}")
+    if not path.is_file():
+        raise InvalidGraph(f"{what} is to be in {path}, which is no file")
+    if offset < 0 or offset + length > size:
         raise InvalidGraph(f"{what} reaches beyond the end of {path} ({size} bytes)")
     entry.value = str(path)
+
+
+def _stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
+    """The bytes that a tensor's type and shape say."""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise InvalidGraph(f"{what} would be strings, which stand in the model itself")
+    try:
+        bits = ir.DataType(tensor.data_type).bitwidth
+    except (TypeError, ValueError) as error:
+        raise InvalidGraph(f"{what} has no element type: {tensor.data_type}") from error
+    if any(dim < 0 for dim in tensor.dims):
+        raise InvalidGraph(f"{what} has negative dimensions: {list(tensor.dims)}")
+    return (math.prod(tensor.dims) * bits + 7) // 8
