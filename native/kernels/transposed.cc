@@ -1,6 +1,7 @@
-// ConvTranspose over channels_last tensors, without a buffer of products: each output pixel gathers
-// the input pixels that reach it. Pixels `stride` apart see the same taps, so a row of them is a
-// product of pixels behind pointers with the weights of those taps, as in conv_direct.h.
+// ConvTranspose over channels_last tensors, without a buffer of all products: each output pixel
+// gathers the input pixels that reach it. Outputs `stride` apart see the same taps, so they are
+// rows of a product of input pixels with the weights of those taps, as in conv_direct.h. Where that
+// takes less, all outputs of a block of `stride` pixels a side are columns of one such product.
 #include "kernels/window.h"
 
 namespace ortolan::ORTOLAN_ISA {
@@ -12,6 +13,7 @@ struct Axis {
   int64_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, pad = 0;
   int64_t period = 1;  // stride / gcd(stride, dilation)
   int64_t step = 1;    // dilation / gcd: input positions from tap to tap of a phase
+  bool is_merged = false;  // into columns: all phases are one
 
   void set_period() {
     int64_t a = stride, b = dilation;
@@ -23,22 +25,27 @@ struct Axis {
     period = stride / a;
     step = dilation / a;
   }
-  int64_t phases() const { return min(period, kernel); }
+  int64_t phases() const { return is_merged ? 1 : min(period, kernel); }
+  // Outputs of a position.
+  int64_t reach() const { return is_merged ? stride : 1; }
   int64_t taps(int64_t phase) const { return (kernel - phase + period - 1) / period; }
   // Taps of the phases before this one.
   int64_t before(int64_t phase) const {
     return phase * (kernel / period) + min(phase, kernel % period);
   }
-  // Input position that tap 0 of a phase brings to an output; false when it falls between inputs.
-  bool source(int64_t phase, int64_t position, int64_t* in_position) const {
-    const int64_t at = position + pad - phase * dilation;
-    *in_position = at / stride;
-    return at % stride == 0;
-  }
-  // First output of a phase.
-  int64_t first(int64_t phase) const {
-    const int64_t rest = (phase * dilation - pad) % stride;
-    return rest < 0 ? rest + stride : rest;
+};
+
+// Positions of a phase: outputs `stride` apart, which see the same taps of neighbouring inputs.
+struct Line {
+  int64_t first;  // output of position 0; of a merged axis it may lie before the image
+  int64_t input;  // what tap 0 brings to it
+  int64_t count;
+
+  Line(const Axis& a, int64_t phase) {
+    const int64_t tap = phase * a.dilation, rest = (tap - a.pad) % a.stride;
+    first = rest < 0 && !a.is_merged ? rest + a.stride : rest;
+    input = (first + a.pad - tap) / a.stride;
+    count = max<int64_t>(a.out - first + a.stride - 1, 0) / a.stride;
   }
 };
 
@@ -55,6 +62,7 @@ struct TransposedState {
 struct Transposed {
   Axis axes[3];
   size_t batch = 1, groups = 1, channels = 0, outputs = 0;  // of one group
+  bool is_merged = false;
 
   size_t taps() const {
     return static_cast<size_t>(axes[0].kernel * axes[1].kernel * axes[2].kernel);
@@ -62,8 +70,67 @@ struct Transposed {
   size_t most_segments() const {
     return static_cast<size_t>(axes[0].taps(0) * axes[1].taps(0) * axes[2].taps(0));
   }
-  size_t group_size() const { return packed_size(outputs, channels * taps()); }
-  size_t block() const { return max<size_t>(min(kBlockRows, 4096 / most_segments()), 1); }
+  size_t phases() const {
+    return static_cast<size_t>(axes[0].phases() * axes[1].phases() * axes[2].phases());
+  }
+  // Columns of a group's product.
+  size_t columns() const {
+    return outputs * static_cast<size_t>(axes[0].reach() * axes[1].reach() * axes[2].reach());
+  }
+  // The same with those that panels fill up with zeros.
+  size_t all_columns() const {
+    return max<size_t>(columns(), kTiny ? kTileColumns : static_cast<size_t>(kLanes));
+  }
+  size_t group_size() const {
+    return packed_size(columns(), channels * (is_merged ? most_segments() : taps()));
+  }
+  size_t pixels(bool of_output) const {
+    size_t n = 1;
+    for (const Axis& a : axes) n *= static_cast<size_t>(of_output ? a.out : a.in);
+    return n;
+  }
+
+  // Taps that are missing from a block's last pixels count as others do, and so does what a vector
+  // has beyond the last column.
+  void choose_merged() {
+    if (kTiny || groups != 1) return;
+    size_t block = 1;
+    for (const Axis& a : axes) {
+      if (a.stride > a.kernel || (a.stride > 1 && a.dilation > 1)) return;
+      block *= static_cast<size_t>(a.stride);
+    }
+    const size_t apart = taps() * channels * vectors_of(outputs);
+    const size_t together = (most_segments() * channels + 1) * vectors_of(outputs * block);
+    is_merged = block > 1 && together <= apart;
+    for (Axis& a : axes) a.is_merged = is_merged;
+  }
+};
+
+// How the products are cut: rows are positions of a phase, counted through the batch.
+struct TransposedPlan {
+  size_t block;   // rows of a unit
+  size_t blocks;  // of the phase that has most
+  size_t panels;  // of one group
+  size_t ld;      // of the sums of a panel
+
+  explicit TransposedPlan(const Transposed& t) {
+    constexpr size_t kPointers = 4096, kUnits = 16;
+    size_t rows = t.batch;
+    for (const Axis& a : t.axes) rows *= static_cast<size_t>((a.out + a.stride - 1) / a.stride + 1);
+    panels = panel_count(t.columns());
+    ld = min<size_t>(t.all_columns(), kTileColumns + kLanes);
+    const size_t units = max<size_t>(t.phases() * t.groups * panels, 1);
+    const size_t limit = max<size_t>(min(kBlockRows, kPointers / t.most_segments()), 1);
+    block = rows_per_block(rows, limit, (kUnits + units - 1) / units);
+    blocks = (rows + block - 1) / block;
+  }
+  size_t units(const Transposed& t) const { return blocks * t.phases() * t.groups * panels; }
+  // Pointers, zeros, bias, sums and a vector that may be read behind them.
+  size_t scratch_bytes(const Transposed& t) const {
+    return t.most_segments() * block * sizeof(float*) +
+           (t.channels * t.groups + t.all_columns() * t.groups + block * ld + kLanes) *
+               sizeof(float);
+  }
 };
 
 // Where the weights of a phase begin, in taps, and how many it has.
@@ -102,7 +169,39 @@ void pack_phase(const Transposed& t, const Phase& phase, const float* weights, f
       }
 }
 
+// The same where columns are [z][y][x][outputs] of a block of pixels.
+void pack_merged(const Transposed& t, const float* weights, float* out) {
+  const Axis *z = &t.axes[0], *y = &t.axes[1], *x = &t.axes[2];
+  const size_t N = t.columns(), M = t.outputs, taps = t.taps(), segments = t.most_segments();
+  auto tap_of = [&](const Axis& a, size_t segment, size_t pixel) {
+    const size_t stride = static_cast<size_t>(a.stride), all = static_cast<size_t>(a.taps(0));
+    return segment % all * stride + pixel % stride;
+  };
+  auto pack_column = [&](size_t column, size_t width, float* to) {
+    const size_t rx = column / M, ry = rx / static_cast<size_t>(x->stride);
+    const size_t rz = ry / static_cast<size_t>(y->stride);
+    for (size_t s = 0; s < segments; ++s) {
+      const size_t sy = s / static_cast<size_t>(x->taps(0));
+      const size_t kx = tap_of(*x, s, rx), ky = tap_of(*y, sy, ry);
+      const size_t kz = tap_of(*z, sy / static_cast<size_t>(y->taps(0)), rz);
+      const size_t height = static_cast<size_t>(y->kernel), row = static_cast<size_t>(x->kernel);
+      const bool exists = column < N && kx < row && ky < height &&
+                          kz < static_cast<size_t>(z->kernel);
+      const float* from = weights + column % M * taps + (kz * height + ky) * row + kx;
+      for (size_t c = 0; c < t.channels; ++c, to += width) *to = exists ? from[c * M * taps] : 0;
+    }
+  };
+  for (size_t p = 0; p < panel_count(N); ++p)
+    for_each_part(N, p, [&](const Part& part) {
+      const size_t width = part.vectors * kLanes, last = width - kLanes;
+      float* to = out + part.column * segments * t.channels;
+      for (size_t j = 0; j < width; ++j)
+        pack_column(part.column + (j < last ? j : part.last + j - last), width, to + j);
+    });
+}
+
 void pack_transposed(const Transposed& t, const float* weights, float* out) {
+  if (!kTiny && t.is_merged) return pack_merged(t, weights, out);
   for (size_t g = 0; g < t.groups; ++g) {
     const float* from = weights + g * t.channels * t.outputs * t.taps();
     for (int64_t z = 0; z < t.axes[0].phases(); ++z)
@@ -139,6 +238,7 @@ Status weights_shape(Context& c, const TransposedState& s, const Shape& w, Windo
     axis.dilation = window->dilation[i];
     axis.set_period();
   }
+  t->choose_merged();
   return s.kernel_known ? Status::kOk : check_kernel(c, *window);
 }
 
@@ -175,99 +275,190 @@ Status place_output(Context& c, const TransposedState& s, const WindowAttributes
   return Status::kOk;
 }
 
-// Computes rows of output pixels with the scratch of one thread: pointers, then zeros.
-class RowRunner {
+// Copies `count` pixels of n floats each.
+template <class V>
+ORTOLAN_INLINE void copy_pixels(const float* from, size_t ld, float* to, size_t step, size_t n,
+                                size_t count) {
+  for (; count; --count, from += ld, to += step)
+    for (size_t i = 0; i < n; i += kLanesOf<V>) {
+      const size_t at = min<size_t>(i, n - kLanesOf<V>);
+      store(to + at, load<V>(from + at));
+    }
+}
+
+ORTOLAN_NOINLINE void copy_pixels_any(const float* from, size_t ld, float* to, size_t step,
+                                      size_t n, size_t count) {
+  using Quad = Vec<float, 4>;
+  if (!kTiny && n >= kLanes) return copy_pixels<F>(from, ld, to, step, n, count);
+  if (!kTiny && n >= 4) return copy_pixels<Quad>(from, ld, to, step, n, count);
+  if (!kTiny && step == n)  // whole vectors reach into pixels that are written next
+    for (; count * n >= 4; --count, from += ld, to += step) store(to, load<Quad>(from));
+  for (; count; --count, from += ld, to += step)
+    for (size_t i = 0; i < n; ++i) to[i] = from[i];
+}
+
+// Computes blocks of a phase's positions with the scratch of one thread.
+class BlockRunner {
  public:
-  RowRunner(Context& c, const Transposed& t, const float* packed, void* scratch)
+  BlockRunner(Context& c, const Transposed& t, const TransposedPlan& plan, const float* packed,
+              void* scratch)
       : t_(t),
+        plan_(plan),
         packed_(packed),
         x_(c.input_data<float>(0)),
         y_(c.output_data<float>(0)),
         pointers_(static_cast<const float**>(scratch)) {
-    const size_t bias = c.state<TransposedState>().bias;
-    epilogue_.bias = c.has_input(bias) ? c.input_data<float>(bias) : nullptr;
-    float* zeros = reinterpret_cast<float*>(pointers_ + t.most_segments() * t.block());
+    float* zeros = reinterpret_cast<float*>(pointers_ + t.most_segments() * plan.block);
     fill_zero(zeros, t.channels * t.groups * sizeof(float));
     zeros_ = zeros;
+    bias_ = zeros + t.channels * t.groups;
+    sums_ = bias_ + t.all_columns() * t.groups;
+    const size_t input = c.state<TransposedState>().bias, columns = t.all_columns();
+    const float* bias = c.has_input(input) ? c.input_data<float>(input) : nullptr;
+    for (size_t g = 0; g < t.groups; ++g)
+      for (size_t i = 0; i < columns; ++i)
+        bias_[g * columns + i] =
+            bias && i < t.columns() ? bias[g * t.outputs + i % t.outputs] : 0;
   }
 
-  // Row `unit` of batch x depth x height.
-  void run(size_t unit) {
-    const Axis *z = &t_.axes[0], *y = &t_.axes[1], *x = &t_.axes[2];
-    const size_t depth = static_cast<size_t>(z->out), height = static_cast<size_t>(y->out);
-    const int64_t oz = static_cast<int64_t>(unit / height % depth);
-    const int64_t oy = static_cast<int64_t>(unit % height);
-    const size_t n = unit / height / depth, M = t_.outputs * t_.groups;
-    image_ = x_ + n * static_cast<size_t>(z->in * y->in * x->in) * t_.channels * t_.groups;
-    row_ = y_ + unit * static_cast<size_t>(x->out) * M;
-    int64_t qz = 0, qy = 0;
-    while (qz < z->phases() && !z->source(qz, oz, &iz_)) ++qz;
-    while (qy < y->phases() && !y->source(qy, oy, &iy_)) ++qy;
-    const bool reached = qz < z->phases() && qy < y->phases();
-    if (!reached || x->phases() < x->stride) fill_bias(M);
-    if (!reached) return;
-    for (int64_t qx = 0; qx < x->phases(); ++qx) run_phase(Phase(t_, qz, qy, qx));
-  }
-
- private:
-  void fill_bias(size_t M) {
-    float* to = row_;
-    for (int64_t i = 0; i < t_.axes[2].out; ++i)
-      for (size_t m = 0; m < M; ++m) *to++ = epilogue_.bias ? epilogue_.bias[m] : 0;
-  }
-
-  void run_phase(const Phase& phase) {
-    const Axis& x = t_.axes[2];
-    const int64_t first = x.first(phase.at[2]);
-    if (first >= x.out) return;
-    const size_t count = static_cast<size_t>((x.out - first + x.stride - 1) / x.stride);
-    const size_t M = t_.outputs * t_.groups, stride = static_cast<size_t>(x.stride);
-    const int64_t from = (first + x.pad - phase.at[2] * x.dilation) / x.stride;
-    for (size_t begin = 0; begin < count; begin += t_.block()) {
-      const size_t rows = min(t_.block(), count - begin);
-      build_pointers(phase, from + static_cast<int64_t>(begin), rows);
-      float* to = row_ + (static_cast<size_t>(first) + begin * stride) * M;
-      for (size_t g = 0; g < t_.groups; ++g) {
-        const float* weights =
-            packed_ + g * t_.group_size() + packed_size(t_.outputs, phase.start * t_.channels);
-        const TileInput in = {nullptr,         0,           pointers_, t_.block(), phase.segments(),
-                              g * t_.channels, t_.channels, weights};
-        for (size_t p = 0; p < panel_count(t_.outputs); ++p)
-          multiply_panel(in, epilogue_, to, stride * M, 0, rows, g * t_.outputs, t_.outputs, p);
-      }
+  void run(size_t begin, size_t end) {
+    const size_t panels = t_.groups * plan_.panels;
+    while (begin < end) {
+      const size_t panel = begin % panels, rest = begin / panels;
+      const size_t count = min(end - begin, panels - panel);
+      run_block(static_cast<int64_t>(rest % t_.phases()), rest / t_.phases() * plan_.block, panel,
+                panel + count);
+      begin += count;
     }
   }
 
-  // Pointers [segments][block] to the input pixels of `rows` outputs, the first one's tap 0 of the
-  // phase being at input column `x0`.
-  void build_pointers(const Phase& phase, int64_t x0, size_t rows) {
-    const Axis *z = &t_.axes[0], *y = &t_.axes[1], *x = &t_.axes[2];
+ private:
+  void run_block(int64_t number, size_t row, size_t panel0, size_t panel1) {
+    const Axis *y = &t_.axes[1], *x = &t_.axes[2];
+    const int64_t qx = number % x->phases(), qy = number / x->phases() % y->phases();
+    const Phase phase(t_, number / x->phases() / y->phases(), qy, qx);
+    const Line lines[] = {{t_.axes[0], phase.at[0]}, {*y, qy}, {*x, qx}};
+    lines_ = lines;
+    const size_t all = t_.batch * static_cast<size_t>(lines[0].count * lines[1].count) *
+                       static_cast<size_t>(lines[2].count);
+    if (row >= all) return;
+    const size_t rows = min(plan_.block, all - row), channels = t_.channels * t_.groups;
+    bool is_product = phase.segments() == 1;  // positions are inputs
+    for (int i = 0; i < 3; ++i)
+      is_product = is_product && lines[i].input == 0 && lines[i].count == t_.axes[i].in;
+    if (!is_product) build_pointers(phase, row, rows);
+    for (size_t p = panel0; p < panel1; ++p) {
+      const size_t g = p / plan_.panels, panel = p % plan_.panels, begin = panel * kTileColumns;
+      TileInput in = {nullptr,          0,
+                      pointers_,        plan_.block,
+                      phase.segments(), g * t_.channels,
+                      t_.channels,      packed_ + g * t_.group_size()};
+      in.b += packed_size(t_.outputs, phase.start * t_.channels);
+      if (is_product) in.a = x_ + row * channels + in.offset, in.lda = channels, in.rows = nullptr;
+      Epilogue epilogue;
+      epilogue.bias = bias_ + g * t_.all_columns();
+      multiply_panel(in, epilogue, sums_ - begin, plan_.ld, 0, rows, 0, t_.all_columns(), panel);
+      place_sums(row, rows, g, begin, panel_column(t_.columns(), panel + 1));
+    }
+  }
+
+  // Calls body(r, image, z, y, x, many) for rows [row, row + rows) by lines of positions.
+  template <class Body>
+  ORTOLAN_INLINE void for_each_line(size_t row, size_t rows, Body body) const {
+    const size_t depth = static_cast<size_t>(lines_[0].count);
+    const size_t height = static_cast<size_t>(lines_[1].count);
+    const size_t width = static_cast<size_t>(lines_[2].count);
+    for (size_t r = 0, many; r < rows; r += many) {
+      const size_t x = (row + r) % width, line = (row + r) / width, plane = line / height;
+      many = min(width - x, rows - r);
+      body(r, plane / depth, static_cast<int64_t>(plane % depth),
+           static_cast<int64_t>(line % height), static_cast<int64_t>(x), many);
+    }
+  }
+
+  // Pointers [segments][block] to input pixels.
+  void build_pointers(const Phase& phase, size_t row, size_t rows) {
+    const Axis* a = t_.axes;
     const size_t channels = t_.channels * t_.groups;
-    const float** out = pointers_;
-    for (int64_t jz = 0; jz < phase.taps[0]; ++jz)
-      for (int64_t jy = 0; jy < phase.taps[1]; ++jy) {
-        const int64_t iz = iz_ - jz * z->step, iy = iy_ - jy * y->step;
-        const bool inside = iz >= 0 && iz < z->in && iy >= 0 && iy < y->in;
-        for (int64_t jx = 0; jx < phase.taps[2]; ++jx, out += t_.block())
-          for (size_t r = 0; r < rows; ++r) {
-            const int64_t ix = x0 + static_cast<int64_t>(r) - jx * x->step;
-            out[r] = inside && ix >= 0 && ix < x->in
-                         ? image_ + static_cast<size_t>((iz * y->in + iy) * x->in + ix) * channels
-                         : zeros_;
+    for_each_line(row, rows,
+                  [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
+      const float** out = pointers_ + r;
+      const int64_t ix0 = lines_[2].input + x, n = static_cast<int64_t>(many);
+      for (int64_t jz = 0; jz < phase.taps[0]; ++jz)
+        for (int64_t jy = 0; jy < phase.taps[1]; ++jy) {
+          const int64_t iz = lines_[0].input + z - jz * a[0].step;
+          const int64_t iy = lines_[1].input + y - jy * a[1].step;
+          const bool inside = iz >= 0 && iz < a[0].in && iy >= 0 && iy < a[1].in;
+          const int64_t line = (static_cast<int64_t>(image) * a[0].in + iz) * a[1].in + iy;
+          for (int64_t jx = 0; jx < phase.taps[2]; ++jx, out += plan_.block) {
+            const int64_t ix = ix0 - jx * a[2].step;
+            const int64_t begin = inside ? min(max<int64_t>(-ix, 0), n) : n;
+            const int64_t end = max(min(a[2].in - ix, n), begin);
+            int64_t i = 0;
+            for (; i < begin; ++i) out[i] = zeros_;
+            for (; i < end; ++i)
+              out[i] = x_ + static_cast<size_t>(line * a[2].in + ix + i) * channels;
+            for (; i < n; ++i) out[i] = zeros_;
           }
+        }
+    });
+  }
+
+  // Sums of columns [begin, end) of a group, to where they belong in the output.
+  void place_sums(size_t row, size_t rows, size_t group, size_t begin, size_t end) {
+    const Axis* a = t_.axes;
+    const size_t pixel = t_.outputs * t_.groups;
+    const size_t width = t_.outputs * static_cast<size_t>(a[2].reach());
+    for_each_line(row, rows,
+                  [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
+      for (int64_t i = 0; i < a[0].reach() * a[1].reach(); ++i) {
+        const int64_t oz = lines_[0].first + z * a[0].stride + i / a[1].reach();
+        const int64_t oy = lines_[1].first + y * a[1].stride + i % a[1].reach();
+        const size_t first = static_cast<size_t>(i) * width;
+        const size_t from = max(begin, first), to = min(end, first + width);
+        if (from >= to || oz < 0 || oz >= a[0].out || oy < 0 || oy >= a[1].out) continue;
+        const int64_t line = (static_cast<int64_t>(image) * a[0].out + oz) * a[1].out + oy;
+        const int64_t column = lines_[2].first + x * a[2].stride;
+        place_line(sums_ + r * plan_.ld + from - begin, to - from, many,
+                   y_ + static_cast<size_t>(line * a[2].out) * pixel,
+                   column * static_cast<int64_t>(pixel) +
+                       static_cast<int64_t>(group * t_.outputs + from - first));
       }
+    });
+  }
+
+  // n floats of each of `count` positions into an output line, the first at `at`.
+  void place_line(const float* from, size_t n, size_t count, float* line, int64_t at) {
+    const int64_t pixel = static_cast<int64_t>(t_.outputs * t_.groups);
+    const int64_t step = t_.axes[2].stride * pixel, end = t_.axes[2].out * pixel;
+    const int64_t size = static_cast<int64_t>(n);
+    auto clipped = [&](const float* sums, int64_t to) {
+      for (int64_t i = max<int64_t>(-to, 0); i < min(size, end - to); ++i) line[to + i] = sums[i];
+    };
+    for (; !kTiny && count && at < 0; --count, from += plan_.ld, at += step) clipped(from, at);
+    for (; !kTiny && count; --count) {
+      const int64_t last = static_cast<int64_t>(count) - 1;
+      if (at + last * step + size <= end) break;
+      clipped(from + static_cast<size_t>(last) * plan_.ld, at + last * step);
+    }
+    copy_pixels_any(from, plan_.ld, line + at, static_cast<size_t>(step), n, count);
   }
 
   const Transposed& t_;
+  const TransposedPlan& plan_;
   const float *packed_, *x_;
   float* y_;
   const float** pointers_;
   const float* zeros_;
-  Epilogue epilogue_;
-  const float* image_ = nullptr;
-  float* row_ = nullptr;
-  int64_t iz_ = 0, iy_ = 0;
+  float *bias_, *sums_;
+  const Line* lines_ = nullptr;  // of the phase at hand
 };
+
+// Outputs that no tap reaches are the bias.
+void fill_bias(const float* bias, size_t channels, size_t pixels, float* y) {
+  for (; pixels; --pixels)
+    for (size_t i = 0; i < channels; ++i) *y++ = bias ? bias[i] : 0;
+}
 
 // The pads of com.microsoft:ConvTransposeWithDynamicPads.
 Status read_pads(Context& c, WindowAttributes* window) {
@@ -347,7 +538,7 @@ struct ConvTranspose {
                        outputs);
     c.request_scratch(
         c.state<TransposedState>().packed ? 0 : t.groups * t.group_size() * sizeof(float),
-        t.most_segments() * t.block() * sizeof(float*) + t.channels * t.groups * sizeof(float));
+        TransposedPlan(t).scratch_bytes(t));
     return c.set_output(0, out);
   }
 
@@ -363,13 +554,18 @@ struct ConvTranspose {
       pack_transposed(t, c.input_data<float>(1), own);
       packed = own;
     }
-    const size_t units = t.batch * static_cast<size_t>(t.axes[0].out * t.axes[1].out);
-    const size_t work =
-        static_cast<size_t>(t.axes[2].out) * t.outputs * t.groups * t.channels * t.most_segments();
-    c.parallel(units, (1 << 18) / max<size_t>(work, 1) + 1,
+    bool is_covered = true;
+    for (const Axis& a : t.axes) is_covered = is_covered && (a.is_merged || a.phases() == a.stride);
+    const size_t bias = c.state<TransposedState>().bias;
+    if (!is_covered)
+      fill_bias(c.has_input(bias) ? c.input_data<float>(bias) : nullptr, t.outputs * t.groups,
+                t.batch * t.pixels(true), c.output_data<float>(0));
+    const TransposedPlan plan(t);
+    const size_t columns = min(t.all_columns(), kTileColumns);
+    const size_t work = plan.block * columns * t.channels * t.most_segments();
+    c.parallel(plan.units(t), (1 << 18) / max<size_t>(work, 1) + 1,
                [&](size_t begin, size_t end, size_t thread) {
-                 RowRunner runner(c, t, packed, c.thread_scratch(thread));
-                 for (size_t unit = begin; unit < end; ++unit) runner.run(unit);
+                 BlockRunner(c, t, plan, packed, c.thread_scratch(thread)).run(begin, end);
                });
     return Status::kOk;
   }
