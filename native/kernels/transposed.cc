@@ -149,45 +149,26 @@ struct Phase {
   size_t segments() const { return static_cast<size_t>(taps[0] * taps[1] * taps[2]); }
 };
 
-// Weights [channels][outputs][taps] of a group into the panels of one phase.
-void pack_phase(const Transposed& t, const Phase& phase, const float* weights, float* out) {
-  const size_t N = t.outputs, taps = t.taps(), K = phase.segments() * t.channels;
-  size_t segment = 0;
-  for (int64_t jz = 0; jz < phase.taps[0]; ++jz)
-    for (int64_t jy = 0; jy < phase.taps[1]; ++jy)
-      for (int64_t jx = 0; jx < phase.taps[2]; ++jx, ++segment) {
-        const Axis* a = t.axes;
-        const int64_t z = phase.at[0] + jz * a[0].period, y = phase.at[1] + jy * a[1].period;
-        const int64_t x = phase.at[2] + jx * a[2].period;
-        const size_t tap = static_cast<size_t>((z * a[1].kernel + y) * a[2].kernel + x);
-        const PackSource source = {weights + tap, 1, 0, t.channels, N * taps, taps};
-        for (size_t p = 0; p < panel_count(N); ++p)
-          for_each_part(N, p, [&](const Part& part) {
-            pack_part(source, N, part,
-                      out + part.column * K + segment * t.channels * part.vectors * kLanes);
-          });
-      }
-}
-
-// The same where columns are [z][y][x][outputs] of a block of pixels.
-void pack_merged(const Transposed& t, const float* weights, float* out) {
-  const Axis *z = &t.axes[0], *y = &t.axes[1], *x = &t.axes[2];
-  const size_t N = t.columns(), M = t.outputs, taps = t.taps(), segments = t.most_segments();
-  auto tap_of = [&](const Axis& a, size_t segment, size_t pixel) {
-    const size_t stride = static_cast<size_t>(a.stride), all = static_cast<size_t>(a.taps(0));
-    return segment % all * stride + pixel % stride;
-  };
+// Weights [channels][outputs][taps] of a group into the panels of one phase. Columns are
+// [z][y][x][outputs] of the pixels of a position.
+ORTOLAN_NOINLINE void pack_phase(const Transposed& t, const Phase& phase, const float* weights,
+                                 float* out) {
+  const size_t N = t.columns(), M = t.outputs, taps = t.taps(), segments = phase.segments();
   auto pack_column = [&](size_t column, size_t width, float* to) {
-    const size_t rx = column / M, ry = rx / static_cast<size_t>(x->stride);
-    const size_t rz = ry / static_cast<size_t>(y->stride);
+    int64_t pixel = static_cast<int64_t>(column / M);
+    int64_t of[3];
+    for (int i = 2; i >= 0; pixel /= t.axes[i].reach(), --i) of[i] = pixel % t.axes[i].reach();
     for (size_t s = 0; s < segments; ++s) {
-      const size_t sy = s / static_cast<size_t>(x->taps(0));
-      const size_t kx = tap_of(*x, s, rx), ky = tap_of(*y, sy, ry);
-      const size_t kz = tap_of(*z, sy / static_cast<size_t>(y->taps(0)), rz);
-      const size_t height = static_cast<size_t>(y->kernel), row = static_cast<size_t>(x->kernel);
-      const bool exists = column < N && kx < row && ky < height &&
-                          kz < static_cast<size_t>(z->kernel);
-      const float* from = weights + column % M * taps + (kz * height + ky) * row + kx;
+      int64_t tap = 0, rest = static_cast<int64_t>(s), place = 1;
+      bool exists = column < N;
+      for (int i = 2; i >= 0; rest /= phase.taps[i], place *= t.axes[i].kernel, --i) {
+        const Axis& a = t.axes[i];
+        const int64_t at = phase.at[i] + rest % phase.taps[i] * a.period + of[i];
+        exists = exists && at < a.kernel;
+        tap += at * place;
+      }
+      const float* from = weights + column % M * taps + tap;
+#pragma clang loop vectorize(disable) unroll(disable)
       for (size_t c = 0; c < t.channels; ++c, to += width) *to = exists ? from[c * M * taps] : 0;
     }
   };
@@ -196,12 +177,14 @@ void pack_merged(const Transposed& t, const float* weights, float* out) {
       const size_t width = part.vectors * kLanes, last = width - kLanes;
       float* to = out + part.column * segments * t.channels;
       for (size_t j = 0; j < width; ++j)
-        pack_column(part.column + (j < last ? j : part.last + j - last), width, to + j);
+        pack_column(kTiny      ? first_column(N, part.column) + j
+                    : j < last ? part.column + j
+                               : part.column + part.last + j - last,
+                    width, to + j);
     });
 }
 
 void pack_transposed(const Transposed& t, const float* weights, float* out) {
-  if (!kTiny && t.is_merged) return pack_merged(t, weights, out);
   for (size_t g = 0; g < t.groups; ++g) {
     const float* from = weights + g * t.channels * t.outputs * t.taps();
     for (int64_t z = 0; z < t.axes[0].phases(); ++z)
