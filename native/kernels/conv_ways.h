@@ -144,8 +144,8 @@ inline void choose_variants(Context& c, ConvState* s, const ConvShape* shape) {
 }
 
 // Shape of the weights and what follows from it alone; *window gets a kernel that only they tell.
-inline Status weights_shape(Context& c, const ConvState& s, const Shape& w, WindowAttributes* window,
-                     ConvShape* shape) {
+inline Status weights_shape(Context& c, const ConvState& s, const Shape& w,
+                            WindowAttributes* window, ConvShape* shape) {
   *window = s.window;
   if (window->rank == 0 && w.rank > 2 && w.rank <= 5) window->rank = w.rank - 2;
   if (window->rank == 0 || w.rank != window->rank + 2)
@@ -181,7 +181,8 @@ inline size_t packed_bytes(const ConvState& state, const ConvShape& s, Way way =
   return sizeof(float) * (is_depthwise(state, s) ? packed_depthwise_size(s) : packed_conv_size(s));
 }
 
-inline void pack(const ConvState& state, const ConvShape& s, Way way, const float* weights, float* out) {
+inline void pack(const ConvState& state, const ConvShape& s, Way way, const float* weights,
+                 float* out) {
   if (!kSmall && way >= Way::kWinograd2)
     pack_winograd_weights(s, form_of(way), weights, out);
   else if (!kSmall && way == Way::kTapColumns)
@@ -207,15 +208,14 @@ inline size_t unit_count(const ConvState& state, const ConvShape& s, Way way, si
   return is_by_lines(state, s) ? depthwise_units(s) : conv_units(s);
 }
 
-inline void run_units(const ConvState& state, const ConvArgs& args, Way way, size_t threads, size_t begin,
-               size_t end, void* scratch) {
+inline void run_units(const ConvState& state, const ConvArgs& args, Way way, size_t threads,
+                      size_t begin, size_t end, void* scratch) {
   if (!kSmall && way >= Way::kWinograd2)
     winograd_run_units(args, form_of(way), threads, begin, end, scratch);
   else if (!kSmall && way == Way::kTapColumns)
     columns_run_units(args, begin, end, scratch);
   else if (is_by_lines(state, args.shape))
-    depthwise_run_units(args, begin, end, scratch,
-                        partner_codes(partners_of(state, args.shape)));
+    depthwise_run_units(args, begin, end, scratch, partner_codes(partners_of(state, args.shape)));
   else
     conv_run_units(args, begin, end, scratch);
 }
@@ -241,7 +241,8 @@ inline bool is_widened(Context& c, const ConvState& state, const WindowAttribute
 
 // The Winograd form that suits the image which the file announces, or one as is usual for so many
 // channels, within the bytes that the session allows.
-inline Way transformed(Context& c, const ConvState& state, const WindowAttributes& window, ConvShape s) {
+inline Way transformed(Context& c, const ConvState& state, const WindowAttributes& window,
+                       ConvShape s) {
   constexpr size_t kUsual = 3584;  // channels times the side of the image
   if (kSmall || !state.may_transform) return Way::kPlain;
   s.batch = 1;
@@ -257,7 +258,7 @@ inline Way transformed(Context& c, const ConvState& state, const WindowAttribute
 }
 
 inline Way choose_way(Context& c, const ConvState& state, const WindowAttributes& window,
-               const ConvShape& s) {
+                      const ConvShape& s) {
   const Way way = transformed(c, state, window, s);
   return way == Way::kPlain && is_widened(c, state, window) ? Way::kTapColumns : way;
 }

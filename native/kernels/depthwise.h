@@ -1,7 +1,8 @@
 // Channels-last depthwise convolution (groups == channels == outputs) of any kernel, stride,
 // dilation and padding. Vectors run over channels; several neighbouring output columns are
-// computed at once, so that weights and inputs are loaded once for all of them. Groups of G channels
-// and outputs, which a vector has whole, are the same with G partners in the place of a channel.
+// computed at once, so that weights and inputs are loaded once for all of them. Groups of G
+// channels and outputs, which a vector has whole, are the same with G partners in the place of a
+// channel.
 #pragma once
 
 #include "kernels/conv_direct.h"
@@ -35,7 +36,8 @@ template <class T, T... I>
 struct Numbers {};
 template <int N>
 using NumbersTo = __make_integer_seq<Numbers, int, N>;
-// Each lane's partner R: that of number lane ^ R, so that groups of 2^n lanes stay among themselves.
+// Each lane's partner R: that of number lane ^ R, so that groups of 2^n lanes stay among
+// themselves.
 template <int R, int... I>
 ORTOLAN_INLINE F swap_lanes(F v, Numbers<int, I...>) {
   return __builtin_shufflevector(v, v, (I ^ R)...);
@@ -79,7 +81,7 @@ struct DepthwiseTile {
   const DepthwiseRow* rows;
   size_t row_count;
   size_t channels;
-  size_t taps;                 // of the whole kernel
+  size_t taps;  // of the whole kernel
   size_t row_taps;
   size_t kx0, kx1;             // taps of a kernel row that meet the input, for the first column
   ptrdiff_t inside0, inside1;  // input columns that exist, counted from the first column's tap 0
@@ -157,8 +159,7 @@ template <int T, int S, int KW, int G, int R = 0>
 ORTOLAN_INLINE void add_partner_rows(F (&acc)[T], const DepthwiseTile& t, const float* x,
                                      const float* w) {
   add_partner_row<T, S, KW, R>(acc, t, x, w);
-  if constexpr (R + 1 < G)
-    add_partner_rows<T, S, KW, G, R + 1>(acc, t, x, w + t.row_taps * kLanes);
+  if constexpr (R + 1 < G) add_partner_rows<T, S, KW, G, R + 1>(acc, t, x, w + t.row_taps * kLanes);
 }
 
 // T columns of all channels, which are in groups of G.
@@ -283,9 +284,8 @@ struct DepthwiseCodes {
 };
 constexpr int kWide = 7;  // what most images' sizes are multiples of
 template <int G>
-constexpr DepthwiseCodes kPartnerCodes = {kDepthwiseCode<kWide, 1, 3, G>,
-                                          kDepthwiseCode<kWide, 0, 0, G>,
-                                          kDepthwiseCode<1, 0, 0, G>};
+constexpr DepthwiseCodes kPartnerCodes = {
+    kDepthwiseCode<kWide, 1, 3, G>, kDepthwiseCode<kWide, 0, 0, G>, kDepthwiseCode<1, 0, 0, G>};
 // For groups of n channels; null for depthwise.
 ORTOLAN_INLINE const DepthwiseCodes* partner_codes(size_t n) {
   if constexpr (kSmall || !variants::kPartners.is_built) return nullptr;
@@ -300,7 +300,11 @@ class DepthwiseLine {
   // `x_end` is behind the last input that may be read.
   DepthwiseLine(const ConvArgs& args, const DepthwiseRow* rows, size_t row_count, size_t line,
                 const float* x_end, const DepthwiseCodes* codes = nullptr)
-      : args_(args), window_(args.shape.window), line_(line * window_.out[2]), x_end_(x_end), codes_(codes) {
+      : args_(args),
+        window_(args.shape.window),
+        line_(line * window_.out[2]),
+        x_end_(x_end),
+        codes_(codes) {
     const size_t C = args.shape.channels;
     tile_.rows = rows;
     tile_.row_count = row_count;
@@ -319,8 +323,8 @@ class DepthwiseLine {
     const size_t stride = window_.stride[2], kernel = window_.kernel[2];
     const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
     if (codes_)
-      dense && kernel == 3 && stride == 1 ? columns(codes_->three, begin, end)
-                                          : any_kernel(codes_->any, begin, end);
+      dense&& kernel == 3 && stride == 1 ? columns(codes_->three, begin, end)
+                                         : any_kernel(codes_->any, begin, end);
     else if (variants::kDepthwiseNarrow.is_built && args_.shape.channels < kLanes)
       narrow(begin, end);
     else if (kTiny)
@@ -465,8 +469,7 @@ ORTOLAN_NOINLINE inline void depthwise_run_units(const ConvArgs& args, size_t be
   for (size_t unit = begin; unit < end; ++unit) {
     const size_t line = unit / spans, x = unit % spans * kDepthwiseSpan;
     const size_t row_count = find_kernel_rows(args, line, rows);
-    DepthwiseLine(args, rows, row_count, line, x_end, codes)
-        .run(x, min(width, x + kDepthwiseSpan));
+    DepthwiseLine(args, rows, row_count, line, x_end, codes).run(x, min(width, x + kDepthwiseSpan));
   }
 }
 

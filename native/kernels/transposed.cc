@@ -11,8 +11,8 @@ namespace {
 // One dimension. Taps `period` apart form a phase and reach the same outputs.
 struct Axis {
   int64_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, pad = 0;
-  int64_t period = 1;  // stride / gcd(stride, dilation)
-  int64_t step = 1;    // dilation / gcd: input positions from tap to tap of a phase
+  int64_t period = 1;      // stride / gcd(stride, dilation)
+  int64_t step = 1;        // dilation / gcd: input positions from tap to tap of a phase
   bool is_merged = false;  // into columns: all phases are one
 
   void set_period() {
@@ -300,8 +300,7 @@ class BlockRunner {
     const float* bias = c.has_input(input) ? c.input_data<float>(input) : nullptr;
     for (size_t g = 0; g < t.groups; ++g)
       for (size_t i = 0; i < columns; ++i)
-        bias_[g * columns + i] =
-            bias && i < t.columns() ? bias[g * t.outputs + i % t.outputs] : 0;
+        bias_[g * columns + i] = bias && i < t.columns() ? bias[g * t.outputs + i % t.outputs] : 0;
   }
 
   void run(size_t begin, size_t end) {
@@ -363,28 +362,28 @@ class BlockRunner {
   void build_pointers(const Phase& phase, size_t row, size_t rows) {
     const Axis* a = t_.axes;
     const size_t channels = t_.channels * t_.groups;
-    for_each_line(row, rows,
-                  [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
-      const float** out = pointers_ + r;
-      const int64_t ix0 = lines_[2].input + x, n = static_cast<int64_t>(many);
-      for (int64_t jz = 0; jz < phase.taps[0]; ++jz)
-        for (int64_t jy = 0; jy < phase.taps[1]; ++jy) {
-          const int64_t iz = lines_[0].input + z - jz * a[0].step;
-          const int64_t iy = lines_[1].input + y - jy * a[1].step;
-          const bool inside = iz >= 0 && iz < a[0].in && iy >= 0 && iy < a[1].in;
-          const int64_t line = (static_cast<int64_t>(image) * a[0].in + iz) * a[1].in + iy;
-          for (int64_t jx = 0; jx < phase.taps[2]; ++jx, out += plan_.block) {
-            const int64_t ix = ix0 - jx * a[2].step;
-            const int64_t begin = inside ? min(max<int64_t>(-ix, 0), n) : n;
-            const int64_t end = max(min(a[2].in - ix, n), begin);
-            int64_t i = 0;
-            for (; i < begin; ++i) out[i] = zeros_;
-            for (; i < end; ++i)
-              out[i] = x_ + static_cast<size_t>(line * a[2].in + ix + i) * channels;
-            for (; i < n; ++i) out[i] = zeros_;
-          }
-        }
-    });
+    for_each_line(
+        row, rows, [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
+          const float** out = pointers_ + r;
+          const int64_t ix0 = lines_[2].input + x, n = static_cast<int64_t>(many);
+          for (int64_t jz = 0; jz < phase.taps[0]; ++jz)
+            for (int64_t jy = 0; jy < phase.taps[1]; ++jy) {
+              const int64_t iz = lines_[0].input + z - jz * a[0].step;
+              const int64_t iy = lines_[1].input + y - jy * a[1].step;
+              const bool inside = iz >= 0 && iz < a[0].in && iy >= 0 && iy < a[1].in;
+              const int64_t line = (static_cast<int64_t>(image) * a[0].in + iz) * a[1].in + iy;
+              for (int64_t jx = 0; jx < phase.taps[2]; ++jx, out += plan_.block) {
+                const int64_t ix = ix0 - jx * a[2].step;
+                const int64_t begin = inside ? min(max<int64_t>(-ix, 0), n) : n;
+                const int64_t end = max(min(a[2].in - ix, n), begin);
+                int64_t i = 0;
+                for (; i < begin; ++i) out[i] = zeros_;
+                for (; i < end; ++i)
+                  out[i] = x_ + static_cast<size_t>(line * a[2].in + ix + i) * channels;
+                for (; i < n; ++i) out[i] = zeros_;
+              }
+            }
+        });
   }
 
   // Sums of columns [begin, end) of a group, to where they belong in the output.
@@ -392,22 +391,22 @@ class BlockRunner {
     const Axis* a = t_.axes;
     const size_t pixel = t_.outputs * t_.groups;
     const size_t width = t_.outputs * static_cast<size_t>(a[2].reach());
-    for_each_line(row, rows,
-                  [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
-      for (int64_t i = 0; i < a[0].reach() * a[1].reach(); ++i) {
-        const int64_t oz = lines_[0].first + z * a[0].stride + i / a[1].reach();
-        const int64_t oy = lines_[1].first + y * a[1].stride + i % a[1].reach();
-        const size_t first = static_cast<size_t>(i) * width;
-        const size_t from = max(begin, first), to = min(end, first + width);
-        if (from >= to || oz < 0 || oz >= a[0].out || oy < 0 || oy >= a[1].out) continue;
-        const int64_t line = (static_cast<int64_t>(image) * a[0].out + oz) * a[1].out + oy;
-        const int64_t column = lines_[2].first + x * a[2].stride;
-        place_line(sums_ + r * plan_.ld + from - begin, to - from, many,
-                   y_ + static_cast<size_t>(line * a[2].out) * pixel,
-                   column * static_cast<int64_t>(pixel) +
-                       static_cast<int64_t>(group * t_.outputs + from - first));
-      }
-    });
+    for_each_line(
+        row, rows, [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
+          for (int64_t i = 0; i < a[0].reach() * a[1].reach(); ++i) {
+            const int64_t oz = lines_[0].first + z * a[0].stride + i / a[1].reach();
+            const int64_t oy = lines_[1].first + y * a[1].stride + i % a[1].reach();
+            const size_t first = static_cast<size_t>(i) * width;
+            const size_t from = max(begin, first), to = min(end, first + width);
+            if (from >= to || oz < 0 || oz >= a[0].out || oy < 0 || oy >= a[1].out) continue;
+            const int64_t line = (static_cast<int64_t>(image) * a[0].out + oz) * a[1].out + oy;
+            const int64_t column = lines_[2].first + x * a[2].stride;
+            place_line(sums_ + r * plan_.ld + from - begin, to - from, many,
+                       y_ + static_cast<size_t>(line * a[2].out) * pixel,
+                       column * static_cast<int64_t>(pixel) +
+                           static_cast<int64_t>(group * t_.outputs + from - first));
+          }
+        });
   }
 
   // n floats of each of `count` positions into an output line, the first at `at`.
