@@ -286,9 +286,10 @@ constexpr int kWide = 7;  // what most images' sizes are multiples of
 template <int G>
 constexpr DepthwiseCodes kPartnerCodes = {
     kDepthwiseCode<kWide, 1, 3, G>, kDepthwiseCode<kWide, 0, 0, G>, kDepthwiseCode<1, 0, 0, G>};
+constexpr bool kHasPartners = !kSmall && variants::kPartners.is_built;
 // For groups of n channels; null for depthwise.
 ORTOLAN_INLINE const DepthwiseCodes* partner_codes(size_t n) {
-  if constexpr (kSmall || !variants::kPartners.is_built) return nullptr;
+  if constexpr (!kHasPartners) return nullptr;
   if constexpr (kLanes >= 8)
     if (n == 8) return &kPartnerCodes<8>;
   return n == 4 ? &kPartnerCodes<4> : n == 2 ? &kPartnerCodes<2> : nullptr;
@@ -322,7 +323,7 @@ class DepthwiseLine {
   void run(size_t begin, size_t end) {
     const size_t stride = window_.stride[2], kernel = window_.kernel[2];
     const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
-    if (codes_)
+    if (kHasPartners && codes_)
       dense&& kernel == 3 && stride == 1 ? columns(codes_->three, begin, end)
                                          : any_kernel(codes_->any, begin, end);
     else if (variants::kDepthwiseNarrow.is_built && args_.shape.channels < kLanes)
@@ -356,7 +357,7 @@ class DepthwiseLine {
   void single(size_t begin, size_t end) {
     for (size_t x = begin; x < end; ++x) {
       place(x);
-      (codes_ ? codes_->one.run : depthwise_tile<1, 0, 0>)(tile_);
+      (kHasPartners && codes_ ? codes_->one.run : depthwise_tile<1, 0, 0>)(tile_);
     }
   }
 
