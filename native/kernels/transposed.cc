@@ -25,9 +25,10 @@ struct Axis {
     period = stride / a;
     step = dilation / a;
   }
-  int64_t phases() const { return is_merged ? 1 : min(period, kernel); }
+  bool merges() const { return !kTiny && is_merged; }
+  int64_t phases() const { return merges() ? 1 : min(period, kernel); }
   // Outputs of a position.
-  int64_t reach() const { return is_merged ? stride : 1; }
+  int64_t reach() const { return merges() ? stride : 1; }
   int64_t taps(int64_t phase) const { return (kernel - phase + period - 1) / period; }
   // Taps of the phases before this one.
   int64_t before(int64_t phase) const {
@@ -35,17 +36,24 @@ struct Axis {
   }
 };
 
-// Positions of a phase: outputs `stride` apart, which see the same taps of neighbouring inputs.
+// Positions of a phase along an axis: outputs `stride` apart, which see the same taps of
+// neighbouring inputs.
 struct Line {
-  int64_t first;  // output of position 0; of a merged axis it may lie before the image
-  int64_t input;  // what tap 0 brings to it
-  int64_t count;
+  ptrdiff_t first;  // output of position 0; of a merged axis it may lie before the image
+  ptrdiff_t input;  // what tap 0 brings to it
+  ptrdiff_t count, taps, step, in, out, stride, reach;
 
-  Line(const Axis& a, int64_t phase) {
+  Line(const Axis& a, int64_t phase)
+      : taps(a.taps(phase)),
+        step(a.step),
+        in(a.in),
+        out(a.out),
+        stride(a.stride),
+        reach(a.reach()) {
     const int64_t tap = phase * a.dilation, rest = (tap - a.pad) % a.stride;
-    first = rest < 0 && !a.is_merged ? rest + a.stride : rest;
+    first = rest < 0 && !a.merges() ? rest + a.stride : rest;
     input = (first + a.pad - tap) / a.stride;
-    count = max<int64_t>(a.out - first + a.stride - 1, 0) / a.stride;
+    count = max<ptrdiff_t>(out - first + stride - 1, 0) / stride;
   }
 };
 
@@ -82,7 +90,7 @@ struct Transposed {
     return max<size_t>(columns(), kTiny ? kTileColumns : static_cast<size_t>(kLanes));
   }
   size_t group_size() const {
-    return packed_size(columns(), channels * (is_merged ? most_segments() : taps()));
+    return packed_size(columns(), channels * (!kTiny && is_merged ? most_segments() : taps()));
   }
   size_t pixels(bool of_output) const {
     size_t n = 1;
@@ -121,7 +129,7 @@ struct TransposedPlan {
     ld = min<size_t>(t.all_columns(), kTileColumns + kLanes);
     const size_t units = max<size_t>(t.phases() * t.groups * panels, 1);
     const size_t limit = max<size_t>(min(kBlockRows, kPointers / t.most_segments()), 1);
-    block = rows_per_block(rows, limit, (kUnits + units - 1) / units);
+    block = kTiny ? limit : rows_per_block(rows, limit, (kUnits + units - 1) / units);
     blocks = (rows + block - 1) / block;
   }
   size_t units(const Transposed& t) const { return blocks * t.phases() * t.groups * panels; }
@@ -151,7 +159,7 @@ struct Phase {
 
 // Weights [channels][outputs][taps] of a group into the panels of one phase. Columns are
 // [z][y][x][outputs] of the pixels of a position.
-ORTOLAN_NOINLINE void pack_phase(const Transposed& t, const Phase& phase, const float* weights,
+[[clang::minsize]] ORTOLAN_NOINLINE void pack_phase(const Transposed& t, const Phase& phase, const float* weights,
                                  float* out) {
   const size_t N = t.columns(), M = t.outputs, taps = t.taps(), segments = phase.segments();
   auto pack_column = [&](size_t column, size_t width, float* to) {
@@ -321,14 +329,15 @@ class BlockRunner {
     const Phase phase(t_, number / x->phases() / y->phases(), qy, qx);
     const Line lines[] = {{t_.axes[0], phase.at[0]}, {*y, qy}, {*x, qx}};
     lines_ = lines;
-    const size_t all = t_.batch * static_cast<size_t>(lines[0].count * lines[1].count) *
-                       static_cast<size_t>(lines[2].count);
+    size_t all = t_.batch;
+    bool is_product = !kTiny && phase.segments() == 1;  // positions are inputs
+    for (const Line& line : lines) {
+      all *= static_cast<size_t>(line.count);
+      is_product = is_product && line.input == 0 && line.count == line.in;
+    }
     if (row >= all) return;
     const size_t rows = min(plan_.block, all - row), channels = t_.channels * t_.groups;
-    bool is_product = phase.segments() == 1;  // positions are inputs
-    for (int i = 0; i < 3; ++i)
-      is_product = is_product && lines[i].input == 0 && lines[i].count == t_.axes[i].in;
-    if (!is_product) build_pointers(phase, row, rows);
+    if (!is_product) build_pointers(row, rows);
     for (size_t p = panel0; p < panel1; ++p) {
       const size_t g = p / plan_.panels, panel = p % plan_.panels, begin = panel * kTileColumns;
       TileInput in = {nullptr,          0,
@@ -353,75 +362,65 @@ class BlockRunner {
     for (size_t r = 0, many; r < rows; r += many) {
       const size_t x = (row + r) % width, line = (row + r) / width, plane = line / height;
       many = min(width - x, rows - r);
-      body(r, plane / depth, static_cast<int64_t>(plane % depth),
-           static_cast<int64_t>(line % height), static_cast<int64_t>(x), many);
+      body(r, plane / depth, plane % depth, line % height, x, many);
     }
   }
 
   // Pointers [segments][block] to input pixels.
-  void build_pointers(const Phase& phase, size_t row, size_t rows) {
-    const Axis* a = t_.axes;
-    const size_t channels = t_.channels * t_.groups;
-    for_each_line(
-        row, rows, [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
-          const float** out = pointers_ + r;
-          const int64_t ix0 = lines_[2].input + x, n = static_cast<int64_t>(many);
-          for (int64_t jz = 0; jz < phase.taps[0]; ++jz)
-            for (int64_t jy = 0; jy < phase.taps[1]; ++jy) {
-              const int64_t iz = lines_[0].input + z - jz * a[0].step;
-              const int64_t iy = lines_[1].input + y - jy * a[1].step;
-              const bool inside = iz >= 0 && iz < a[0].in && iy >= 0 && iy < a[1].in;
-              const int64_t line = (static_cast<int64_t>(image) * a[0].in + iz) * a[1].in + iy;
-              for (int64_t jx = 0; jx < phase.taps[2]; ++jx, out += plan_.block) {
-                const int64_t ix = ix0 - jx * a[2].step;
-                const int64_t begin = inside ? min(max<int64_t>(-ix, 0), n) : n;
-                const int64_t end = max(min(a[2].in - ix, n), begin);
-                int64_t i = 0;
-                for (; i < begin; ++i) out[i] = zeros_;
-                for (; i < end; ++i)
-                  out[i] = x_ + static_cast<size_t>(line * a[2].in + ix + i) * channels;
-                for (; i < n; ++i) out[i] = zeros_;
-              }
-            }
-        });
+  void build_pointers(size_t row, size_t rows) {
+    const Line &lz = lines_[0], &ly = lines_[1], &lx = lines_[2];
+    const ptrdiff_t channels = t_.channels * t_.groups;
+    for_each_line(row, rows, [&](size_t r, size_t image, size_t z, size_t y, size_t x, size_t n) {
+      const float** out = pointers_ + r;
+      for (ptrdiff_t jz = 0; jz < lz.taps; ++jz)
+        for (ptrdiff_t jy = 0; jy < ly.taps; ++jy) {
+          const size_t iz = lz.input + z - jz * lz.step, iy = ly.input + y - jy * ly.step;
+          const size_t depth = lz.in, height = ly.in, width = lx.in;
+          const bool inside = iz < depth && iy < height;  // negative wraps to large
+          const float* line =
+              inside ? x_ + ((image * depth + iz) * height + iy) * width * channels : nullptr;
+          for (ptrdiff_t jx = 0; jx < lx.taps; ++jx, out += plan_.block) {
+            size_t ix = lx.input + x - jx * lx.step;
+            for (size_t i = 0; i < n; ++i, ++ix)
+              out[i] = line && ix < width ? line + ix * channels : zeros_;
+          }
+        }
+    });
   }
 
   // Sums of columns [begin, end) of a group, to where they belong in the output.
   void place_sums(size_t row, size_t rows, size_t group, size_t begin, size_t end) {
-    const Axis* a = t_.axes;
-    const size_t pixel = t_.outputs * t_.groups;
-    const size_t width = t_.outputs * static_cast<size_t>(a[2].reach());
-    for_each_line(
-        row, rows, [&](size_t r, size_t image, int64_t z, int64_t y, int64_t x, size_t many) {
-          for (int64_t i = 0; i < a[0].reach() * a[1].reach(); ++i) {
-            const int64_t oz = lines_[0].first + z * a[0].stride + i / a[1].reach();
-            const int64_t oy = lines_[1].first + y * a[1].stride + i % a[1].reach();
-            const size_t first = static_cast<size_t>(i) * width;
-            const size_t from = max(begin, first), to = min(end, first + width);
-            if (from >= to || oz < 0 || oz >= a[0].out || oy < 0 || oy >= a[1].out) continue;
-            const int64_t line = (static_cast<int64_t>(image) * a[0].out + oz) * a[1].out + oy;
-            const int64_t column = lines_[2].first + x * a[2].stride;
-            place_line(sums_ + r * plan_.ld + from - begin, to - from, many,
-                       y_ + static_cast<size_t>(line * a[2].out) * pixel,
-                       column * static_cast<int64_t>(pixel) +
-                           static_cast<int64_t>(group * t_.outputs + from - first));
-          }
-        });
+    const Line &lz = lines_[0], &ly = lines_[1], &lx = lines_[2];
+    const ptrdiff_t pixel = t_.outputs * t_.groups;
+    const size_t width = t_.outputs * static_cast<size_t>(lx.reach);
+    for_each_line(row, rows, [&](size_t r, size_t image, size_t z, size_t y, size_t x, size_t n) {
+      for (ptrdiff_t i = 0; i < lz.reach * ly.reach; ++i) {
+        const size_t oz = lz.first + z * lz.stride + i / ly.reach;
+        const size_t oy = ly.first + y * ly.stride + i % ly.reach;
+        const size_t depth = lz.out, height = ly.out, first = i * width;
+        const size_t from = max(begin, first), to = min(end, first + width);
+        if (from >= to || oz >= depth || oy >= height) continue;
+        const ptrdiff_t column = lx.first + x * lx.stride;
+        place_line(sums_ + r * plan_.ld + from - begin, to - from, n,
+                   y_ + ((image * depth + oz) * height + oy) * lx.out * pixel,
+                   column * pixel + group * t_.outputs + from - first);
+      }
+    });
   }
 
   // n floats of each of `count` positions into an output line, the first at `at`.
-  void place_line(const float* from, size_t n, size_t count, float* line, int64_t at) {
-    const int64_t pixel = static_cast<int64_t>(t_.outputs * t_.groups);
-    const int64_t step = t_.axes[2].stride * pixel, end = t_.axes[2].out * pixel;
-    const int64_t size = static_cast<int64_t>(n);
-    auto clipped = [&](const float* sums, int64_t to) {
-      for (int64_t i = max<int64_t>(-to, 0); i < min(size, end - to); ++i) line[to + i] = sums[i];
+  void place_line(const float* from, size_t n, size_t count, float* line, ptrdiff_t at) {
+    const ptrdiff_t pixel = t_.outputs * t_.groups, size = n;
+    const ptrdiff_t step = lines_[2].stride * pixel, end = lines_[2].out * pixel;
+    auto clipped = [&](const float* sums, ptrdiff_t to) {
+      for (ptrdiff_t i = max<ptrdiff_t>(-to, 0); i < min(size, end - to); ++i)
+        line[to + i] = sums[i];
     };
     for (; !kTiny && count && at < 0; --count, from += plan_.ld, at += step) clipped(from, at);
     for (; !kTiny && count; --count) {
-      const int64_t last = static_cast<int64_t>(count) - 1;
+      const ptrdiff_t last = count - 1;
       if (at + last * step + size <= end) break;
-      clipped(from + static_cast<size_t>(last) * plan_.ld, at + last * step);
+      clipped(from + last * plan_.ld, at + last * step);
     }
     copy_pixels_any(from, plan_.ld, line + at, static_cast<size_t>(step), n, count);
   }
@@ -537,7 +536,7 @@ struct ConvTranspose {
       packed = own;
     }
     bool is_covered = true;
-    for (const Axis& a : t.axes) is_covered = is_covered && (a.is_merged || a.phases() == a.stride);
+    for (const Axis& a : t.axes) is_covered = is_covered && (a.merges() || a.phases() == a.stride);
     const size_t bias = c.state<TransposedState>().bias;
     if (!is_covered)
       fill_bias(c.has_input(bias) ? c.input_data<float>(bias) : nullptr, t.outputs * t.groups,
