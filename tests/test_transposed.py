@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -63,7 +62,9 @@ def grouped(x: Array, w: Array, bias: Array, at: dict[str, Any]) -> Array:
     sums = np.zeros((x.shape[0], group, outs, *size))
     for tap in np.ndindex(*w.shape[2:]):
         place = tuple(
-            slice(tap[i] * dilations[i], tap[i] * dilations[i] + (n - 1) * strides[i] + 1, strides[i])
+            slice(
+                tap[i] * dilations[i], tap[i] * dilations[i] + (n - 1) * strides[i] + 1, strides[i]
+            )
             for i, n in enumerate(size)
         )
         seen = parts[(slice(None),) * 3 + place]
@@ -72,7 +73,9 @@ def grouped(x: Array, w: Array, bias: Array, at: dict[str, Any]) -> Array:
     return result + bias.reshape(-1, *[1] * rank)
 
 
-def _model(operator: str, x: Array, w: Array, bias: Array, at: dict[str, Any], fixed: bool) -> bytes:
+def _model(
+    operator: str, x: Array, w: Array, bias: Array, at: dict[str, Any], fixed: bool
+) -> bytes:
     info = helper.make_tensor_value_info
     inputs = [info("x", FLOAT, x.shape)] + ([] if fixed else [info("w", FLOAT, w.shape)])
     constants = [numpy_helper.from_array(bias, "b")]
@@ -124,7 +127,9 @@ def test_random_transposed_convolutions(seed: int) -> None:
         "group": int(rng.choice([1, 1, 1, 2, 5])),
     }  # fmt: skip
     if rng.random() < 0.5:
-        at["output_padding"] = [int(rng.integers(0, max(s, d))) for s, d in zip(strides, dilations)]
+        at["output_padding"] = [
+            int(rng.integers(0, max(s, d))) for s, d in zip(strides, dilations, strict=True)
+        ]
     channels = at["group"] * int(rng.choice([1, 3, 8, 16, 21]))
     outs = int(rng.choice([1, 2, 3, 4, 7, 16, 19, 33]))
     x = rng.standard_normal((int(rng.integers(1, 4)), channels, *size)).astype(np.float32)
@@ -171,9 +176,7 @@ def test_infinities_stay_in_their_group() -> None:
     x = np.ones((1, 32, 5, 9), np.float32)
     x[0, 5, 2, 4] = np.inf
     w = np.ones((32, 4, 3, 3), np.float32)
-    model = _model(
-        "Conv", x, w, np.zeros(32, np.float32), {"group": 8, "pads": [1, 1, 1, 1]}, True
-    )
+    model = _model("Conv", x, w, np.zeros(32, np.float32), {"group": 8, "pads": [1, 1, 1, 1]}, True)
     y = ortolan.InferenceSession(ortolan.convert(model)).run(None, {"x": x})[0]
     assert np.isposinf(y[0, 4:8, 1:4, 3:6]).all()
     assert np.isinf(y).sum() == 4 * 9 and not np.isnan(y).any()

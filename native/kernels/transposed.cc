@@ -159,8 +159,8 @@ struct Phase {
 
 // Weights [channels][outputs][taps] of a group into the panels of one phase. Columns are
 // [z][y][x][outputs] of the pixels of a position.
-[[clang::minsize]] ORTOLAN_NOINLINE void pack_phase(const Transposed& t, const Phase& phase, const float* weights,
-                                 float* out) {
+[[clang::minsize]] ORTOLAN_NOINLINE void pack_phase(const Transposed& t, const Phase& phase,
+                                                    const float* weights, float* out) {
   const size_t N = t.columns(), M = t.outputs, taps = t.taps(), segments = phase.segments();
   auto pack_column = [&](size_t column, size_t width, float* to) {
     int64_t pixel = static_cast<int64_t>(column / M);

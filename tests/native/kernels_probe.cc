@@ -156,9 +156,8 @@ void run_conv(Op op, Reader r, const float* f, float* const* buffers) {
   } else if (op == kPartners && partner_count(args.shape, kLanes) > 1) {
     const DepthwiseCodes* codes = partner_codes(partner_count(args.shape, kLanes));
     pack_partner_weights(args.shape, buffers[1], buffers[5]);
-    split(depthwise_units(args.shape), pieces, [&](size_t u0, size_t u1) {
-      depthwise_run_units(args, u0, u1, buffers[6], codes);
-    });
+    split(depthwise_units(args.shape), pieces,
+          [&](size_t u0, size_t u1) { depthwise_run_units(args, u0, u1, buffers[6], codes); });
   } else if (op == kConv || op == kPartners) {
     pack_conv_weights(args.shape, buffers[1], buffers[5]);
     split(conv_units(args.shape), pieces,
