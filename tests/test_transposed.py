@@ -1,4 +1,4 @@
-"""ConvTranspose and Conv in small groups beside a sum over taps in float64, on every instruction set.
+"""ConvTranspose and Conv in small groups against sums over taps in float64, on every vector width.
 
 Sizes, strides, dilations, pads, output padding, groups and batches are random; where weights come
 with a run, they are packed by it.
@@ -147,6 +147,18 @@ def test_blocks_of_pixels(kernel: int, stride: int, pad: int, outs: int) -> None
     w = rng.standard_normal((6, outs, kernel, kernel)).astype(np.float32)
     bias = rng.standard_normal(outs).astype(np.float32)
     at = {"strides": [stride] * 2, "dilations": [1, 1], "pads": [pad, 0, 0, pad], "group": 1}
+    check("ConvTranspose", x, w, bias, at, True)
+
+
+@pytest.mark.parametrize("outs", [3, 20])
+@pytest.mark.parametrize("strides", [[2, 2], [1, 3], [3, 4]])
+def test_long_lines(outs: int, strides: list[int]) -> None:
+    """Lines of more positions than a unit has rows, which are written at once."""
+    rng = np.random.default_rng(outs)
+    x = rng.standard_normal((2, 10, 3, 240)).astype(np.float32)
+    w = rng.standard_normal((10, outs, 3, 3)).astype(np.float32)
+    bias = rng.standard_normal(2 * outs).astype(np.float32)
+    at = {"strides": strides, "dilations": [1, 1], "pads": [1, 0, 2, 1], "group": 2}
     check("ConvTranspose", x, w, bias, at, True)
 
 

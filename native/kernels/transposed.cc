@@ -114,30 +114,44 @@ struct Transposed {
   }
 };
 
-// How the products are cut: rows are positions of a phase, counted through the batch.
+// How the products are cut: rows are positions of a phase. Those of a long line are written to the
+// output at once; short lines follow one another, through the batch, in a buffer of sums.
 struct TransposedPlan {
+  bool is_long;
   size_t block;   // rows of a unit
+  size_t parts;   // units of a long line
   size_t blocks;  // of the phase that has most
   size_t panels;  // of one group
   size_t ld;      // of the sums of a panel
 
   explicit TransposedPlan(const Transposed& t) {
-    constexpr size_t kPointers = 4096, kUnits = 16;
-    size_t rows = t.batch;
-    for (const Axis& a : t.axes) rows *= static_cast<size_t>((a.out + a.stride - 1) / a.stride + 1);
+    constexpr size_t kPointers = 4096, kUnits = 16, kLong = kBlockRows / 2;
+    size_t lines = t.batch, width = 0;
+    for (const Axis& a : t.axes) {
+      lines *= max<size_t>(width, 1);
+      width = static_cast<size_t>((a.out + a.stride - 1) / a.stride + 1);
+    }
     panels = panel_count(t.columns());
     ld = min<size_t>(t.all_columns(), kTileColumns + kLanes);
-    const size_t units = max<size_t>(t.phases() * t.groups * panels, 1);
     const size_t limit = max<size_t>(min(kBlockRows, kPointers / t.most_segments()), 1);
-    block = kTiny ? limit : rows_per_block(rows, limit, (kUnits + units - 1) / units);
-    blocks = (rows + block - 1) / block;
+    is_long = kTiny || (!t.is_merged && width >= kLong);
+    if (is_long) {
+      block = kTiny ? limit : rows_per_block(width, limit, 1);
+      parts = (width + block - 1) / block;
+      blocks = lines * parts;
+    } else {
+      const size_t units = max<size_t>(t.phases() * t.groups * panels, 1);
+      block = rows_per_block(lines * width, limit, (kUnits + units - 1) / units);
+      blocks = (lines * width + block - 1) / block;
+      parts = 0;
+    }
   }
   size_t units(const Transposed& t) const { return blocks * t.phases() * t.groups * panels; }
-  // Pointers, zeros, bias, sums and a vector that may be read behind them.
+  // Pointers and zeros, then bias, sums and a vector that may be read behind them.
   size_t scratch_bytes(const Transposed& t) const {
-    return t.most_segments() * block * sizeof(float*) +
-           (t.channels * t.groups + t.all_columns() * t.groups + block * ld + kLanes) *
-               sizeof(float);
+    size_t floats = t.channels * t.groups;
+    if (!is_long) floats += t.all_columns() * t.groups + block * ld + kLanes;
+    return t.most_segments() * block * sizeof(float*) + floats * sizeof(float);
   }
 };
 
@@ -280,9 +294,9 @@ ORTOLAN_INLINE void copy_pixels(const float* from, size_t ld, float* to, size_t 
 ORTOLAN_NOINLINE void copy_pixels_any(const float* from, size_t ld, float* to, size_t step,
                                       size_t n, size_t count) {
   using Quad = Vec<float, 4>;
-  if (!kTiny && n >= kLanes) return copy_pixels<F>(from, ld, to, step, n, count);
-  if (!kTiny && n >= 4) return copy_pixels<Quad>(from, ld, to, step, n, count);
-  if (!kTiny && step == n)  // whole vectors reach into pixels that are written next
+  if (n >= kLanes) return copy_pixels<F>(from, ld, to, step, n, count);
+  if (n >= 4) return copy_pixels<Quad>(from, ld, to, step, n, count);
+  if (step == n)  // whole vectors reach into pixels that are written next
     for (; count * n >= 4; --count, from += ld, to += step) store(to, load<Quad>(from));
   for (; count; --count, from += ld, to += step)
     for (size_t i = 0; i < n; ++i) to[i] = from[i];
@@ -302,10 +316,12 @@ class BlockRunner {
     float* zeros = reinterpret_cast<float*>(pointers_ + t.most_segments() * plan.block);
     fill_zero(zeros, t.channels * t.groups * sizeof(float));
     zeros_ = zeros;
-    bias_ = zeros + t.channels * t.groups;
-    sums_ = bias_ + t.all_columns() * t.groups;
     const size_t input = c.state<TransposedState>().bias, columns = t.all_columns();
     const float* bias = c.has_input(input) ? c.input_data<float>(input) : nullptr;
+    epilogue_.bias = bias;
+    if (kTiny || plan.is_long) return;
+    bias_ = zeros + t.channels * t.groups;
+    sums_ = bias_ + columns * t.groups;
     for (size_t g = 0; g < t.groups; ++g)
       for (size_t i = 0; i < columns; ++i)
         bias_[g * columns + i] = bias && i < t.columns() ? bias[g * t.outputs + i % t.outputs] : 0;
@@ -316,14 +332,13 @@ class BlockRunner {
     while (begin < end) {
       const size_t panel = begin % panels, rest = begin / panels;
       const size_t count = min(end - begin, panels - panel);
-      run_block(static_cast<int64_t>(rest % t_.phases()), rest / t_.phases() * plan_.block, panel,
-                panel + count);
+      run_block(static_cast<int64_t>(rest % t_.phases()), rest / t_.phases(), panel, panel + count);
       begin += count;
     }
   }
 
  private:
-  void run_block(int64_t number, size_t row, size_t panel0, size_t panel1) {
+  void run_block(int64_t number, size_t block, size_t panel0, size_t panel1) {
     const Axis *y = &t_.axes[1], *x = &t_.axes[2];
     const int64_t qx = number % x->phases(), qy = number / x->phases() % y->phases();
     const Phase phase(t_, number / x->phases() / y->phases(), qy, qx);
@@ -335,8 +350,15 @@ class BlockRunner {
       all *= static_cast<size_t>(line.count);
       is_product = is_product && line.input == 0 && line.count == line.in;
     }
-    if (row >= all) return;
-    const size_t rows = min(plan_.block, all - row), channels = t_.channels * t_.groups;
+    size_t row = block * plan_.block, end = all;
+    if (kTiny || plan_.is_long) {
+      const size_t width = static_cast<size_t>(lines[2].count), part = block % plan_.parts;
+      row = block / plan_.parts * width;
+      end = row < all ? row + width : 0;
+      row += part * plan_.block;
+    }
+    if (row >= end) return;
+    const size_t rows = min(plan_.block, end - row), channels = t_.channels * t_.groups;
     if (!is_product) build_pointers(row, rows);
     for (size_t p = panel0; p < panel1; ++p) {
       const size_t g = p / plan_.panels, panel = p % plan_.panels, begin = panel * kTileColumns;
@@ -346,6 +368,12 @@ class BlockRunner {
                       t_.channels,      packed_ + g * t_.group_size()};
       in.b += packed_size(t_.outputs, phase.start * t_.channels);
       if (is_product) in.a = x_ + row * channels + in.offset, in.lda = channels, in.rows = nullptr;
+      if (kTiny || plan_.is_long) {
+        const size_t pixel = t_.outputs * t_.groups;
+        multiply_panel(in, epilogue_, first_output(row), lines[2].stride * pixel, 0, rows,
+                       g * t_.outputs, t_.outputs, panel);
+        continue;
+      }
       Epilogue epilogue;
       epilogue.bias = bias_ + g * t_.all_columns();
       multiply_panel(in, epilogue, sums_ - begin, plan_.ld, 0, rows, 0, t_.all_columns(), panel);
@@ -388,6 +416,19 @@ class BlockRunner {
     });
   }
 
+  // Of a position.
+  float* first_output(size_t row) const {
+    float* to = nullptr;
+    for_each_line(row, 1, [&](size_t, size_t image, size_t z, size_t y, size_t x, size_t) {
+      size_t pixel = image;
+      const size_t at[] = {z, y, x};
+      for (int i = 0; i < 3; ++i)
+        pixel = pixel * lines_[i].out + lines_[i].first + at[i] * lines_[i].stride;
+      to = y_ + pixel * t_.outputs * t_.groups;
+    });
+    return to;
+  }
+
   // Sums of columns [begin, end) of a group, to where they belong in the output.
   void place_sums(size_t row, size_t rows, size_t group, size_t begin, size_t end) {
     const Line &lz = lines_[0], &ly = lines_[1], &lx = lines_[2];
@@ -416,8 +457,8 @@ class BlockRunner {
       for (ptrdiff_t i = max<ptrdiff_t>(-to, 0); i < min(size, end - to); ++i)
         line[to + i] = sums[i];
     };
-    for (; !kTiny && count && at < 0; --count, from += plan_.ld, at += step) clipped(from, at);
-    for (; !kTiny && count; --count) {
+    for (; count && at < 0; --count, from += plan_.ld, at += step) clipped(from, at);
+    for (; count; --count) {
       const ptrdiff_t last = count - 1;
       if (at + last * step + size <= end) break;
       clipped(from + last * plan_.ld, at + last * step);
@@ -431,7 +472,8 @@ class BlockRunner {
   float* y_;
   const float** pointers_;
   const float* zeros_;
-  float *bias_, *sums_;
+  Epilogue epilogue_;
+  float *bias_ = nullptr, *sums_ = nullptr;
   const Line* lines_ = nullptr;  // of the phase at hand
 };
 

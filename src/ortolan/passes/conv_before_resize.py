@@ -68,7 +68,7 @@ def _enlarges(node: ir.Node, rank: int) -> bool:
         return False
     if attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         return False
-    if "axes" in attributes or attributes.get_int("antialias", default=0):
+    if "axes" in attributes or attributes.get_int("antialias", 0) != 0:
         return False
     match node.op_type:
         case "Upsample" if version < 9:
