@@ -337,7 +337,7 @@ def turned(attributes: str = "", inputs: str = "x, w, b", weights: str = "4, 3, 
 
 TURNED = [
     Case("groups", turned(), "Conv"),
-    Case("pads and dilations", turned("group = 2, pads = [1, 0, 0, 2], dilations = [3, 1]"), "Conv"),
+    Case("pads, dilations", turned("group = 2, pads = [1, 0, 0, 2], dilations = [3, 1]"), "Conv"),
     Case("no bias", turned(inputs="x, w"), "Conv"),
     Case("one group", turned("kernel_shape = [3, 1]", weights="4, 6, 3, 1"), "Conv"),
     no("strides", turned("group = 2, strides = [1, 2]")),

@@ -265,7 +265,8 @@ ENLARGED = [
     Case("an upsampling", enlarged().replace("Resize", "Upsample").replace("(x, , s)", "(x, s)"),
          "Conv Upsample Abs", opset=9),
     no("smaller", enlarged("1, 1, 0.5, 2")),
-    no("channels", enlarged("1, 2, 2, 2", 'mode = "nearest"', weights="float[1, 4, 1, 1] w = {1, 2, 3, 4}")),
+    no("channels", enlarged("1, 2, 2, 2", 'mode = "nearest"', weights="float[1, 4, 1, 1] w = "
+       "{1, 2, 3, 4}")),
     no("cubic", enlarged(resize='mode = "cubic"')),
     no("strides", enlarged(conv="strides = [2, 2]")),
     no("pads", enlarged(conv="pads = [1, 0, 0, 0]")),
