@@ -131,6 +131,7 @@ template <int T, int S, int KW, int R>
 ORTOLAN_INLINE void add_partner_row(F (&acc)[T], const DepthwiseTile& t, const float* x,
                                     const float* w) {
   if constexpr (KW == 0) {
+#pragma clang loop unroll(disable)
     for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
       const F weight = load<F>(w + kx * kLanes);
 #pragma unroll

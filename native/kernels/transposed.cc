@@ -323,6 +323,7 @@ class BlockRunner {
     bias_ = zeros + t.channels * t.groups;
     sums_ = bias_ + columns * t.groups;
     for (size_t g = 0; g < t.groups; ++g)
+#pragma clang loop vectorize(disable) unroll(disable)
       for (size_t i = 0; i < columns; ++i)
         bias_[g * columns + i] = bias && i < t.columns() ? bias[g * t.outputs + i % t.outputs] : 0;
   }
@@ -395,7 +396,7 @@ class BlockRunner {
   }
 
   // Pointers [segments][block] to input pixels.
-  void build_pointers(size_t row, size_t rows) {
+  ORTOLAN_NOINLINE void build_pointers(size_t row, size_t rows) {
     const Line &lz = lines_[0], &ly = lines_[1], &lx = lines_[2];
     const ptrdiff_t channels = t_.channels * t_.groups;
     for_each_line(row, rows, [&](size_t r, size_t image, size_t z, size_t y, size_t x, size_t n) {
@@ -409,6 +410,7 @@ class BlockRunner {
               inside ? x_ + ((image * depth + iz) * height + iy) * width * channels : nullptr;
           for (ptrdiff_t jx = 0; jx < lx.taps; ++jx, out += plan_.block) {
             size_t ix = lx.input + x - jx * lx.step;
+#pragma clang loop vectorize(disable) unroll(disable)
             for (size_t i = 0; i < n; ++i, ++ix)
               out[i] = line && ix < width ? line + ix * channels : zeros_;
           }
@@ -450,10 +452,12 @@ class BlockRunner {
   }
 
   // n floats of each of `count` positions into an output line, the first at `at`.
-  void place_line(const float* from, size_t n, size_t count, float* line, ptrdiff_t at) {
+  ORTOLAN_NOINLINE void place_line(const float* from, size_t n, size_t count, float* line,
+                                   ptrdiff_t at) {
     const ptrdiff_t pixel = t_.outputs * t_.groups, size = n;
     const ptrdiff_t step = lines_[2].stride * pixel, end = lines_[2].out * pixel;
     auto clipped = [&](const float* sums, ptrdiff_t to) {
+#pragma clang loop vectorize(disable) unroll(disable)
       for (ptrdiff_t i = max<ptrdiff_t>(-to, 0); i < min(size, end - to); ++i)
         line[to + i] = sums[i];
     };
@@ -480,6 +484,7 @@ class BlockRunner {
 // Outputs that no tap reaches are the bias.
 void fill_bias(const float* bias, size_t channels, size_t pixels, float* y) {
   for (; pixels; --pixels)
+#pragma clang loop vectorize(disable) unroll(disable)
     for (size_t i = 0; i < channels; ++i) *y++ = bias ? bias[i] : 0;
 }
 
