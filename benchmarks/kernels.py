@@ -57,6 +57,14 @@ def conv(name: str, size: int, ins: int, outs: int, k: int = 1, **more: int) -> 
     return Kernel(name, "Conv", [(1, ins, size, size)], shapes, attributes)
 
 
+def transposed(name: str, size: int, ins: int, outs: int, k: int, pad: int = 0) -> Kernel:
+    """A square transposed convolution of stride 2 with bias."""
+    attributes = {"pads": [pad] * 4, "strides": [2] * 2}
+    return Kernel(
+        name, "ConvTranspose", [(1, ins, size, size)], [(ins, outs, k, k), (outs,)], attributes
+    )
+
+
 def pointwise(operator: str) -> Kernel:
     """One input of 0.8 M elements."""
     return Kernel(f"{operator}, 0.8 M", operator, [(1, 56, 56, 256)])
@@ -76,7 +84,16 @@ KERNELS = (
     conv("3x3, 7² 512", 7, 512, 512, 3),
     conv("3x3, 224² 3→32, stride 2", 224, 3, 32, 3, stride=2),
     conv("7x7, 224² 3→64, stride 2", 224, 3, 64, 7, stride=2),
+    conv("3x3, 28² 64, 32 groups", 28, 64, 64, 3, group=32),
     conv("3x3, 28² 128, 32 groups", 28, 128, 128, 3, group=32),
+    conv("3x3, 28² 256, 32 groups", 28, 256, 256, 3, group=32),
+    conv("3x3, 56² 128, 32 groups, stride 2", 56, 128, 128, 3, group=32, stride=2),
+    conv("1x1, 28² 128, 32 groups", 28, 128, 128, group=32),
+    transposed("transposed 2x2, 96² 16→1", 96, 16, 1, 2),
+    transposed("transposed 2x2, 80² 24→24", 80, 24, 24, 2),
+    transposed("transposed 3x3, 90² 64→32", 90, 64, 32, 3, 1),
+    transposed("transposed 4x4, 32² 64→3", 32, 64, 3, 4, 1),
+    transposed("transposed 4x4, 4² 512→256", 4, 512, 256, 4, 1),
     conv("depthwise 3x3, 112² 32", 112, 32, 32, 3, group=32),
     conv("depthwise 3x3, 56² 144", 56, 144, 144, 3, group=144),
     conv("depthwise 3x3, 112² 96, stride 2", 112, 96, 96, 3, group=96, stride=2),

@@ -55,7 +55,10 @@ LINK_WASM = (
     "-Wl,--initial-memory=67108864 -Wl,-z,stack-size=65536"
 ).split()
 
-OPS = ("gemm", "gemm_plain", "conv", "depthwise", "pool", "global_average", "winograd", "columns")
+OPS = (
+    "gemm", "gemm_plain", "conv", "depthwise", "pool", "global_average", "winograd", "columns",
+    "partners",
+)  # fmt: skip
 ACTIVATIONS = (
     "none", "relu", "clip", "leaky_relu", "sigmoid",
     "tanh", "hard_sigmoid", "hard_swish", "silu", "gelu",
@@ -270,7 +273,7 @@ class Window:
 
 
 def conv_case(rng: np.random.Generator, op: str) -> Case:
-    """Of any convolution, of one of depth, or of one whose taps become columns."""
+    """Of any convolution, one of depth or of small groups, or one whose taps become columns."""
     depthwise, columns = op == "depthwise", op == "columns"
     window, _ = Window.random(rng)
     while columns and window.stride[2] > 1:
@@ -278,6 +281,10 @@ def conv_case(rng: np.random.Generator, op: str) -> Case:
     batch = int(rng.integers(1, 4))
     if depthwise:
         groups = channels = outputs = max(1, dimension(rng, 70))
+    elif op == "partners":
+        of_group = int(rng.choice([2, 4, 8]))
+        groups = 16 // of_group + dimension(rng, 60 // of_group)
+        channels = outputs = groups * of_group
     else:
         groups = 1 if columns else int(rng.choice([1, 1, 1, 2, 3, 8]))
         limit = max(1, 70 // groups)
@@ -397,11 +404,11 @@ def global_average_case(rng: np.random.Generator) -> Case:
 
 def make_case(rng: np.random.Generator) -> Case:
     """A random case of a random kernel."""
-    op = str(rng.choice(OPS, p=[0.22, 0.1, 0.22, 0.2, 0.1, 0.05, 0.05, 0.06]))
+    op = str(rng.choice(OPS, p=[0.2, 0.1, 0.2, 0.18, 0.1, 0.05, 0.05, 0.06, 0.06]))
     match op:
         case "gemm" | "gemm_plain":
             return gemm_case(rng, plain=op == "gemm_plain")
-        case "conv" | "depthwise" | "columns":
+        case "conv" | "depthwise" | "columns" | "partners":
             return conv_case(rng, op)
         case "pool":
             return pool_case(rng)

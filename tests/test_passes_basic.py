@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -21,6 +23,7 @@ from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.scattered_slices import scatter_slices
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
+from ortolan.passes.transposed_conv import turn_transposed
 from ortolan.passes.transposes import simplify_transposes
 from passes_lib import Case, Nothing, Pass, check, model_of, no, operators, prepare
 
@@ -320,6 +323,32 @@ SCATTERING = [
        "{ y = ScatterND(x, i, u) }", feeds={"i": np.zeros((2, 3, 2), np.int64)}),
 ]  # fmt: skip
 
+
+def turned(attributes: str = "", inputs: str = "x, w, b", weights: str = "4, 3, 2, 3") -> str:
+    """A ConvTranspose of an image of four channels, in two groups if not said otherwise."""
+    count = math.prod(map(int, weights.split(",")))
+    numbers = ", ".join(str((7 * k) % 11 - 5) for k in range(count))
+    return (
+        f"g (float[N, 4, 6, 5] x) => (float[A, B, C, D] y) <float[{weights}] w = {{{numbers}}}, "
+        "float[6] b = {1, 2, 3, 4, 5, 6}> "
+        f"{{ y = ConvTranspose <{attributes or 'group = 2'}> ({inputs}) }}"
+    )
+
+
+TURNED = [
+    Case("groups", turned(), "Conv"),
+    Case("pads, dilations", turned("group = 2, pads = [1, 0, 0, 2], dilations = [3, 1]"), "Conv"),
+    Case("no bias", turned(inputs="x, w"), "Conv"),
+    Case("one group", turned("kernel_shape = [3, 1]", weights="4, 6, 3, 1"), "Conv"),
+    no("strides", turned("group = 2, strides = [1, 2]")),
+    no("padding of the output", turned("group = 2, strides = [2, 2], output_padding = [0, 1]")),
+    no("a shape", turned("group = 2, output_shape = [7, 7]")),
+    no("automatic pads", turned('group = 2, auto_pad = "SAME_UPPER"')),
+    no("more is cut off", turned("group = 2, pads = [2, 0, 0, 0]")),
+    no("weights of a run", "g (float[N, 1, 6, 5] x, float[1, 1, 2, 2] w) => (float[A, B, C, D] y) "
+       "{ y = ConvTranspose (x, w) }"),
+]  # fmt: skip
+
 VECTORS = (
     "float[3] g1 = {1.5, -2, 0.5}, float[3] b1 = {1, 2, 3}, float[3] m1 = {0.5, 1, 0}, "
     "float[3] v1 = {1, 4, 0.25}"
@@ -443,6 +472,7 @@ ALL: list[tuple[Pass, list[Case]]] = [
     (share_common, SHARING),
     (fold_pads, PADDING),
     (scatter_slices, SCATTERING),
+    (turn_transposed, TURNED),
     (fold_channel_terms, TERMS),
     (fuse_matmul_add, GEMM),
     (unflatten_products, FLAT),

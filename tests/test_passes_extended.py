@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from ortolan.passes.bias_gelu import fuse_bias_gelu
+from ortolan.passes.conv_before_resize import move_conv_before_resize
 from ortolan.passes.conv_residual import fuse_conv_residual
 from ortolan.passes.fast_gelu import fuse_fast_gelu
 from ortolan.passes.fused_matmul import fuse_matmul_operands
@@ -243,7 +244,40 @@ MATMUL = [
        "<float[1, 1, 1] s = {3}> { m = MatMul(x, w) y = Mul(s, m) }"),
 ]  # fmt: skip
 
+
+def enlarged(
+    scales: str = "1, 1, 2, 2.5", resize: str = 'mode = "linear"', conv: str = "group = 1",
+    weights: str = "float[1, 2, 1, 1] w = {0.5, -2}", more: str = "",
+) -> str:  # fmt: skip
+    """A Resize before a convolution."""
+    return (
+        "g (float[N, 2, 4, 3] x) => (float[A, B, C, D] y) "
+        f"<{weights}, float[1] b = {{3}}, float[4] s = {{{scales}}}> "
+        f"{{ e = Resize <{resize}> (x, , s) y0 = Conv <{conv}> (e, w, b) {more or 'y = Abs(y0)'} }}"
+    )
+
+
+ENLARGED = [
+    Case("linear", enlarged(), "Conv Resize Abs"),
+    Case("nearest", enlarged(resize='mode = "nearest", nearest_mode = "floor"'), "Conv Resize Abs"),
+    Case("corners", enlarged(resize='mode = "linear", coordinate_transformation_mode = '
+         '"align_corners"'), "Conv Resize Abs"),
+    Case("an upsampling", enlarged().replace("Resize", "Upsample").replace("(x, , s)", "(x, s)"),
+         "Conv Upsample Abs", opset=9),
+    no("smaller", enlarged("1, 1, 0.5, 2")),
+    no("channels", enlarged("1, 2, 2, 2", 'mode = "nearest"', weights="float[1, 4, 1, 1] w = "
+       "{1, 2, 3, 4}")),
+    no("cubic", enlarged(resize='mode = "cubic"')),
+    no("strides", enlarged(conv="strides = [2, 2]")),
+    no("pads", enlarged(conv="pads = [1, 0, 0, 0]")),
+    no("a window", enlarged(weights="float[1, 2, 1, 2] w = {1, 2, 3, 4}")),
+    no("more outputs", enlarged(weights="float[3, 2, 1, 1] w = {1, 2, 3, 4, 5, 6}").replace(
+        "float[1] b = {3}", "float[3] b = {1, 2, 3}")),
+    no("another user", enlarged(more="y1 = Neg(e) y2 = Add(y0, y1) y = Abs(y2)")),
+]  # fmt: skip
+
 ALL: list[tuple[Pass, list[Case]]] = [
+    (move_conv_before_resize, ENLARGED),
     (fuse_layer_norm, LAYER_NORM),
     (fuse_rms_norm, RMS_NORM),
     (fuse_skip_layer_norm, SKIP),

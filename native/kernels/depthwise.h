@@ -1,6 +1,8 @@
 // Channels-last depthwise convolution (groups == channels == outputs) of any kernel, stride,
 // dilation and padding. Vectors run over channels; several neighbouring output columns are
-// computed at once, so that weights and inputs are loaded once for all of them.
+// computed at once, so that weights and inputs are loaded once for all of them. Groups of G
+// channels and outputs, which a vector has whole, are the same with G partners in the place of a
+// channel.
 #pragma once
 
 #include "kernels/conv_direct.h"
@@ -30,6 +32,44 @@ ORTOLAN_NOINLINE inline void pack_depthwise_weights(const ConvShape& s, const fl
   }
 }
 
+template <class T, T... I>
+struct Numbers {};
+template <int N>
+using NumbersTo = __make_integer_seq<Numbers, int, N>;
+// Each lane's partner R: that of number lane ^ R, so that groups of 2^n lanes stay among
+// themselves.
+template <int R, int... I>
+ORTOLAN_INLINE F swap_lanes(F v, Numbers<int, I...>) {
+  return __builtin_shufflevector(v, v, (I ^ R)...);
+}
+template <int R>
+ORTOLAN_INLINE F partners(F v) {
+  if constexpr (R == 0) return v;
+  return swap_lanes<R>(v, NumbersTo<kLanes>());
+}
+
+// Channels of a group, if there is a kernel for such groups; else 1.
+ORTOLAN_INLINE size_t partner_count(const ConvShape& s, size_t lanes) {
+  const size_t n = s.groups > 1 ? s.group_channels() : 1;
+  const bool fits = !kSmall && n == s.group_outputs() && (n == 2 || n == 4 || n == 8);
+  return fits && n <= lanes && s.channels >= lanes ? n : 1;
+}
+
+// Weights [outputs][n][kernel...] to n * packed_depthwise_size floats: of each block and kernel row
+// [partners][taps of the row][kLanes].
+ORTOLAN_NOINLINE inline void pack_partner_weights(const ConvShape& s, const float* weights,
+                                                  float* out) {
+  const size_t n = s.group_channels(), taps = s.window.taps(), row = s.window.kernel[2];
+  for (size_t block = 0; block < s.channels; block += kLanes) {
+    const size_t first = min(block, s.channels - kLanes);
+    for (size_t ky = 0; ky < taps; ky += row)
+      for (size_t r = 0; r < n; ++r)
+        for (size_t kx = 0; kx < row; ++kx)
+          for (size_t c = first; c < first + kLanes; ++c)
+            *out++ = weights[(c * n + (c % n ^ r)) * taps + ky + kx];
+  }
+}
+
 // A kernel row that meets the input.
 struct DepthwiseRow {
   const float* x;    // input row, at column 0
@@ -41,7 +81,8 @@ struct DepthwiseTile {
   const DepthwiseRow* rows;
   size_t row_count;
   size_t channels;
-  size_t taps;                 // of the whole kernel
+  size_t taps;  // of the whole kernel
+  size_t row_taps;
   size_t kx0, kx1;             // taps of a kernel row that meet the input, for the first column
   ptrdiff_t inside0, inside1;  // input columns that exist, counted from the first column's tap 0
   ptrdiff_t x;                 // from a row's column 0 to that tap
@@ -85,23 +126,65 @@ ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const fl
   }
 }
 
-// T columns of all channels.
-template <int T, int S, int KW>
+// The same for partner R.
+template <int T, int S, int KW, int R>
+ORTOLAN_INLINE void add_partner_row(F (&acc)[T], const DepthwiseTile& t, const float* x,
+                                    const float* w) {
+  if constexpr (KW == 0) {
+#pragma clang loop unroll(disable)
+    for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
+      const F weight = load<F>(w + kx * kLanes);
+#pragma unroll
+      for (int i = 0; i < T; ++i)
+        acc[i] = fma(partners<R>(load<F>(x + kx * t.tap_step + i * t.column_step)), weight, acc[i]);
+    }
+  } else {
+    F weight[KW];
+#pragma unroll
+    for (int kx = 0; kx < KW; ++kx) weight[kx] = load<F>(w + kx * kLanes);
+#pragma unroll
+    for (int column = 0; column < (T - 1) * S + KW; ++column) {
+      if (column < t.inside0 || column >= t.inside1) continue;
+      F in = partners<R>(load<F>(x + column * t.channels));
+      pin(in);
+#pragma unroll
+      for (int kx = 0; kx < KW; ++kx) {
+        const int i = column - kx;
+        if (i >= 0 && i % S == 0 && i / S < T) acc[i / S] = fma(in, weight[kx], acc[i / S]);
+      }
+    }
+  }
+}
+
+template <int T, int S, int KW, int G, int R = 0>
+ORTOLAN_INLINE void add_partner_rows(F (&acc)[T], const DepthwiseTile& t, const float* x,
+                                     const float* w) {
+  add_partner_row<T, S, KW, R>(acc, t, x, w);
+  if constexpr (R + 1 < G) add_partner_rows<T, S, KW, G, R + 1>(acc, t, x, w + t.row_taps * kLanes);
+}
+
+// T columns of all channels, which are in groups of G.
+template <int T, int S, int KW, int G = 1>
 ORTOLAN_NOINLINE void depthwise_tile(const DepthwiseTile& tile) {
   const DepthwiseTile t = tile;  // a copy that stores cannot alias
   const F low = splat<F>(t.bounds.low), high = splat<F>(t.bounds.high);
   DepthwiseRow three[3] = {};
-  const bool is_three = KW == 3 && t.row_count == 3;  // unrolled, with its pointers in registers
+  // Unrolled, with its pointers in registers.
+  const bool is_three = G == 1 && KW == 3 && t.row_count == 3;
   if (is_three)
     for (int r = 0; r < 3; ++r) three[r] = {t.rows[r].x + t.x, t.rows[r].first_tap * kLanes};
   const float* weights = t.weights;
-  for (size_t next = 0; next < t.channels; next += kLanes, weights += t.taps * kLanes) {
+  for (size_t next = 0; next < t.channels; next += kLanes, weights += t.taps * G * kLanes) {
     const size_t c = min(next, t.channels - kLanes);
     const F bias = t.bias ? load<F>(t.bias + c) : splat<F>(0);
     F acc[T];
 #pragma unroll
     for (int i = 0; i < T; ++i) acc[i] = bias;
-    if (is_three) {
+    if constexpr (G > 1) {
+      for (size_t r = 0; r < t.row_count; ++r)
+        add_partner_rows<T, S, KW, G>(acc, t, t.rows[r].x + t.x + c,
+                                      weights + t.rows[r].first_tap * G * kLanes);
+    } else if (is_three) {
 #pragma unroll
       for (int r = 0; r < 3; ++r)
         add_kernel_row<T, S, KW>(acc, t, three[r].x + c, weights + three[r].first_tap);
@@ -188,18 +271,48 @@ ORTOLAN_NOINLINE inline void depthwise_narrow(const DepthwiseTile& t, size_t cou
   store_some(t.y, acc, count, y_end - t.y);
 }
 
+// A tile's code, and its columns.
+struct DepthwiseCode {
+  void (*run)(const DepthwiseTile&);
+  size_t columns;
+};
+template <int T, int S, int KW, int G = 1>
+constexpr DepthwiseCode kDepthwiseCode = {depthwise_tile<T, S, KW, G>, T};
+
+// What a line needs: for 3 dense taps of stride 1, for any, for a single column.
+struct DepthwiseCodes {
+  DepthwiseCode three, any, one;
+};
+constexpr int kWide = 7;  // what most images' sizes are multiples of
+template <int G>
+constexpr DepthwiseCodes kPartnerCodes = {
+    kDepthwiseCode<kWide, 1, 3, G>, kDepthwiseCode<kWide, 0, 0, G>, kDepthwiseCode<1, 0, 0, G>};
+constexpr bool kHasPartners = !kSmall && variants::kPartners.is_built;
+// For groups of n channels; null for depthwise.
+ORTOLAN_INLINE const DepthwiseCodes* partner_codes(size_t n) {
+  if constexpr (!kHasPartners) return nullptr;
+  if constexpr (kLanes >= 8)
+    if (n == 8) return &kPartnerCodes<8>;
+  return n == 4 ? &kPartnerCodes<4> : n == 2 ? &kPartnerCodes<2> : nullptr;
+}
+
 // Computes the output columns [begin, end) of one row; `rows` holds the kernel rows inside.
 class DepthwiseLine {
  public:
   // `x_end` is behind the last input that may be read.
   DepthwiseLine(const ConvArgs& args, const DepthwiseRow* rows, size_t row_count, size_t line,
-                const float* x_end)
-      : args_(args), window_(args.shape.window), line_(line * window_.out[2]), x_end_(x_end) {
+                const float* x_end, const DepthwiseCodes* codes = nullptr)
+      : args_(args),
+        window_(args.shape.window),
+        line_(line * window_.out[2]),
+        x_end_(x_end),
+        codes_(codes) {
     const size_t C = args.shape.channels;
     tile_.rows = rows;
     tile_.row_count = row_count;
     tile_.channels = C;
     tile_.taps = window_.taps();
+    tile_.row_taps = window_.kernel[2];
     tile_.column_step = window_.stride[2] * C;
     tile_.tap_step = window_.dilation[2] * C;
     tile_.weights = args.weights;
@@ -211,49 +324,49 @@ class DepthwiseLine {
   void run(size_t begin, size_t end) {
     const size_t stride = window_.stride[2], kernel = window_.kernel[2];
     const bool dense = window_.dilation[2] == 1 && (stride == 1 || stride == 2);
-    if (variants::kDepthwiseNarrow.is_built && args_.shape.channels < kLanes)
+    if (kHasPartners && codes_)
+      dense&& kernel == 3 && stride == 1 ? columns(codes_->three, begin, end)
+                                         : any_kernel(codes_->any, begin, end);
+    else if (variants::kDepthwiseNarrow.is_built && args_.shape.channels < kLanes)
       narrow(begin, end);
     else if (kTiny)
       few(begin, end);
     else if (variants::kDepthwise3.is_built && dense && kernel == 3 && stride == 1)
-      columns<4, 1, 3>(begin, end);
+      columns(kDepthwiseCode<4, 1, 3>, begin, end);
     else if (variants::kDepthwise3Stride2.is_built && dense && kernel == 3 && stride == 2)
-      columns<4, 2, 3>(begin, end);
+      columns(kDepthwiseCode<4, 2, 3>, begin, end);
     else if (!kSmall && dense && kernel == 5)
-      stride == 1 ? columns<4, 1, 5>(begin, end) : columns<4, 2, 5>(begin, end);
+      columns(stride == 1 ? kDepthwiseCode<4, 1, 5> : kDepthwiseCode<4, 2, 5>, begin, end);
+    else if constexpr (!variants::kDepthwiseAny.is_built)
+      single(begin, end);
     else
-      any_kernel(begin, end);
+      any_kernel(kDepthwiseCode<4, 0, 0>, begin, end);
     const size_t C = args_.shape.channels;
     activation_pass(args_.epilogue, args_.y + (line_ + begin) * C, C, end - begin, C);
   }
 
  private:
-  // T columns at once; the last ones again where fewer are left.
-  template <int T, int S, int KW>
-  void columns(size_t begin, size_t end) {
-    if (end - begin < T) {
-      single(begin, end);
-      return;
-    }
-    for (size_t x = begin; x < end; x += T) {
-      place(min(x, end - T));
-      depthwise_tile<T, S, KW>(tile_);
+  // Many columns at once; the last ones again where fewer are left.
+  void columns(const DepthwiseCode& code, size_t begin, size_t end) {
+    if (end - begin < code.columns) return single(begin, end);
+    for (size_t x = begin; x < end; x += code.columns) {
+      place(min(x, end - code.columns));
+      code.run(tile_);
     }
   }
 
   void single(size_t begin, size_t end) {
     for (size_t x = begin; x < end; ++x) {
       place(x);
-      depthwise_tile<1, 0, 0>(tile_);
+      (kHasPartners && codes_ ? codes_->one.run : depthwise_tile<1, 0, 0>)(tile_);
     }
   }
 
-  void any_kernel(size_t begin, size_t end) {
+  void any_kernel(const DepthwiseCode& code, size_t begin, size_t end) {
     const size_t inner = min(end, max(begin, first_inner()));
     const size_t outer = max(inner, min(end, last_inner()));
-    if constexpr (!variants::kDepthwiseAny.is_built) return single(begin, end);
     single(begin, inner);
-    columns<4, 0, 0>(inner, outer);
+    columns(code, inner, outer);
     single(outer, end);
   }
 
@@ -311,6 +424,7 @@ class DepthwiseLine {
   const Window& window_;
   size_t line_;  // output pixel at which the row begins
   const float* x_end_;
+  const DepthwiseCodes* codes_;
   DepthwiseTile tile_ = {};
 };
 
@@ -346,9 +460,10 @@ ORTOLAN_INLINE size_t find_kernel_rows(const ConvArgs& args, size_t line, Depthw
 }
 
 // Units [begin, end), with depthwise_scratch_size bytes of scratch of this thread's own.
-// args.weights are by pack_depthwise_weights.
+// args.weights are by pack_depthwise_weights, or pack_partner_weights where there are `codes`.
 ORTOLAN_NOINLINE inline void depthwise_run_units(const ConvArgs& args, size_t begin, size_t end,
-                                                 void* scratch) {
+                                                 void* scratch,
+                                                 const DepthwiseCodes* codes = nullptr) {
   const size_t spans = depthwise_spans(args.shape), width = args.shape.window.out[2];
   DepthwiseRow* rows = static_cast<DepthwiseRow*>(scratch);
   const float* x_end =
@@ -356,7 +471,7 @@ ORTOLAN_NOINLINE inline void depthwise_run_units(const ConvArgs& args, size_t be
   for (size_t unit = begin; unit < end; ++unit) {
     const size_t line = unit / spans, x = unit % spans * kDepthwiseSpan;
     const size_t row_count = find_kernel_rows(args, line, rows);
-    DepthwiseLine(args, rows, row_count, line, x_end).run(x, min(width, x + kDepthwiseSpan));
+    DepthwiseLine(args, rows, row_count, line, x_end, codes).run(x, min(width, x + kDepthwiseSpan));
   }
 }
 

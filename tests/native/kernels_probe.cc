@@ -39,7 +39,8 @@ enum Op : int32_t {
   kPool,
   kGlobalAverage,
   kWinograd,
-  kColumns
+  kColumns,
+  kPartners
 };
 
 // Reads the integers in order.
@@ -152,7 +153,12 @@ void run_conv(Op op, Reader r, const float* f, float* const* buffers) {
     pack_columns_weights(args.shape, buffers[1], buffers[5]);
     split(columns_units(args.shape), pieces,
           [&](size_t u0, size_t u1) { columns_run_units(args, u0, u1, buffers[6]); });
-  } else if (op == kConv) {
+  } else if (op == kPartners && partner_count(args.shape, kLanes) > 1) {
+    const DepthwiseCodes* codes = partner_codes(partner_count(args.shape, kLanes));
+    pack_partner_weights(args.shape, buffers[1], buffers[5]);
+    split(depthwise_units(args.shape), pieces,
+          [&](size_t u0, size_t u1) { depthwise_run_units(args, u0, u1, buffers[6], codes); });
+  } else if (op == kConv || op == kPartners) {
     pack_conv_weights(args.shape, buffers[1], buffers[5]);
     split(conv_units(args.shape), pieces,
           [&](size_t u0, size_t u1) { conv_run_units(args, u0, u1, buffers[6]); });
@@ -193,7 +199,12 @@ EXPORT size_t probe_size(Op op, const int32_t* integers, int buffer) {
     return buffer == 5 ? winograd_weights_size(s, m) * sizeof(float) : winograd_scratch_size(s, m);
   if (op == kColumns)
     return buffer == 5 ? packed_columns_size(s) * sizeof(float) : columns_scratch_size(s);
-  if (op == kConv) return buffer == 5 ? packed_conv_size(s) * sizeof(float) : conv_scratch_size(s);
+  const size_t partners = op == kPartners ? partner_count(s, kLanes) : 1;
+  if (partners > 1)
+    return buffer == 5 ? partners * packed_depthwise_size(s) * sizeof(float)
+                       : depthwise_scratch_size(s);
+  if (op == kConv || op == kPartners)
+    return buffer == 5 ? packed_conv_size(s) * sizeof(float) : conv_scratch_size(s);
   return buffer == 5 ? packed_depthwise_size(s) * sizeof(float) : depthwise_scratch_size(s);
 }
 

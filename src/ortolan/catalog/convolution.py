@@ -10,7 +10,7 @@ _D = {"T": FLOATS}
 _POOLED = FLOATS | type_set("int8", "uint8")
 _CONV = "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
 _DEPTHWISE = "depthwise_narrow depthwise_3 depthwise_3_stride_2 depthwise_any"
-_VARIANTS = f"depthwise {_DEPTHWISE} pointwise tap_columns winograd"
+_VARIANTS = f"depthwise {_DEPTHWISE} pointwise partners tap_columns winograd"
 
 FAMILY = Family(
     "convolution",

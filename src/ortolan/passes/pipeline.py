@@ -19,6 +19,7 @@ from ortolan.passes.common_subexpressions import share_common
 from ortolan.passes.constant_folding import fold_constants
 from ortolan.passes.constant_if import inline_constant_if
 from ortolan.passes.conv_activation import fuse_conv_activation, fuse_own_conv_activation
+from ortolan.passes.conv_before_resize import move_conv_before_resize
 from ortolan.passes.conv_residual import fuse_conv_residual
 from ortolan.passes.dead_code import remove_dead_code, remove_unused_constants
 from ortolan.passes.dynamic_quantization import fuse_dynamic_quantization
@@ -46,6 +47,7 @@ from ortolan.passes.scattered_slices import scatter_slices
 from ortolan.passes.skip_layer_norm import fuse_skip_layer_norm
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
+from ortolan.passes.transposed_conv import turn_transposed
 from ortolan.passes.transposes import simplify_transposes
 from ortolan.passes.verify import verify
 
@@ -128,6 +130,10 @@ BASIC: tuple[Step, ...] = (
     Step("transposes", simplify_transposes, "after reshapes, which may lie between two of them"),
     Step("joined movements", join_movements, "after neutral nodes, which may lie between two"),
     Step("scattered slices", scatter_slices, "after folding, which makes indices constant"),
+    Step(
+        "transposed convolutions", turn_transposed,
+        "after folding, which makes weights constant; before what goes into convolutions",
+    ),
     Step("pads", fold_pads, "before terms of channels, which takes nothing that pads need"),
     Step(
         "channel terms", fold_channel_terms,
@@ -166,6 +172,10 @@ EXTENDED: tuple[Step, ...] = (
     Step("quick GELU", fuse_quick_gelu, "beside hard swish"),
     Step("bias GELU", fuse_bias_gelu, "after both GELU, whose bias it takes"),
     Step("skip layer norm", fuse_skip_layer_norm, "after both norms, whose residual it takes"),
+    Step(
+        "convolution before enlarging", move_conv_before_resize,
+        "before residuals and activations, which go into the convolution where it is",
+    ),
     Step(
         "convolution residual", fuse_conv_residual,
         "before activations, which would take the convolution alone",
