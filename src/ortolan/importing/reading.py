@@ -203,4 +203,5 @@ def _stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
         raise InvalidGraph(f"{what} has no element type: {tensor.data_type}") from error
     if any(dim < 0 for dim in tensor.dims):
         raise InvalidGraph(f"{what} has negative dimensions: {list(tensor.dims)}")
-    return (math.prod(tensor.dims) * int(bits) + 7) // 8
+    count = int(math.prod(tensor.dims))
+    return (count * bits + 7) // 8
