@@ -20,7 +20,9 @@ ORTOLAN_INLINE bool suits_tap_columns(const ConvShape& s, size_t stride, size_t 
   auto vectors = [&](size_t n) { return (n + lanes - 1) / lanes; };
   const size_t deep = s.window.taps() / taps * s.channels;  // of the product
   const size_t adds = 2 * taps * ((s.outputs + 3) / 4);     // of four columns each
-  return (deep * vectors(columns) + adds) * 10 < deep * taps * vectors(s.outputs) * 9;
+  const size_t direct =
+      deep * taps * vectors(s.outputs) / (2 * s.outputs <= lanes && lanes > 8 ? 2 : 1);
+  return (deep * vectors(columns) + adds) * 10 < direct * 9;
 }
 
 struct ColumnsPlan {

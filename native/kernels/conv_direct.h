@@ -76,12 +76,26 @@ struct ConvPlan {
   size_t patches;  // floats
 };
 
-// Output columns whose kernel rows reach beyond the input's row.
-ORTOLAN_INLINE size_t border_columns(const Window& w) {
-  const ptrdiff_t pad = w.pad[2], step = w.stride[2], slack = w.in[2] + pad - w.kernel[2];
-  const size_t left = pad > 0 ? (pad + step - 1) / step : 0;
-  const size_t inside = slack < 0 ? 0 : slack / step + 1;  // first column beyond on the right
-  return min(w.out[2], left + (w.out[2] - min(w.out[2], inside)));
+// Output columns whose windows are inside the input's row.
+struct Columns {
+  size_t begin;
+  size_t end;
+
+  size_t count() const { return end - begin; }
+};
+ORTOLAN_INLINE Columns inside_columns(const Window& w) {
+  const ptrdiff_t pad = w.pad[2], step = w.stride[2];
+  const ptrdiff_t reach = (w.kernel[2] - 1) * w.dilation[2] + 1, slack = w.in[2] + pad - reach;
+  const size_t begin = min<size_t>(w.out[2], pad > 0 ? (pad + step - 1) / step : 0);
+  return {begin, max(begin, min<size_t>(w.out[2], slack < 0 ? 0 : slack / step + 1))};
+}
+
+// Whether the input is the matrix A of a product.
+ORTOLAN_INLINE bool is_product(const ConvShape& s) {
+  const Window& w = s.window;
+  bool is = variants::kPointwise.is_built && s.groups == 1 && w.taps() == 1;
+  for (int i = 0; i < 3; ++i) is = is && w.in[i] == w.out[i] && w.pad[i] == 0 && w.stride[i] == 1;
+  return is;
 }
 
 ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
@@ -91,10 +105,8 @@ ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
   constexpr size_t kUnits = 16;       // at least, so that threads get equal shares
   const Window& w = s.window;
   ConvPlan p = {};
-  p.is_product = variants::kPointwise.is_built && s.groups == 1 && w.taps() == 1;
-  for (int i = 0; i < 3; ++i)
-    p.is_product = p.is_product && w.in[i] == w.out[i] && w.pad[i] == 0 && w.stride[i] == 1;
-  const size_t borders = border_columns(w);
+  p.is_product = is_product(s);
+  const size_t borders = w.out[2] - inside_columns(w).count();
   p.is_merged = s.groups == 1 && w.kernel[2] > 1 && w.dilation[2] == 1 &&
                 s.channels <= (borders ? kMergedChannels : kMostMerged);
   p.pixels = p.is_merged ? w.kernel[2] : 1;

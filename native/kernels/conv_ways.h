@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/conv_columns.h"
+#include "kernels/conv_rows.h"
 #include "kernels/depthwise.h"
 #include "kernels/once.h"
 #include "kernels/variant.h"
@@ -199,13 +200,13 @@ inline void pack(const ConvState& state, const ConvShape& s, Way way, const floa
 inline size_t scratch_bytes(const ConvState& state, const ConvShape& s, Way way) {
   if (!kSmall && way >= Way::kWinograd2) return winograd_scratch_size(s, form_of(way));
   if (!kSmall && way == Way::kTapColumns) return columns_scratch_size(s);
-  return is_by_lines(state, s) ? depthwise_scratch_size(s) : conv_scratch_size(s);
+  return is_by_lines(state, s) ? depthwise_scratch_size(s) : plain_scratch_size(s);
 }
 
 inline size_t unit_count(const ConvState& state, const ConvShape& s, Way way, size_t threads) {
   if (!kSmall && way >= Way::kWinograd2) return winograd_units(s, form_of(way), threads);
   if (!kSmall && way == Way::kTapColumns) return columns_units(s);
-  return is_by_lines(state, s) ? depthwise_units(s) : conv_units(s);
+  return is_by_lines(state, s) ? depthwise_units(s) : plain_units(s);
 }
 
 inline void run_units(const ConvState& state, const ConvArgs& args, Way way, size_t threads,
@@ -217,7 +218,7 @@ inline void run_units(const ConvState& state, const ConvArgs& args, Way way, siz
   else if (is_by_lines(state, args.shape))
     depthwise_run_units(args, begin, end, scratch, partner_codes(partners_of(state, args.shape)));
   else
-    conv_run_units(args, begin, end, scratch);
+    plain_run_units(args, begin, end, scratch);
 }
 
 // The size of spatial dimension `i` of the image, counted from the last one, as the file announces

@@ -4,315 +4,12 @@
 // order, whatever tile computes it, so results do not depend on how the work is split.
 #pragma once
 
-#include "kernels/epilogue.h"
+#include "kernels/tiles.h"
 
 namespace ortolan::ORTOLAN_ISA {
 
-#if defined(__wasm__)
-constexpr bool kWasm = true;
-#else
-constexpr bool kWasm = false;
-#endif
-
-// Shape of the register tile: rows by width in vectors (index 0 unused), as measured.
-#if defined(__AVX512F__)
-constexpr int kTileRows[] = {0, 14, 14};
-#elif defined(__AVX__)
-constexpr int kTileRows[] = {0, 12, 6};
-#elif defined(__aarch64__)
-constexpr int kTileRows[] = {0, 8, 8, 8};
-#elif defined(__wasm_relaxed_simd__)
-constexpr int kTileRows[] = {0, 8, 5};
-#elif defined(__wasm__) && defined(ORTOLAN_FOR_SIZE)
-constexpr int kTileRows[] = {0, 4, 4};
-#elif defined(__wasm__)
-constexpr int kTileRows[] = {0, 8, 4, 3};
-#elif defined(__i386__)
-constexpr int kTileRows[] = {0, 4};
-#else
-constexpr int kTileRows[] = {0, 6, 4, 3};
-#endif
-constexpr int kTileVectors = sizeof(kTileRows) / sizeof(int) - 1;
-constexpr size_t kTileColumns = kTileVectors * kLanes;
 // Rows that stay in the second-level cache while all panels pass over them.
 constexpr size_t kBlockRows = kWasm ? 60 : 112;
-
-// Hides a pointer's origin. Loop strength reduction would otherwise keep one pointer per row
-// (x86: spills) or lose the constant offsets of loads (wasm: one addition more per load).
-template <class T>
-ORTOLAN_INLINE void opaque(T*& p) {
-  __asm__("" : "+r"(p));
-}
-// Keeps the source's order in wasm: LLVM moves loads up, engines do not move them back down, and
-// the 16 registers overflow.
-ORTOLAN_INLINE void pin([[maybe_unused]] F& v) {
-#ifdef __wasm_simd128__
-  __asm__ volatile("" : "+r"(v));
-#endif
-}
-
-// Where a tile's sums go: columns [0, last + kLanes) of the tile.
-struct TileOutput {
-  float* c;  // [rows][ldc], at the tile's first element
-  size_t ldc;
-  const float* bias;      // at the tile's first column, or null
-  const float* residual;  // at the tile's first element, or null
-  size_t ld_residual;
-  ptrdiff_t last;  // column of the last vector; less than its place when N is ragged
-  Bounds bounds;
-};
-
-template <int NV>
-ORTOLAN_INLINE ptrdiff_t tile_column(const TileOutput& o, int j) {
-  return j == NV - 1 ? o.last : j * kLanes;
-}
-
-// The sums start at the bias. The lines that the tile will read or write last are strided, which
-// hardware does not prefetch.
-template <int MR, int NV>
-ORTOLAN_INLINE void start_tile(F (&acc)[MR][NV], const TileOutput& o) {
-  if constexpr (!kWasm) {
-    auto fetch = [&](const float* p, size_t ld) {
-#pragma unroll
-      for (int i = 0; i < MR; ++i)
-#pragma unroll
-        for (int j = 0; j < NV * kLanes; j += 16) __builtin_prefetch(p + i * ld + j);
-    };
-    fetch(o.c, o.ldc);
-    if (o.residual) fetch(o.residual, o.ld_residual);
-  }
-#pragma unroll
-  for (int j = 0; j < NV; ++j) {
-    F v = o.bias ? load<F>(o.bias + tile_column<NV>(o, j)) : splat<F>(0);
-#pragma unroll
-    for (int i = 0; i < MR; ++i) acc[i][j] = v;
-  }
-}
-
-template <int MR, int NV>
-ORTOLAN_INLINE void finish_tile(F (&acc)[MR][NV], const TileOutput& o) {
-  if (o.residual) {
-#pragma unroll
-    for (int i = 0; i < MR; ++i)
-#pragma unroll
-      for (int j = 0; j < NV; ++j)
-        acc[i][j] += load<F>(o.residual + i * o.ld_residual + tile_column<NV>(o, j));
-  }
-  const F low = splat<F>(o.bounds.low), high = splat<F>(o.bounds.high);
-#pragma unroll
-  for (int i = 0; i < MR; ++i)
-#pragma unroll
-    for (int j = 0; j < NV; ++j)
-      store(o.c + i * o.ldc + tile_column<NV>(o, j), clamp_sums(acc[i][j], low, high));
-}
-
-// One step of k: a row of B times MR elements of A. `at(i)` is row i's element.
-template <int MR, int NV, class At>
-ORTOLAN_INLINE void tile_step(F (&acc)[MR][NV], const float* b, At at) {
-  F w[NV];
-#pragma unroll
-  for (int j = 0; j < NV; ++j) w[j] = load<F>(b + j * kLanes);
-#pragma unroll
-  for (int i = 0; i < MR; ++i) {
-    float s = at(i);
-#ifdef __aarch64__
-    __asm__("" : "+w"(s));  // ldr + fmla by element; ld1r would take a vector pipe
-#endif
-    F a = splat<F>(s);
-#pragma unroll
-    for (int j = 0; j < NV; ++j) acc[i][j] = fma(w[j], a, acc[i][j]);
-    pin(acc[i][NV - 1]);
-  }
-}
-
-// What a tile multiplies: rows of A, either `lda` apart or, segment by segment, at pointers.
-struct TileInput {
-  const float* a;
-  size_t lda;
-  const float* const* rows;  // [segments][row_stride] or null
-  size_t row_stride;
-  size_t segments;
-  size_t offset;     // added to each pointer
-  size_t k;          // floats of a row, or of a segment
-  const float* b;    // [segments * k][tile width]
-  size_t tiles = 1;  // below each other
-  // To fetch into the cache meanwhile, `ahead_step` floats per k, up to an end.
-  const float *ahead = nullptr, *ahead_end = nullptr;
-  size_t ahead_step = 0;
-};
-
-// A packed panel is used once per block of rows and comes from memory each time, which hardware
-// notices too late: a tile asks for a slice of the next panel. It may point beyond the last one.
-ORTOLAN_INLINE void fetch_ahead(const float*& ahead, size_t step) {
-  if constexpr (kWasm) return;
-  __builtin_prefetch(ahead, 0, 3);
-  ahead += step;
-}
-ORTOLAN_INLINE size_t ahead_step(const TileInput& in, const float* ahead) {
-  return ahead < in.ahead_end ? in.ahead_step : 0;
-}
-
-// Tiles of wasm take so little time that a call for each would count. Code for size has the calls.
-ORTOLAN_INLINE size_t tile_count(const TileInput& in) { return kSmall ? 1 : in.tiles; }
-template <int MR>
-ORTOLAN_INLINE void next_tile(TileOutput& o) {
-  o.c += MR * o.ldc;
-  if (o.residual) o.residual += MR * o.ld_residual;
-}
-
-template <int MR, int NV>
-ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
-#if defined(__x86_64__) || defined(__i386__)
-  constexpr int kShare = 3;  // p, p + lda and p + 2 * lda are reached from one pointer
-#else
-  constexpr int kShare = 1;
-#endif
-  constexpr int kPointers = (MR + kShare - 1) / kShare;
-  const size_t lda = in.lda;
-  const float* ahead = in.ahead;
-  TileOutput o = out;
-  for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
-    F acc[MR][NV];
-    start_tile(acc, o);
-    const size_t step = ahead_step(in, ahead);
-    const float* b = in.b;
-    const float* a[kPointers];
-#pragma unroll
-    for (int g = 0; g < kPointers; ++g) {
-      a[g] = in.a + (row + kShare * g) * lda;
-      opaque(a[g]);
-    }
-    for (size_t k = in.k; k; --k) {
-      fetch_ahead(ahead, step);
-      tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
-#pragma unroll
-      for (int g = 0; g < kPointers; ++g) {
-        ++a[g];
-        opaque(a[g]);
-      }
-      b += NV * kLanes;
-      if constexpr (kWasm) opaque(b);
-    }
-    finish_tile(acc, o);
-  }
-}
-
-template <int MR, int NV>
-ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) {
-  const float* ahead = in.ahead;
-  const size_t run = in.k;
-  TileOutput o = out;
-  for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
-    F acc[MR][NV];
-    start_tile(acc, o);
-    const float* b = in.b;
-    const size_t step = ahead_step(in, ahead);
-    const float* const* rows = in.rows + row;
-    for (size_t s = in.segments; s; --s, rows += in.row_stride) {
-      const float* a[MR];
-#pragma unroll
-      for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
-      for (size_t k = 0; k < run; ++k) {
-        fetch_ahead(ahead, step);
-        tile_step(acc, b, [&](int i) { return a[i][k]; });
-        b += NV * kLanes;
-        if constexpr (kWasm) opaque(b);
-      }
-    }
-    finish_tile(acc, o);
-  }
-}
-
-// One row times several whole panels, `apart` columns from one another: enough independent sums to
-// hide the latency of fma. Each panel is a stream that goes on where the last call left it, because
-// memory gives a stream its full rate only after a while.
-constexpr int kRowPanels = max(1, 8 / kTileVectors);
-
-ORTOLAN_INLINE TileOutput move_columns(TileOutput out, size_t columns) {
-  out.c += columns;
-  if (out.bias) out.bias += columns;
-  if (out.residual) out.residual += columns;
-  return out;
-}
-
-ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t apart, const TileOutput& out) {
-  constexpr int NV = kTileVectors;
-  F acc[kRowPanels][1][NV];
-  const float* b[kRowPanels];
-#pragma unroll
-  for (int p = 0; p < kRowPanels; ++p) {
-    b[p] = in.b + p * apart * in.k;
-    start_tile(acc[p], move_columns(out, p * apart));
-  }
-  for (size_t k = 0; k < in.k; ++k) {
-    const F a = splat<F>(in.a[k]);
-#pragma unroll
-    for (int p = 0; p < kRowPanels; ++p) {
-#pragma unroll
-      for (int j = 0; j < NV; ++j) acc[p][0][j] = fma(load<F>(b[p] + j * kLanes), a, acc[p][0][j]);
-      b[p] += NV * kLanes;
-      if constexpr (kWasm) opaque(b[p]);
-    }
-  }
-#pragma unroll
-  for (int p = 0; p < kRowPanels; ++p) finish_tile(acc[p], move_columns(out, p * apart));
-}
-
-// Tiles of one width, from the highest to a single row.
-using TileFunction = void (*)(const TileInput&, const TileOutput&);
-struct TileShape {
-  size_t rows;
-  TileFunction run;
-};
-constexpr int kTileHeights = 4;
-
-constexpr int lower_rows(int rows) {
-  constexpr bool kNarrow = kWasm && !kSmall && kTileVectors == 2;  // one row hides no latency
-  if (kNarrow && rows == 5) return 4;
-  return kWasm && !kNarrow && rows <= 5 ? 1 : max(rows / 2, 1);
-}
-constexpr int tile_rows(int vectors, int level) {
-  int rows = kTileRows[vectors];
-  for (; level; --level) rows = lower_rows(rows);
-  return rows;
-}
-template <int NV>
-constexpr TileShape kDirectTiles[kTileHeights] = {
-    {tile_rows(NV, 0), tile<tile_rows(NV, 0), NV>},
-    {tile_rows(NV, 1), tile<tile_rows(NV, 1), NV>},
-    {tile_rows(NV, 2), tile<tile_rows(NV, 2), NV>},
-    {tile_rows(NV, 3), tile<tile_rows(NV, 3), NV>},
-};
-template <int NV>
-constexpr TileShape kIndirectTiles[kTileHeights] = {
-    {tile_rows(NV, 0), tile_indirect<tile_rows(NV, 0), NV>},
-    {tile_rows(NV, 1), tile_indirect<tile_rows(NV, 1), NV>},
-    {tile_rows(NV, 2), tile_indirect<tile_rows(NV, 2), NV>},
-    {tile_rows(NV, 3), tile_indirect<tile_rows(NV, 3), NV>},
-};
-template <int NV = kTileVectors>
-ORTOLAN_INLINE const TileShape* tile_shapes(size_t vectors, bool indirect) {
-  if constexpr (NV > 1)
-    if (vectors < NV) return tile_shapes<NV - 1>(vectors, indirect);
-  return indirect ? kIndirectTiles<NV> : kDirectTiles<NV>;
-}
-
-// Calls run(row, tiles, shape) for tiles that cover [0, rows), `most` of them in a call. The last
-// ones are lower, or overlap rows that are already written: those get the same results again.
-template <class Run>
-ORTOLAN_INLINE void for_each_tile(const TileShape* shape, size_t rows, size_t most, Run run) {
-  for (size_t row = 0, tiles; row < rows; row += tiles * shape->rows) {
-    while (rows - row < shape->rows) {
-      const size_t lower = shape[1].rows;
-      if (rows - row > lower + lower / 2 && rows >= shape->rows)
-        row = rows - shape->rows;
-      else
-        ++shape;
-    }
-    tiles = kSmall ? 1 : min(most, (rows - row) / shape->rows);
-    run(row, tiles, *shape);
-  }
-}
 
 // C[M][N] = epilogue(A[M][K] * B). A has rows of lda floats, C of ldc.
 struct GemmArgs {
@@ -546,33 +243,51 @@ ORTOLAN_NOINLINE inline void store_sums(const float* sums, size_t ld, size_t row
     }
 }
 
-// The same where columns are less than a vector, whose sums are followed by others up to kLanes.
-ORTOLAN_NOINLINE inline void store_narrow_sums(const float* sums, size_t rows, size_t columns,
-                                               const TileOutput& o) {
-  const F low = splat<F>(o.bounds.low), high = splat<F>(o.bounds.high);
+// The same where columns are less than V, whose sums are followed by others up to its lanes.
+template <class V>
+ORTOLAN_NOINLINE void store_narrow_sums(const float* sums, size_t rows, size_t columns,
+                                        const TileOutput& o) {
+  constexpr size_t kWidth = kLanesOf<V>;
+  const V low = splat<V>(o.bounds.low), high = splat<V>(o.bounds.high);
   for (size_t i = 0; i < rows; ++i) {
-    F v = load<F>(sums + i * kLanes);
-    if (o.residual) v += load_part<F>(o.residual + i * o.ld_residual, columns);
+    V v = load<V>(sums + i * kWidth);
+    if (o.residual) v += load_part<V>(o.residual + i * o.ld_residual, columns);
     v = clamp_sums(v, low, high);
     // Whole vectors reach into rows that are written next.
-    if (o.ldc == columns && (rows - i) * columns >= static_cast<size_t>(kLanes))
+    if (o.ldc == columns && (rows - i) * columns >= kWidth)
       store(o.c + i * o.ldc, v);
     else
       store_part(o.c + i * o.ldc, v, columns);
   }
 }
 
-// A tile of a matrix that is narrower than a vector: through a buffer.
-ORTOLAN_NOINLINE inline void run_narrow_tile(const TileShape& shape, const TileInput& in,
-                                             const TileOutput& out, size_t columns) {
+// The tiles for a part of N columns of C, from the highest.
+struct Tiles {
+  const TileShape* shapes;
+  bool is_narrow;  // N is less than their width: through a buffer
+  bool is_half;    // of half a vector
+};
+ORTOLAN_INLINE Tiles choose_tiles(size_t N, size_t vectors, bool indirect) {
+  const bool is_half = !indirect && fits_half(N);
+  return {is_half ? kHalfTiles : tile_shapes(vectors, indirect),
+          (is_half ? 2 * N : N) < static_cast<size_t>(kLanes), is_half};
+}
+
+// A tile of a matrix that is narrower than that: through a buffer.
+ORTOLAN_NOINLINE inline void run_narrow_tile(const Tiles& tiles, const TileShape& shape,
+                                             const TileInput& in, const TileOutput& out,
+                                             size_t columns) {
   float sums[max_tile_rows() * kLanes], bias[kLanes] = {};
   if (out.bias)
     for (size_t n = 0; n < columns; ++n) bias[n] = out.bias[n];
-  shape.run(in, {sums, kLanes, bias, nullptr, 0, 0, {}});
+  const size_t ld = tiles.is_half ? kLanesOf<HalfF> : kLanes;
+  shape.run(in, {sums, ld, bias, nullptr, 0, 0, {}});
   if constexpr (kSmall)
     store_sums(sums, kLanes, shape.rows, columns, out);
+  else if (tiles.is_half)
+    store_narrow_sums<HalfF>(sums, shape.rows, columns, out);
   else
-    store_narrow_sums(sums, shape.rows, columns, out);
+    store_narrow_sums<F>(sums, shape.rows, columns, out);
 }
 
 // The one tile of small builds for the web: rows from `row` on of the `rows` of `in`, where there
@@ -660,28 +375,28 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     const size_t width = part.vectors * kLanes;
     TileInput tile_in = in;
     tile_in.b = in.b + part.column * K;
-    const TileShape* shapes = tile_shapes(part.vectors, in.rows);
+    Tiles tiles = choose_tiles(N, part.vectors, in.rows);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
     const size_t apart = !in.rows ? in.lda : rows > 1 ? in.rows[1] - in.rows[0] : 1;
-    if (shapes->rows > 8 && apart && apart % 1024 == 0) ++shapes;
+    if (tiles.shapes->rows > 8 && apart && apart % 1024 == 0) ++tiles.shapes;
     // All tiles together ask for the next panel, evenly: a burst of requests would wait in line.
-    const size_t step = min(kSlice, width / max<size_t>(rows / shapes->rows, 1) + 1);
+    const size_t step = min(kSlice, width / max<size_t>(rows / tiles.shapes->rows, 1) + 1);
     tile_in.ahead = tile_in.b + width * K;
     tile_in.ahead_end = tile_in.ahead + width * K;
     tile_in.ahead_step = step;
-    const size_t most = N < kLanes ? 1 : rows;
-    for_each_tile(shapes, rows, most, [&](size_t r, size_t tiles, const TileShape& shape) {
+    const size_t most = tiles.is_narrow ? 1 : rows;
+    for_each_tile(tiles.shapes, rows, most, [&](size_t r, size_t count, const TileShape& shape) {
       if (in.rows)
         tile_in.rows = in.rows + r;
       else
         tile_in.a = in.a + r * in.lda;
-      tile_in.tiles = tiles;
+      tile_in.tiles = count;
       const TileOutput out = tile_output(e, c, ldc, row + r, first + part.column, part.last);
-      if (N < kLanes)
-        run_narrow_tile(shape, tile_in, out, N);
+      if (tiles.is_narrow)
+        run_narrow_tile(tiles, shape, tile_in, out, N);
       else
         shape.run(tile_in, out);
-      tile_in.ahead += tiles * step * K;
+      tile_in.ahead += count * step * K;
     });
   });
   activation_pass(e, written, ldc, rows, panel_column(N, panel + 1) - begin);

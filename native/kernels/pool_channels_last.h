@@ -21,50 +21,57 @@ struct PoolArgs {
   float* y = nullptr;
 };
 
-// The input elements under one window, with strides in floats.
+// The input elements under the windows of neighbouring pixels, with strides in floats.
 struct PoolPatch {
   const float* x;
   size_t count[3];
   size_t step[3];
   float divisor;  // of an average
+  size_t pixels;
+  size_t next;  // from pixel to pixel
 };
 
-// NV vectors of channels of one output pixel, from channel c on.
+// NV vectors of channels of all pixels, from channel c on.
 template <PoolKind kind, class V, int NV = 1>
-ORTOLAN_INLINE void pool_channels(const PoolPatch& p, size_t c, float* y) {
+ORTOLAN_INLINE void pool_channels(const PoolPatch& p, size_t c, size_t channels, float* y) {
   constexpr bool kIsMax = kind == PoolKind::kMax;
-  V acc[NV];
+  const float* first = p.x + c;
+  y += c;
+  for (size_t pixel = p.pixels; pixel; --pixel, first += p.next, y += channels) {
+    V acc[NV];
 #pragma unroll
-  for (int j = 0; j < NV; ++j) acc[j] = splat<V>(kIsMax ? -kInfinity : 0);
-  for (size_t iz = 0; iz < p.count[0]; ++iz)
-    for (size_t iy = 0; iy < p.count[1]; ++iy) {
-      const float* x = p.x + iz * p.step[0] + iy * p.step[1] + c;
-      for (size_t n = p.count[2]; n; --n, x += p.step[2])
+    for (int j = 0; j < NV; ++j) acc[j] = splat<V>(kIsMax ? -kInfinity : 0);
+    for (size_t iz = 0; iz < p.count[0]; ++iz)
+      for (size_t iy = 0; iy < p.count[1]; ++iy) {
+        const float* x = first + iz * p.step[0] + iy * p.step[1];
+        for (size_t n = p.count[2]; n; --n, x += p.step[2])
 #pragma unroll
-        for (int j = 0; j < NV; ++j) {
-          const V v = load<V>(x + j * kLanesOf<V>);
-          acc[j] = kIsMax ? maximum(acc[j], v) : acc[j] + v;
-        }
-    }
+          for (int j = 0; j < NV; ++j) {
+            const V v = load<V>(x + j * kLanesOf<V>);
+            acc[j] = kIsMax ? maximum(acc[j], v) : acc[j] + v;
+          }
+      }
 #pragma unroll
-  for (int j = 0; j < NV; ++j)
-    store(y + c + j * kLanesOf<V>, kIsMax ? acc[j] : acc[j] / splat<V>(p.divisor));
+    for (int j = 0; j < NV; ++j)
+      store(y + j * kLanesOf<V>, kIsMax ? acc[j] : acc[j] / splat<V>(p.divisor));
+  }
 }
 
-// One output pixel. A ragged last vector overlaps the one before it.
+// A ragged last vector of channels overlaps the one before it.
 template <PoolKind kind>
-ORTOLAN_NOINLINE void pool_pixel(const PoolPatch& p, size_t channels, float* y) {
+ORTOLAN_NOINLINE void pool_pixels(const PoolPatch& p, size_t channels, float* y) {
+  const size_t C = channels;
   size_t c = 0;
-  for (; c + 4 * kLanes <= channels; c += 4 * kLanes) pool_channels<kind, F, 4>(p, c, y);
-  if (channels >= kLanes) {
-    for (; c < channels; c += kLanes) pool_channels<kind, F>(p, min(c, channels - kLanes), y);
+  for (; c + 4 * kLanes <= C; c += 4 * kLanes) pool_channels<kind, F, 4>(p, c, C, y);
+  if (C >= kLanes) {
+    for (; c < C; c += kLanes) pool_channels<kind, F>(p, min(c, C - kLanes), C, y);
     return;
   }
   if constexpr (kLanes > 8)
-    for (; c + 8 <= channels; c += 8) pool_channels<kind, Vec<float, 8>>(p, c, y);
+    for (; c + 8 <= C; c += 8) pool_channels<kind, Vec<float, 8>>(p, c, C, y);
   if constexpr (kLanes > 4)
-    for (; c + 4 <= channels; c += 4) pool_channels<kind, Vec<float, 4>>(p, c, y);
-  for (; c < channels; ++c) pool_channels<kind, float>(p, c, y);
+    for (; c + 4 <= C; c += 4) pool_channels<kind, Vec<float, 4>>(p, c, C, y);
+  for (; c < C; ++c) pool_channels<kind, float>(p, c, C, y);
 }
 
 // Elements of one dimension's window that count for an average.
@@ -85,6 +92,7 @@ ORTOLAN_INLINE size_t pool_units(const PoolArgs& args) {
 ORTOLAN_NOINLINE inline void pool_run_units(const PoolArgs& args, size_t begin, size_t end) {
   const Window& w = args.window;
   const size_t C = args.channels;
+  const Columns inside = inside_columns(w);  // go together
   for (size_t line = begin; line < end; ++line) {
     const size_t position[2] = {line / w.out[1] % w.out[0], line % w.out[1]};
     const size_t batch = line / w.out[1] / w.out[0];
@@ -98,19 +106,21 @@ ORTOLAN_NOINLINE inline void pool_run_units(const PoolArgs& args, size_t begin, 
       if (patch.count[i]) *at += taps.start + taps.begin * w.dilation[i];
     };
     for (int i = 0; i < 2; ++i) place(i, position[i], &counted_before, &at_row);
-    for (size_t column = 0; column < w.out[2]; ++column) {
+    patch.step[2] = w.dilation[2] * C;
+    patch.step[1] = w.dilation[1] * w.in[2] * C;
+    patch.step[0] = w.dilation[0] * w.in[1] * w.in[2] * C;
+    patch.next = w.stride[2] * C;
+    for (size_t column = 0; column < w.out[2]; column += patch.pixels) {
+      patch.pixels = column == inside.begin && inside.begin < inside.end ? inside.count() : 1;
       size_t counted = counted_before, at = at_row;
       place(2, column, &counted, &at);
-      patch.step[2] = w.dilation[2] * C;
-      patch.step[1] = w.dilation[1] * w.in[2] * C;
-      patch.step[0] = w.dilation[0] * w.in[1] * w.in[2] * C;
       patch.x = args.x + at * C;
       float* y = args.y + (line * w.out[2] + column) * C;
       patch.divisor = max<size_t>(counted, 1);
       if (args.kind == PoolKind::kMax)
-        pool_pixel<PoolKind::kMax>(patch, C, y);
+        pool_pixels<PoolKind::kMax>(patch, C, y);
       else
-        pool_pixel<PoolKind::kAverage>(patch, C, y);
+        pool_pixels<PoolKind::kAverage>(patch, C, y);
     }
   }
 }

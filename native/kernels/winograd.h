@@ -114,6 +114,7 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
   constexpr size_t kTileCost = 8;  // of short products: to begin and to end a vector of sums
   const size_t outputs = vectors_of(s.outputs), products = s.channels * outputs;
   size_t best = s.window.taps() * products * max(s.rows(), kFewRows);
+  if (fits_half(s.outputs)) best /= 2;
   int found = 0;
   constexpr int kForms[] = {2, 4, 5};
   for (int form : kForms) {
