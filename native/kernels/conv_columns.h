@@ -80,10 +80,10 @@ ORTOLAN_NOINLINE inline void pack_columns_weights(const ConvShape& s, const floa
   const size_t taps = s.window.kernel[2], rows = s.window.taps() / taps, columns = tap_columns(s);
   for (size_t panel = 0; panel < panel_count(columns); ++panel)
     for_each_part(columns, panel, [&](const Part& part) {
-      const size_t width = part.vectors * kLanes;
+      const size_t width = part.width(), last = width - part.lanes();
       float* to = out + part.column * rows * s.channels;
       for (size_t j = 0; j < width; ++j) {
-        const size_t last = width - kLanes, at = j < last ? j : part.last + j - last;
+        const size_t at = j < last ? j : part.last + j - last;
         const size_t column = part.column + at;
         const size_t apart = s.channels * s.window.taps();  // from output to output
         const float* from = weights + column % s.outputs * apart + column / s.outputs;

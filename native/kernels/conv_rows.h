@@ -39,7 +39,7 @@ ORTOLAN_INLINE bool has_borders(const Window& w) { return inside_columns(w).coun
 // Whether this way is faster: where copies are small beside what pointers cost, or where half a
 // vector is enough.
 ORTOLAN_INLINE bool suits_rows(const ConvShape& s) {
-  constexpr size_t kMostChannels = 32, kMostCopied = 16, kMostColumns = 128;
+  constexpr size_t kMostChannels = 32, kMostCopied = 16, kMostColumns = 64;
   constexpr size_t kMostSeen = 64 * 1024, kMostStarts = 1024;  // what scratch is worth it
   const Window& w = s.window;
   if (kSmall || s.groups != 1 || w.kernel[0] != 1 || w.in[0] != 1 || w.out[0] != 1) return false;
@@ -50,7 +50,7 @@ ORTOLAN_INLINE bool suits_rows(const ConvShape& s) {
     return false;
   if (fits_half(s.outputs)) return true;
   if (!has_borders(w)) return s.channels <= kMostChannels;
-  return s.channels <= kMostCopied && w.out[2] <= kMostColumns;
+  return s.channels <= kMostCopied && (s.channels == 1 || w.out[2] <= kMostColumns);
 }
 
 ORTOLAN_NOINLINE inline RowsPlan plan_rows(const ConvShape& s) {
@@ -166,14 +166,14 @@ class RowsUnit {
   ORTOLAN_INLINE void multiply_row(size_t r, const Part& part) {
     const ConvShape& s = args_.shape;
     const Window& w = s.window;
-    const Tiles tiles = choose_tiles(s.outputs, part.vectors, false);
+    const Tiles tiles = choose_tiles(s.outputs, part, false);
     const TapRange taps = tap_range(w, 1, place_.row + r);  // lines that are inside
     const size_t skipped = taps.begin * plan_.runs * plan_.run;
     TileInput in = {};
     in.lda = w.stride[2] * s.channels;
     in.segments = (taps.end - taps.begin) * plan_.runs;
     in.k = in.segments ? plan_.run : 0;
-    in.b = args_.weights + part.column * w.taps() * s.channels + skipped * part.vectors * kLanes;
+    in.b = args_.weights + part.column * w.taps() * s.channels + skipped * part.width();
     in.starts = starts_ + r * plan_.starts(w) + taps.begin * plan_.runs;
     const size_t pixel = first_pixel(r), most = tiles.is_narrow ? 1 : place_.columns;
     for_each_tile(

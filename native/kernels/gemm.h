@@ -40,9 +40,13 @@ ORTOLAN_INLINE size_t panel_column(size_t N, size_t panel) {
 // Columns that one tile covers.
 struct Part {
   size_t column;
-  size_t vectors;
+  size_t vectors;  // or one of half their lanes
+  bool is_half;
   ptrdiff_t last;  // as TileOutput::last
   size_t columns;
+
+  ORTOLAN_INLINE size_t lanes() const { return is_half ? kHalfLanes : kLanes; }
+  ORTOLAN_INLINE size_t width() const { return vectors * lanes(); }  // of a packed row
 };
 
 // Calls body(part) for the parts of a panel: itself, and a rest that belongs to it.
@@ -51,20 +55,25 @@ ORTOLAN_INLINE void for_each_part(size_t N, size_t panel, Body body) {
   const size_t end = panel_column(N, panel + 1);
   if constexpr (kTiny) {
     for (size_t n = panel * kTileColumns; n < end; n += kTileColumns)
-      body(Part{n, kTileVectors, 0, kTileColumns});
+      body(Part{n, kTileVectors, false, 0, kTileColumns});
     return;
   }
-  for (size_t n = panel * kTileColumns; n < end; n += kTileColumns) {
-    const size_t columns = min(kTileColumns, end - n);
-    const ptrdiff_t last = N < kLanes ? 0 : static_cast<ptrdiff_t>(columns) - kLanes;
-    body(Part{n, vectors_of(columns), last, columns});
+  for (size_t n = panel * kTileColumns, columns; n < end; n += columns) {
+    columns = min(kTileColumns, end - n);
+    if (kHasHalf && fits_half(columns % kLanes) && columns % kLanes && columns > kLanes)
+      columns -= columns % kLanes;
+    const bool is_half = fits_half(columns);
+    const ptrdiff_t lanes = is_half ? kHalfLanes : kLanes, all = N;
+    const ptrdiff_t last = all < lanes ? 0 : static_cast<ptrdiff_t>(columns) - lanes;
+    body(Part{n, is_half ? 1 : vectors_of(columns), is_half, last, columns});
   }
 }
 
 // Floats of a packed B[K][N].
 ORTOLAN_INLINE size_t packed_size(size_t N, size_t K) {
   if constexpr (kTiny) return (N + kTileColumns - 1) / kTileColumns * kTileColumns * K;
-  return (N / kTileColumns * kTileVectors + vectors_of(N % kTileColumns)) * kLanes * K;
+  constexpr size_t kUnit = kHasHalf ? kHalfLanes : kLanes;
+  return (N + kUnit - 1) / kUnit * kUnit * K;
 }
 
 // B[K][N] as it lies in memory. Row k = tap * rows + r of column n is
@@ -145,7 +154,7 @@ ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, f
           *out++ = n < N ? s.b[tap * s.tap_stride + r * s.row_stride + n * s.column_stride] : 0;
     return;
   }
-  const size_t width = part.vectors * kLanes, before_last = width - kLanes;
+  const size_t width = part.width(), before_last = width - part.lanes();
   const bool is_contiguous = s.row_stride == s.taps && (s.taps == 1 || s.tap_stride == 1);
   auto column = [&](size_t j) {
     return part.column + (j < before_last ? j : part.last + j - before_last);
@@ -154,7 +163,10 @@ ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, f
     for (size_t tap = 0; tap < s.taps; ++tap)
       for (size_t r = 0; r < s.rows; ++r, out += width) {
         const float* b = s.b + tap * s.tap_stride + r * s.row_stride;
-        for (size_t j = 0; j < width; j += kLanes) store(out + j, load<F>(b + column(j)));
+        if (kHasHalf && part.is_half)
+          store(out, load<HalfF>(b + column(0)));
+        else
+          for (size_t j = 0; j < width; j += kLanes) store(out + j, load<F>(b + column(j)));
       }
   } else if (is_contiguous && N >= kLanes) {
     // With one tap in blocks of lines: all that is written of a block stays in the first cache.
@@ -264,13 +276,13 @@ ORTOLAN_NOINLINE void store_narrow_sums(const float* sums, size_t rows, size_t c
 // The tiles for a part of N columns of C, from the highest.
 struct Tiles {
   const TileShape* shapes;
-  bool is_narrow;  // N is less than their width: through a buffer
-  bool is_half;    // of half a vector
+  bool is_narrow;  // N is less than their lanes: through a buffer
+  bool is_half;
 };
-ORTOLAN_INLINE Tiles choose_tiles(size_t N, size_t vectors, bool indirect) {
-  const bool is_half = !indirect && fits_half(N);
-  return {is_half ? kHalfTiles : tile_shapes(vectors, indirect),
-          (is_half ? 2 * N : N) < static_cast<size_t>(kLanes), is_half};
+ORTOLAN_INLINE Tiles choose_tiles(size_t N, const Part& part, bool indirect) {
+  const TileShape* half = indirect ? kHalfIndirectTiles : kHalfTiles;
+  return {part.is_half ? half : tile_shapes(part.vectors, indirect), N < part.lanes(),
+          part.is_half};
 }
 
 // A tile of a matrix that is narrower than that: through a buffer.
@@ -280,7 +292,7 @@ ORTOLAN_NOINLINE inline void run_narrow_tile(const Tiles& tiles, const TileShape
   float sums[max_tile_rows() * kLanes], bias[kLanes] = {};
   if (out.bias)
     for (size_t n = 0; n < columns; ++n) bias[n] = out.bias[n];
-  const size_t ld = tiles.is_half ? kLanesOf<HalfF> : kLanes;
+  const size_t ld = tiles.is_half ? kHalfLanes : kLanes;
   shape.run(in, {sums, ld, bias, nullptr, 0, 0, {}});
   if constexpr (kSmall)
     store_sums(sums, kLanes, shape.rows, columns, out);
@@ -372,10 +384,10 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
   constexpr size_t kSlice = kTileColumns < 16 ? kTileColumns : 16;  // a cache line
   const size_t K = in.k * in.segments;
   for_each_part(N, panel, [&](const Part& part) {
-    const size_t width = part.vectors * kLanes;
+    const size_t width = part.width();
     TileInput tile_in = in;
     tile_in.b = in.b + part.column * K;
-    Tiles tiles = choose_tiles(N, part.vectors, in.rows);
+    Tiles tiles = choose_tiles(N, part, in.rows);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
     const size_t apart = !in.rows ? in.lda : rows > 1 ? in.rows[1] - in.rows[0] : 1;
     if (tiles.shapes->rows > 8 && apart && apart % 1024 == 0) ++tiles.shapes;

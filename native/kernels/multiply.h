@@ -162,9 +162,12 @@ ORTOLAN_NOINLINE inline void pack_matrix(const Product& p, const float* b, size_
     float* to = out + part.column * p.K;
     const float* from = b + part.column;
     for (size_t k = 0; k < p.K; ++k, from += p.b_row)
-      for (size_t j = 0; j < part.vectors; ++j, to += kLanes) {
+      for (size_t j = 0; j < part.vectors; ++j, to += part.lanes()) {
         const ptrdiff_t column = j + 1 == part.vectors ? part.last : j * kLanes;
-        store(to, p.N < kLanes ? load_part<F>(from, p.N) : load<F>(from + column));
+        if (part.is_half)
+          store(to, load_lanes<HalfF>(from + column, min(p.N, kHalfLanes), 0));
+        else
+          store(to, p.N < kLanes ? load_part<F>(from, p.N) : load<F>(from + column));
       }
   };
   for (size_t i = panel0; i < panel1; ++i) for_each_part(p.N, i, pack_part);

@@ -37,7 +37,8 @@ constexpr size_t kTileColumns = kTileVectors * kLanes;
 constexpr bool kHasHalf = kLanes > 8 && !kSmall;
 using HalfF = Vec<float, kHasHalf ? kLanes / 2 : kLanes>;
 constexpr int kHalfRows = 14;
-constexpr bool fits_half(size_t columns) { return kHasHalf && 2 * columns <= kLanes; }
+constexpr size_t kHalfLanes = kLanesOf<HalfF>;
+constexpr bool fits_half(size_t columns) { return kHasHalf && columns <= kHalfLanes; }
 // Hides a pointer's origin. Loop strength reduction would otherwise keep one pointer per row
 // (x86: spills) or lose the constant offsets of loads (wasm: one addition more per load).
 template <class T>
@@ -113,7 +114,7 @@ template <class V, int MR, int NV, class At>
 ORTOLAN_INLINE void tile_step(V (&acc)[MR][NV], const float* b, At at) {
   V w[NV];
 #pragma unroll
-  for (int j = 0; j < NV; ++j) w[j] = load<V>(b + j * kLanes);
+  for (int j = 0; j < NV; ++j) w[j] = load<V>(b + j * kLanesOf<V>);
 #pragma unroll
   for (int i = 0; i < MR; ++i) {
     float s = at(i);
@@ -199,7 +200,7 @@ ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
           ++a[g];
           opaque(a[g]);
         }
-        b += NV * kLanes;
+        b += NV * kLanesOf<V>;
         if constexpr (kWasm) opaque(b);
       }
       if (kSmall || s >= in.segments) break;
@@ -209,13 +210,14 @@ ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
   }
 }
 
-template <int MR, int NV>
+template <int MR, int NV, class V = F>
 ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) {
+  constexpr bool is_whole = kLanesOf<V> == kLanes;
   const float* ahead = in.ahead;
   const size_t run = in.k;
   TileOutput o = out;
   for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
-    F acc[MR][NV];
+    V acc[MR][NV];
     start_tile(acc, o);
     const float* b = in.b;
     const size_t step = ahead_step(in, ahead);
@@ -225,9 +227,9 @@ ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) 
 #pragma unroll
       for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
       for (size_t k = 0; k < run; ++k) {
-        fetch_ahead(ahead, step);
+        if constexpr (is_whole) fetch_ahead(ahead, step);
         tile_step(acc, b, [&](int i) { return a[i][k]; });
-        b += NV * kLanes;
+        b += NV * kLanesOf<V>;
         if constexpr (kWasm) opaque(b);
       }
     }
@@ -301,6 +303,12 @@ constexpr TileShape kIndirectTiles[kTileHeights] = {
     {tile_rows(NV, 1), tile_indirect<tile_rows(NV, 1), NV>},
     {tile_rows(NV, 2), tile_indirect<tile_rows(NV, 2), NV>},
     {tile_rows(NV, 3), tile_indirect<tile_rows(NV, 3), NV>},
+};
+constexpr TileShape kHalfIndirectTiles[kTileHeights] = {
+    {kHalfRows, tile_indirect<kHalfRows, 1, HalfF>},
+    {kHalfRows / 2, tile_indirect<kHalfRows / 2, 1, HalfF>},
+    {kHalfRows / 4, tile_indirect<kHalfRows / 4, 1, HalfF>},
+    {1, tile_indirect<1, 1, HalfF>},
 };
 constexpr TileShape kHalfTiles[kTileHeights] = {
     {kHalfRows, tile<kHalfRows, 1, HalfF>},

@@ -87,7 +87,8 @@ struct Transposed {
   }
   // The same with those that panels fill up with zeros.
   size_t all_columns() const {
-    return max<size_t>(columns(), kTiny ? kTileColumns : static_cast<size_t>(kLanes));
+    const size_t lanes = fits_half(columns()) ? kHalfLanes : kLanes;
+    return max<size_t>(columns(), kTiny ? kTileColumns : lanes);
   }
   size_t group_size() const {
     return packed_size(columns(), channels * (!kTiny && is_merged ? most_segments() : taps()));
@@ -196,7 +197,7 @@ struct Phase {
   };
   for (size_t p = 0; p < panel_count(N); ++p)
     for_each_part(N, p, [&](const Part& part) {
-      const size_t width = part.vectors * kLanes, last = width - kLanes;
+      const size_t width = part.width(), last = width - part.lanes();
       float* to = out + part.column * segments * t.channels;
       for (size_t j = 0; j < width; ++j)
         pack_column(kTiny      ? first_column(N, part.column) + j

@@ -107,14 +107,13 @@ constexpr bool fits_tiles(size_t channels, size_t lanes) {
   return channels >= lanes || (lanes > 4 && 2 * channels >= lanes && channels % 4 == 0);
 }
 
-// The form that takes least time for images of out pixels: 0 for the direct convolution. In vectors
-// of multiply-adds; weights that are used for few rows cost what they take to arrive.
+// The form that takes least time for images of out pixels: 0 for the direct convolution. In halves
+// of vectors of multiply-adds; weights that are used for few rows cost what they take to arrive.
 ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
   constexpr size_t kFewRows = max(24, 2 * kLanes);
   constexpr size_t kTileCost = 8;  // of short products: to begin and to end a vector of sums
-  const size_t outputs = vectors_of(s.outputs), products = s.channels * outputs;
-  size_t best = s.window.taps() * products * max(s.rows(), kFewRows);
-  if (fits_half(s.outputs)) best /= 2;
+  const size_t outputs = vectors_of(s.outputs), halves = packed_size(s.outputs, 1) * 2 / kLanes;
+  size_t best = s.window.taps() * s.channels * halves * max(s.rows(), kFewRows);
   int found = 0;
   constexpr int kForms[] = {2, 4, 5};
   for (int form : kForms) {
@@ -124,8 +123,8 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
         s.batch * ((s.window.out[1] + side - 1) / side) * ((s.window.out[2] + side - 1) / side);
     const size_t pass = winograd_matrices(form) * (vectors_of(s.channels) * 8 + outputs * 6);
     const size_t cost =
-        winograd_matrices(form) * outputs * (s.channels + kTileCost) * max(tiles, kFewRows) +
-        tiles * pass;
+        winograd_matrices(form) * halves * (s.channels + kTileCost) * max(tiles, kFewRows) +
+        2 * tiles * pass;
     if (cost < best) best = cost, found = form;
   }
   return found;
@@ -134,7 +133,7 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
 // Floats from one packed matrix of weights to the next: not a multiple of 4096 bytes, or what a
 // transformation writes would share one set of the cache.
 ORTOLAN_INLINE size_t weights_plane(const ConvShape& s) {
-  return packed_size(s.outputs, s.channels) + 16;
+  return round_up(packed_size(s.outputs, s.channels), 16) + 16;
 }
 
 // Floats of transformed and packed weights.
@@ -142,11 +141,13 @@ ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int form) {
   return winograd_matrices(form) * weights_plane(s);
 }
 
-// `columns` columns, at most a vector, of weights [outputs][channels][taps][taps], which begin
-// `step` apart, for all channels: matrices of `out` are `plane` floats apart, rows `width`.
+// `columns` columns, at most a vector, or half of one, of weights [outputs][channels][taps][taps],
+// which begin `step` apart, for all channels: matrices of `out` are `plane` floats apart, rows
+// `width`.
 template <class W>
 ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_t channels,
-                                        int columns, float* out, size_t plane, size_t width) {
+                                        int columns, bool is_half, float* out, size_t plane,
+                                        size_t width) {
   constexpr int A = W::kIn, R = W::kTaps;
   constexpr size_t kTaps = R * R,
                    kBlock = 4;  // channels whose taps are turned into vectors together
@@ -170,7 +171,13 @@ ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_
     for (int i = 0; i < A; ++i) {
       F r[A];
       W::weights(t[i], r);
-      for (int j = 0; j < A; ++j) stream(out + (i * A + j) * plane, r[j]);
+      for (int j = 0; j < A; ++j) {
+        float* to = out + (i * A + j) * plane;
+        if (kHasHalf && is_half)
+          store(to, r[j].lo);
+        else
+          stream(to, r[j]);
+      }
     }
   }
 }
@@ -179,15 +186,15 @@ ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_
 ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int form,
                                                    const float* weights, float* out) {
   const size_t plane = weights_plane(s), step = s.channels * s.window.taps();
-  const int columns = static_cast<int>(min<size_t>(s.outputs, kLanes));
   for (size_t p = 0; p < panel_count(s.outputs); ++p)
     for_each_part(s.outputs, p, [&](const Part& part) {
       for (size_t v = 0; v < part.vectors; ++v) {
         const size_t at = v + 1 == part.vectors ? part.last : v * kLanes;
+        const int columns = static_cast<int>(min(s.outputs, part.lanes()));
         float* to = out + part.column * s.channels + v * kLanes;
         with_form(form, [&](auto w) {
           transform_weights<decltype(w)>(weights + (part.column + at) * step, step, s.channels,
-                                         columns, to, plane, part.vectors * kLanes);
+                                         columns, part.is_half, to, plane, part.width());
         });
       }
     });
@@ -352,7 +359,8 @@ class WinogradBlock {
     const size_t ins = whole_vector(s.channels), outs = whole_vector(s.outputs);
     for (size_t i = 0; i < count; ++i) read(first + i, v_ + i * ins);
     const size_t weights = weights_plane(s);
-    GemmArgs g = {count, outs, s.channels, v_, ins, args_.weights, s_, outs, {}};
+    const size_t N = fits_half(s.outputs) ? s.outputs : outs;
+    GemmArgs g = {count, N, s.channels, v_, ins, args_.weights, s_, outs, {}};
     for (size_t q = 0; q < kMatrices; ++q) {
       gemm_rows_panels(g, 0, count, panel0, panel1);
       g.a += plan_.v_plane, g.packed_b += weights, g.c += plan_.s_plane;
