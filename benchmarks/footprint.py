@@ -164,7 +164,7 @@ def limit_of(ours: dict[str, int], theirs: dict[str, int]) -> float:
 
 
 def rows(names: list[str]) -> int:
-    """Prints the rows of the table; returns how many arenas or anonymous pages are above a limit."""
+    """Prints the rows of the table; returns how many models are above a limit."""
     import ortolan
 
     above = 0
