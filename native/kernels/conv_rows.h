@@ -167,7 +167,7 @@ class RowsUnit {
   ORTOLAN_INLINE void multiply_row(size_t r, const Part& part) {
     const ConvShape& s = args_.shape;
     const Window& w = s.window;
-    const Tiles tiles = choose_tiles(s.outputs, part, false);
+    const Tiles tiles = choose_tiles(s.outputs, part, Reach::kSegments);
     const TapRange taps = tap_range(w, 1, place_.row + r);  // lines that are inside
     const size_t skipped = taps.begin * plan_.runs * plan_.run;
     TileInput in = {};

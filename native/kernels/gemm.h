@@ -279,10 +279,10 @@ struct Tiles {
   bool is_narrow;  // N is less than their lanes: through a buffer
   bool is_half;
 };
-ORTOLAN_INLINE Tiles choose_tiles(size_t N, const Part& part, bool indirect) {
-  const TileShape* half = indirect ? kHalfIndirectTiles : kHalfTiles;
-  return {part.is_half ? half : tile_shapes(part.vectors, indirect), N < part.lanes(),
-          part.is_half};
+ORTOLAN_INLINE Tiles choose_tiles(size_t N, const Part& part, Reach reach) {
+  const bool is_half = kHasHalf && part.is_half;
+  return {is_half ? half_tile_shapes(reach) : tile_shapes(part.vectors, reach), N < part.lanes(),
+          is_half};
 }
 
 // A tile of a matrix that is narrower than that: through a buffer.
@@ -387,7 +387,7 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
     const size_t width = part.width();
     TileInput tile_in = in;
     tile_in.b = in.b + part.column * K;
-    Tiles tiles = choose_tiles(N, part, in.rows);
+    Tiles tiles = choose_tiles(N, part, in.rows ? Reach::kIndirect : Reach::kDirect);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
     const size_t apart = !in.rows ? in.lda : rows > 1 ? in.rows[1] - in.rows[0] : 1;
     if (tiles.shapes->rows > 8 && apart && apart % 1024 == 0) ++tiles.shapes;
