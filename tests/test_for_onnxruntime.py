@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 import models_oracle as oracle
 import ortolan
@@ -149,6 +149,66 @@ def test_narrow_integers(kind: int, axes: list[int], between: bool) -> None:
     opsets = [helper.make_opsetid("", 21)]
     content = same(helper.make_model(proto, opset_imports=opsets, ir_version=10), {"x": X})
     assert (":Cast:21" in operators(content)) == between
+
+
+# The shapes of image, filters, bias and result; the other parameters are drawn.
+QUANTIZED: dict[str, tuple[list[int], list[int], list[int], dict[str, Any]]] = {
+    "scalars": ([1, 2, 5, 6], [3, 2, 3, 2], [], {}),
+    "one per filter": ([1, 2, 5, 6], [3, 2, 3, 2], [3], {"per_filter": True}),
+    "int8": ([2, 3, 6, 6], [4, 3, 3, 3], [4], {"w": "int8", "pads": [1, 1, 1, 1]}),
+    "int8 image": ([1, 2, 5, 5], [2, 2, 3, 3], [2], {"x": "int8", "w": "int8"}),
+    "groups": ([1, 4, 6, 6], [8, 2, 3, 3], [8], {"group": 2, "strides": [2, 2]}),
+    "depthwise": ([1, 8, 6, 6], [8, 1, 3, 3], [8], {"group": 8, "w": "int8"}),
+    "1-D": ([1, 2, 9], [3, 2, 3], [3], {}),
+    "3-D": ([1, 2, 4, 5, 4], [3, 2, 2, 2, 2], [], {}),
+}
+
+
+def quantized_conv(name: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """A model with one QLinearConv on an image that is fed."""
+    image, filters, bias, options = QUANTIZED[name]
+    draw = np.random.default_rng(3)
+    x_type, w_type = np.dtype(options.get("x", "uint8")), np.dtype(options.get("w", "uint8"))
+    shape = [filters[0]] if options.get("per_filter") else []
+    values = {
+        "x_scale": np.float32(0.02),
+        "x_zero": x_type.type(3),
+        "w": draw.integers(0, 100, filters).astype(w_type),
+        "w_scale": np.full(shape, 0.05, np.float32) + np.arange(shape[0] if shape else 1).reshape(
+            shape
+        ).astype(np.float32) / 100,
+        "w_zero": np.full(shape, 50 if w_type == np.uint8 else 0, w_type),
+        "y_scale": np.float32(0.3),
+        "y_zero": x_type.type(7),
+    }  # fmt: skip
+    if bias:
+        values["b"] = draw.integers(-500, 500, bias).astype(np.int32)
+    attributes = {key: options[key] for key in ("group", "pads", "strides") if key in options}
+    node = helper.make_node("QLinearConv", ["x", *values], ["y"], **attributes)
+    kinds = [helper.np_dtype_to_tensor_dtype(x_type)] * 2
+    infos = [
+        helper.make_tensor_value_info(key, kind, shape)
+        for key, kind, shape in zip("xy", kinds, (image, None), strict=True)
+    ]
+    constants = [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items()]
+    made = helper.make_graph([node], "g", infos[:1], infos[1:], constants)
+    model = helper.make_model(made, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    return model, {"x": draw.integers(0, 100, image).astype(x_type)}
+
+
+@pytest.mark.parametrize("level", ["disable", "extended", "layout"])
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_quantized_convolutions_are_loaded(name: str, level: str) -> None:
+    """Onnxruntime rewrites them into com.microsoft's when it loads a file."""
+    model, feeds = quantized_conv(name)
+    content = same(model, feeds, level)
+    assert operators(content) == [":QLinearConv:10"]
+    (wanted,) = run(model.SerializeToString(), feeds)
+    # As users open it: the oracle's sessions optimize nothing.
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for runner in (session, ortolan.InferenceSession(content)):
+        (got,) = runner.run(None, feeds)
+        assert np.abs(np.asarray(got, int) - np.asarray(wanted, int)).max() <= 1
 
 
 def test_a_version_without_kernel_is_raised() -> None:

@@ -35,7 +35,7 @@ from ortolan.ortformat.schema import FILE_IDENTIFIER, MAX_FILE_SIZE
 from ortolan.ortformat.tables import InferenceSession, OrtFormatError
 from ortolan.ortformat.to_onnx import to_onnx
 from ortolan.ortformat.writer import write, write_file
-from ortolan.passes.for_onnxruntime import legalize
+from ortolan.passes.for_onnxruntime import IMPORTS, legalize
 from ortolan.passes.onnxruntime_kernels import ONNXRUNTIME
 from ortolan.passes.operators import check_operators
 from ortolan.passes.pipeline import LEVELS, optimize
@@ -143,7 +143,7 @@ def convert(
             level = min(level or "all", most, key=LEVELS.index)
             model = _converted(source, level, profile, allow_unknown_operators)
             store_weights(model, weights)
-            session = from_ir(model)
+            session = from_ir(model, IMPORTS if profile == "onnxruntime" else None)
             if optimization_style == "Runtime":
                 record_fusions(session)
         if as_onnx:

@@ -7,7 +7,7 @@ ready to be written: subgraphs inline, all links and the kernel type strings fil
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -38,11 +38,12 @@ from ortolan.ortformat.schema import (
 __all__ = ["from_ir", "type_strings"]
 
 
-def from_ir(model: ir.Model) -> tables.InferenceSession:
+def from_ir(model: ir.Model, imports: Mapping[str, int] | None = None) -> tables.InferenceSession:
     """Returns a model as tables; large constants stay where they are until they are written.
 
     Args:
         model: a verified model; it is not changed.
+        imports: versions of domains that no node uses yet, but whoever loads the file may.
 
     Raises:
         InvalidGraph: a constant's data does not fit its shape.
@@ -53,7 +54,7 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
     result = tables.Model(
         graph=graph,
         ir_version=model.ir_version,
-        opset_import=_opsets(model),
+        opset_import=_opsets(model, imports or {}),
         producer_name=model.producer_name or "",
         producer_version=model.producer_version or "",
         domain=model.domain or "",
@@ -68,7 +69,7 @@ def from_ir(model: ir.Model) -> tables.InferenceSession:
     return tables.InferenceSession(result, kernel_type_str_resolver=resolver(strings))
 
 
-def _opsets(model: ir.Model) -> list[tables.OperatorSetId]:
+def _opsets(model: ir.Model, more: Mapping[str, int]) -> list[tables.OperatorSetId]:
     """The imports that nodes use, in the order of the model; ai.onnx if there is no node.
 
     Nodes of an inlined function may be newer than the model's import: it must cover them.
@@ -80,6 +81,7 @@ def _opsets(model: ir.Model) -> list[tables.OperatorSetId]:
     imports = model.opset_imports
     versions = {d: max(v, needed[d]) for d, v in imports.items() if d in needed}
     versions.update((d, v) for d, v in needed.items() if d not in imports)
+    versions.update((d, v) for d, v in more.items() if d not in versions)
     return [tables.OperatorSetId(domain, version) for domain, version in versions.items()]
 
 

@@ -32,7 +32,11 @@ from ortolan.passes.operators import list_operators
 from ortolan.passes.verify import verify
 from ortolan.passes.wide_constants import widen_constants
 
-__all__ = ["lacking", "legalize"]
+__all__ = ["IMPORTS", "lacking", "legalize"]
+
+IMPORTS = {"com.microsoft": 1}
+"""What every file imports: onnxruntime rewrites QLinearConv and others when it loads a file, but
+does not import the domain of what it writes."""
 
 # Bodies of the standard's functions use functions again, but not deeper than this.
 _MAX_NESTED = 8
