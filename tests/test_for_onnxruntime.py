@@ -211,6 +211,27 @@ def test_quantized_convolutions_are_loaded(name: str, level: str) -> None:
         assert np.abs(np.asarray(got, int) - np.asarray(wanted, int)).max() <= 1
 
 
+@pytest.mark.parametrize("level", ["disable", "basic"])
+@pytest.mark.parametrize(
+    ("text", "feeds"),
+    [
+        ("(float[2,4] x) => (float[2,4] x) {}", {"x": X}),
+        ("() => (float[2] y) <float[2] y = {1.0, 2.0}> {}", {}),
+        ("() => (float[2] y) { y = Constant <value = float[2] {1.0, 2.0}> () }", {}),
+        ("() => (float[2] y) <float[2] a = {1.0, 2.0}> { y = Add(a, a) }", {}),
+        ("(float[2,4] x) => (float[2,4] y) { y = Identity(x) }", {"x": X}),
+    ],
+)
+def test_files_without_nodes_are_loaded(text: str, feeds: dict[str, Any], level: str) -> None:
+    model = graph(text)
+    content = same(model, feeds, level)
+    for data in (content, ortolan.convert(model, level=level)):
+        wanted = run(model.SerializeToString(), feeds)
+        for got in (run(data, feeds), ortolan.InferenceSession(data).run(None, feeds)):
+            for a, b in zip(got, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
 def test_a_version_without_kernel_is_raised() -> None:
     model = graph("(float[2,4] x) => (float[2,4] y) { w = Relu(x) y = Sigmoid(w) }", 5)
     content = ortolan.convert(model, profile="onnxruntime")

@@ -454,7 +454,14 @@ _TABLES = (
     ),
     Table(
         "KernelTypeStrResolver",
-        (Field("op_kernel_type_str_args", Kind.TABLES, "OpIdKernelTypeStrArgsEntry"),),
+        (
+            Field(
+                "op_kernel_type_str_args",
+                Kind.TABLES,
+                "OpIdKernelTypeStrArgsEntry",
+                keep_empty=True,
+            ),
+        ),
     ),
     Table(
         "OpIdKernelTypeStrArgsEntry",
