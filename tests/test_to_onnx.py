@@ -10,7 +10,7 @@ import onnx
 import onnx.checker
 import onnx.parser
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 import cases_lib
 import corpus
@@ -162,6 +162,23 @@ def test_optional_types_are_an_extension() -> None:
     (value,) = model.graph.value_info
     assert value.type.optional_type.elem_type.tensor_type.elem_type == TensorProto.FLOAT
     assert is_clean(model)
+
+
+def test_an_empty_optional_keeps_its_type() -> None:
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [2, 3])
+    kinds = {"t": tensor, "s": helper.make_sequence_type_proto(tensor)}
+    nodes = [helper.make_node("Optional", [], [key], type=kind) for key, kind in kinds.items()]
+    nodes += [helper.make_node("OptionalHasElement", [key], [f"has_{key}"]) for key in kinds]
+    outputs = [helper.make_tensor_value_info(f"has_{k}", TensorProto.BOOL, []) for k in kinds]
+    graph = helper.make_graph(nodes, "g", [], outputs)
+    source = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    content = ortolan.convert(source, level="disable", allow_unknown_operators=True)
+    model = back_and_forth(content)
+    found = [attribute.tp for node in model.graph.node for attribute in node.attribute]
+    assert found == list(kinds.values())
+    assert is_clean(model)
+    assert oracle.session(model.SerializeToString()).run(None, {}) == [False, False]
+    assert ortolan.InferenceSession(content).run(None, {}) == [False, False]
 
 
 def test_an_import_is_found_that_fits_all_nodes() -> None:

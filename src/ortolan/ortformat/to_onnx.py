@@ -9,7 +9,7 @@ is all that is lost on the two ways.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import onnx
@@ -128,10 +128,12 @@ def _fill_graph(target: onnx.GraphProto, source: tables.Graph, name: str) -> Non
         if own and info.name and info.type is not None:
             _fill_value(target.value_info.add(), info)
     for node in source.nodes:
-        _fill_node(target.node.add(), node)
+        _fill_node(target.node.add(), node, infos)
 
 
-def _fill_node(target: onnx.NodeProto, source: tables.Node) -> None:
+def _fill_node(
+    target: onnx.NodeProto, source: tables.Node, infos: Mapping[str, tables.ValueInfo]
+) -> None:
     target.op_type = source.op_type
     for name in ("name", "domain", "doc_string"):
         if getattr(source, name):
@@ -140,6 +142,15 @@ def _fill_node(target: onnx.NodeProto, source: tables.Node) -> None:
     target.output.extend(source.outputs)
     for attribute in source.attributes:
         _fill_attribute(target.attribute.add(), attribute)
+    if source.op_type == "Optional" and not any(source.inputs) and source.outputs:
+        _fill_optional(target, infos.get(source.outputs[0]))
+
+
+def _fill_optional(target: onnx.NodeProto, result: tables.ValueInfo | None) -> None:
+    """Says which type an Optional without an input is empty of; the file has it as its result's."""
+    if result is not None and result.type is not None:
+        kind = target.attribute.add(name="type", type=onnx.AttributeProto.TYPE_PROTO)
+        _fill_type(kind.tp, tables.TypeInfo("", result.type.value))
 
 
 def _fill_attribute(target: onnx.AttributeProto, source: tables.Attribute) -> None:
