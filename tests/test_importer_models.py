@@ -186,6 +186,30 @@ agraph (float[N] x) => (float[N] y) { y = house.f (x) }
         load(onnx.parser.parse_model(text))
 
 
+def doubling(levels: int, leaf: str) -> onnx.ModelProto:
+    """Functions of which each calls the next twice, once in a branch."""
+    head = '<domain: "house", opset_import: ["" : 18, "house" : 1]>'
+    text = """<ir_version: 9, opset_import: ["" : 18, "house" : 1]>
+        g (float[N] x) => (float[N] y) { y = house.f0 (x) }"""
+    for k in range(levels):
+        text += f"""{head} f{k} (a) => (b) {{ t = house.f{k + 1} (a) c = Constant <value_int = 1> ()
+            d = Cast <to = 9> (c) b = If (d) <
+                then_branch = u () => (r) {{ r = house.f{k + 1} (t) }},
+                else_branch = v () => (s) {{ s = Neg (t) }}> }}"""
+    text += f"{head} f{levels} {leaf}"
+    return onnx.parser.parse_model(text)
+
+
+@pytest.mark.parametrize("leaf", ["(a) => (b) { b = Neg (a) }", "(a) => (a) {}"])
+def test_functions_that_multiply_are_refused(leaf: str) -> None:
+    with pytest.raises(errors.LimitExceeded, match="more than 1000000 nodes"):
+        load(doubling(40, leaf))
+
+
+def test_functions_that_multiply_a_little_are_inlined() -> None:
+    assert len(list(load(doubling(3, "(a) => (b) { b = Neg (a) }")).graph.all_nodes())) == 8 + 3 * 7
+
+
 STANDARD: dict[str, tuple[list[str], dict[str, Any], int]] = {
     "HardSwish": (["x"], {}, 14),
     "Celu": (["x"], {}, 12),

@@ -50,7 +50,7 @@ def load(source: Source) -> ir.Model:
         InvalidGraph: the graph contradicts itself in a way that has no mending.
         NotImplemented: an opset is too new, something has no place in the ORT format, or the
             types of an unknown operator's outputs are not known.
-        LimitExceeded: a sparse constant is too large as a dense one.
+        LimitExceeded: a sparse constant is too large as a dense one, or functions multiply.
     """
     proto = read_model(source)
     with told("importing the model"):

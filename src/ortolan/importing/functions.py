@@ -5,7 +5,9 @@ A function's nodes keep the versions of the function's own opset imports.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import TypeAlias
 
 import onnx
@@ -24,6 +26,9 @@ __all__ = ["Knows", "inline_model_functions", "inline_standard_functions"]
 Knows: TypeAlias = Callable[[str, str, int], bool]
 """Whether there is a kernel for an operator, by its domain, name and since_version."""
 
+# As many as the runtime takes.
+_MAX_NODES = 1000000
+
 # A domain that no model uses: each call gets a function of its own in it for a moment.
 _TEMPORARY = "ai.ortolan.inline"
 
@@ -32,6 +37,7 @@ def inline_model_functions(model: ir.Model) -> None:
     """Inlines the functions that the model itself defines.
 
     Raises:
+        LimitExceeded: the calls bring more nodes than a model may have.
         InvalidGraph: functions call each other in a circle, or a call does not fit.
         NotImplemented: a function takes a graph as attribute.
     """
@@ -39,7 +45,31 @@ def inline_model_functions(model: ir.Model) -> None:
         return
     for function in model.functions.values():
         set_versions(function.all_nodes(), function.opset_imports, model.opset_imports)
+    _check_size(model)
     _inline(model)
+
+
+def _check_size(model: ir.Model) -> None:
+    """Refuses calls that multiply: a small model must not ask for much.
+
+    A circle is left for the inlining to find. A body without nodes counts as one.
+    """
+    own: dict[ir.OperatorIdentifier, int] = {}
+    calls: dict[ir.OperatorIdentifier, Counter[ir.OperatorIdentifier]] = {}
+    for key, function in model.functions.items():
+        named = Counter(node.op_identifier() for node in function.all_nodes())
+        calls[key] = Counter({name: n for name, n in named.items() if name in model.functions})
+        own[key] = named.total() - calls[key].total()
+    sizes: dict[ir.OperatorIdentifier, int] = {}
+    try:
+        for key in TopologicalSorter(calls).static_order():
+            sizes[key] = max(1, own[key] + sum(n * sizes[name] for name, n in calls[key].items()))
+    except CycleError:
+        return
+    if sum(sizes.get(node.op_identifier(), 1) for node in model.graph.all_nodes()) > _MAX_NODES:
+        raise errors.LimitExceeded(
+            f"the model's functions bring more than {_MAX_NODES} nodes, the limit"
+        )
 
 
 def inline_standard_functions(
