@@ -207,7 +207,9 @@ def test_functions_that_multiply_are_refused(leaf: str) -> None:
 
 
 def test_functions_that_multiply_a_little_are_inlined() -> None:
-    assert len(list(load(doubling(3, "(a) => (b) { b = Neg (a) }")).graph.all_nodes())) == 8 + 3 * 7
+    model = doubling(40, "(a) => (b) { b = Neg (a) }")
+    model.graph.node[0].op_type = "f37"  # what it does not call does not count
+    assert len(list(load(model).graph.all_nodes())) == 8 + 3 * 7
 
 
 STANDARD: dict[str, tuple[list[str], dict[str, Any], int]] = {

@@ -45,8 +45,23 @@ def inline_model_functions(model: ir.Model) -> None:
         return
     for function in model.functions.values():
         set_versions(function.all_nodes(), function.opset_imports, model.opset_imports)
+    _drop_uncalled(model)
     _check_size(model)
     _inline(model)
+
+
+def _drop_uncalled(model: ir.Model) -> None:
+    """Removes functions that nothing calls: the inlining would unfold them all the same."""
+    called: set[ir.OperatorIdentifier] = set()
+    pending: list[ir.Graph | ir.Function] = [model.graph]
+    while pending:
+        for node in pending.pop().all_nodes():
+            key = node.op_identifier()
+            if key in model.functions and key not in called:
+                called.add(key)
+                pending.append(model.functions[key])
+    for key in model.functions.keys() - called:
+        del model.functions[key]
 
 
 def _check_size(model: ir.Model) -> None:
