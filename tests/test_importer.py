@@ -546,3 +546,16 @@ def test_inference_where_no_type_is_known_does_not_end_the_process() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-200:] + done.stderr[-1000:]
     assert int(done.stdout.split()[-1]) > 1000
+
+
+@pytest.mark.parametrize(
+    "nodes", ["y = Add(x, w)", "a = Relu(w) y = Sub(a, x)", "a = Reshape(w, all) y = Add(a, x)"]
+)
+def test_vectors_of_many_elements_are_not_taken_for_shapes(nodes: str) -> None:
+    """Inference that propagates numbers would make a dimension of each element."""
+    text = (
+        '<ir_version: 8, opset_import: ["": 17]> '
+        f"g (float[1] x, float[2147483648] w) => (float[n] y) <int64[1] all = {{-1}}> {{ {nodes} }}"
+    )
+    found = read(convert(onnx.parser.parse_model(text), level="disable"))
+    assert found.model.graph.outputs

@@ -36,6 +36,9 @@ _FRAGILE = frozenset(
     }
 )  # fmt: skip
 
+# Elements of all vectors whose numbers onnx may propagate: it takes about 60 bytes for each.
+_MOST_ELEMENTS = 1 << 22
+
 Hint = tuple[Type, ir.Shape | None]
 
 Known = tuple[int | str | None, ...]
@@ -62,9 +65,9 @@ def infer_hints(model: ir.Model, *, keep_names: bool = False) -> dict[ir.Value, 
             proto.opset_import.add(domain=domain, version=version)
         proto.opset_import.add(domain=_MENDED, version=1)
         proto.functions.append(_slice_of_opset_10())
-        inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=False, strict_mode=False, data_prop=True
-        )
+        inferred = _infer(proto, propagate=False)
+        if _vector_elements(inferred.graph) <= _MOST_ELEMENTS:
+            inferred = _infer(proto, propagate=True)
     except Exception:
         return {}
     hints: dict[ir.Value, Hint] = {}
@@ -73,6 +76,26 @@ def infer_hints(model: ir.Model, *, keep_names: bool = False) -> dict[ir.Value, 
         return hints
     names = _declared_names(model.graph)
     return {value: (type_, _known(shape, names)) for value, (type_, shape) in hints.items()}
+
+
+def _infer(model: onnx.ModelProto, *, propagate: bool) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(
+        model, check_type=False, strict_mode=False, data_prop=propagate
+    )
+
+
+def _vector_elements(graph: onnx.GraphProto) -> int:
+    """The elements of all vectors together.
+
+    Where onnx propagates the numbers of shapes it makes a dimension of each element of vectors
+    that could be shapes: a model of 78 bytes would take all memory.
+    """
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    shapes = [[dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in infos]
+    shapes += [list(tensor.dims) for tensor in graph.initializer]
+    inner = (attribute.g for node in graph.node for attribute in node.attribute)
+    own = sum(int(shape[0]) for shape in shapes if len(shape) == 1)
+    return own + sum(map(_vector_elements, inner))
 
 
 def apply_shapes(model: ir.Model, hints: Mapping[ir.Value, Hint]) -> None:
