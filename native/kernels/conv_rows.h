@@ -171,8 +171,8 @@ class RowsUnit {
     const TapRange taps = tap_range(w, 1, place_.row + r);  // lines that are inside
     const size_t skipped = taps.begin * plan_.runs * plan_.run;
     TileInput in = {};
-    in.lda = w.stride[2] * s.channels;
-    in.segments = (taps.end - taps.begin) * plan_.runs;
+    in.segments = (taps.end - taps.begin) * plan_.runs;  // may be none: the bias alone
+    in.lda = in.segments ? w.stride[2] * s.channels : 0;
     in.k = in.segments ? plan_.run : 0;
     in.b = args_.weights + part.column * w.taps() * s.channels + skipped * part.width();
     in.starts = starts_ + r * plan_.starts(w) + taps.begin * plan_.runs;
@@ -181,7 +181,7 @@ class RowsUnit {
         tiles.shapes, place_.columns, most, [&](size_t at, size_t count, const TileShape& shape) {
           in.tiles = count;
           in.first = at;
-          in.a = in.segments ? in.starts[0] + at * in.lda : nullptr;
+          in.a = (in.segments ? in.starts[0] : args_.x) + at * in.lda;
           const TileOutput out = tile_output(args_.epilogue, args_.y, s.outputs + args_.gap,
                                              pixel + at, part.column, part.last);
           if (tiles.is_narrow)
