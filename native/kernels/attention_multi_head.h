@@ -61,13 +61,14 @@ struct MultiHeadAttention {
     Plan p;
     ORTOLAN_TRY(plan(c, &p, true));
     AttentionTask& t = p.task;
-    if (!t.batches || !t.rows) return Status::kOk;
-    ORTOLAN_TRY(lay_bias(c, kScoreBias, &t));
+    if (!t.batches) return Status::kOk;
+    if (t.rows) ORTOLAN_TRY(lay_bias(c, kScoreBias, &t));
     add_biases(c, p);
     if (c.has_output(1) || c.has_output(2) || c.has_input(kPastKey)) {
       extend(c, p, 0, &t.k);
       extend(c, p, 1, &t.v);
     }
+    if (!t.rows) return Status::kOk;  // what is present is a result all the same
     if (p.mask.kind != MaskForm::kNone) {
       float* mask = static_cast<float*>(c.scratch()) + p.mask_at;
       ORTOLAN_TRY(fill_mask(c, kMask, p.mask, t, state.filter, mask));
