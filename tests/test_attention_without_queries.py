@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,28 @@ from onnx import TensorProto, helper
 import ortolan
 
 Array = npt.NDArray[np.float32]
+OUTPUTS = ("y", "keys", "values")
 
 
 def _random(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def _run(operator: str, domain: str, feeds: dict[str, Array], **attributes: Any) -> list[Array]:
+def _run(
+    operator: str, domain: str, feeds: dict[str, Array], outputs: Sequence[str] = OUTPUTS,
+    **attributes: Any,
+) -> list[Array]:  # fmt: skip
     info = helper.make_tensor_value_info
-    outputs = ["y", "keys", "values"]
     graph = helper.make_graph(
-        [helper.make_node(operator, list(feeds), outputs, domain=domain, **attributes)], "g",
-        [info(name, TensorProto.FLOAT, x.shape) for name, x in feeds.items()],
+        [helper.make_node(operator, [*feeds], [*outputs], domain=domain, **attributes)], "g",
+        [info(name, TensorProto.FLOAT, x.shape) for name, x in feeds.items() if name],
         [info(name, TensorProto.FLOAT, None) for name in outputs],
     )  # fmt: skip
     versions = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=versions, ir_version=10)
-    found: list[Array] = ortolan.InferenceSession(model.SerializeToString()).run(None, feeds)
+    found: list[Array] = ortolan.InferenceSession(model.SerializeToString()).run(
+        None, {name: x for name, x in feeds.items() if name}
+    )
     return found
 
 
@@ -48,3 +54,11 @@ def test_several_heads() -> None:
     assert y.size == 0
     assert np.array_equal(keys, feeds["k"].reshape(2, 3, 2, 2).transpose(0, 2, 1, 3))
     assert np.array_equal(values, feeds["v"].reshape(2, 3, 2, 3).transpose(0, 2, 1, 3))
+
+
+def test_what_is_past_is_present() -> None:
+    feeds = {"x": _random(2, 0, 6), "w": _random(6, 12), "b": _random(12), "": _random(0)}
+    feeds["past"] = _random(2, 2, 2, 3, 2)
+    y, present = _run("Attention", "com.microsoft", feeds, ("y", "present"), num_heads=2)
+    assert y.size == 0
+    assert np.array_equal(present, feeds["past"])

@@ -80,7 +80,7 @@ struct MicrosoftAttention {
     Plan p;
     ORTOLAN_TRY(plan(c, &p));
     AttentionTask& t = p.task;
-    if (!t.batches || !t.rows) return Status::kOk;
+    if (!t.batches) return Status::kOk;
     char* scratch = static_cast<char*>(c.scratch());
     float* qkv = reinterpret_cast<float*>(scratch);
     const Operands<float> o = {c.input_data<float>(0),
@@ -89,13 +89,14 @@ struct MicrosoftAttention {
                                c.has_input(2) ? c.input_data<float>(2) : nullptr,
                                qkv,
                                scratch + p.multiply_at};
-    multiply(c, p.product, o, {});
+    if (t.rows) multiply(c, p.product, o, {});
     ORTOLAN_TRY(find_past(c, &p));
     const size_t row = p.product.N, batch = t.rows * row;
     t.q = {qkv, batch, t.width, row};
     t.k = {qkv + t.heads * t.width, batch, t.width, row};
     t.v = {qkv + 2 * t.heads * t.width, batch, t.value_width, row};
     if (c.has_output(1)) extend_past(c, p);
+    if (!t.rows) return Status::kOk;  // what is present is a result all the same
     if (p.mask.kind != MaskForm::kNone) {
       float* mask = reinterpret_cast<float*>(scratch + p.mask_at);
       ORTOLAN_TRY(fill_mask(c, 3, p.mask, t, state.filter, mask));
