@@ -20,6 +20,7 @@ import onnx.defs
 import onnx.parser
 from onnx import helper, numpy_helper
 
+import ortolan
 from ortolan import catalog
 from ortolan.catalog.operator import Operator
 from ortolan.catalog.types import DataType
@@ -320,3 +321,10 @@ def scale(expected: Array) -> float:
     """The largest finite magnitude of a tensor, at least 1e-30."""
     finite = expected[np.isfinite(expected)]
     return max(float(np.abs(finite).max(initial=0)), 1e-30)
+
+
+def levels() -> list[str]:
+    """The instruction sets of this machine, as `ortolan.instruction_set` names them."""
+    sets = ["sse2", "avx2", "avx512"]
+    found = str(ortolan.runtime_info()["instruction_set"])
+    return [str(k) for k in range(sets.index(found) + 1)] if found in sets else ["255"]

@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ortolan
+from cases_lib import levels
 
 FLOAT = TensorProto.FLOAT
 
@@ -89,13 +90,6 @@ def model_of(case: Case) -> bytes:
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=8)
     content: bytes = made.SerializeToString()
     return content
-
-
-def levels() -> list[str]:
-    """The instruction sets of this machine, as the option names them."""
-    sets = ["sse2", "avx2", "avx512"]
-    found = str(ortolan.runtime_info()["instruction_set"])
-    return [str(k) for k in range(sets.index(found) + 1)] if found in sets else ["255"]
 
 
 def result(data: bytes, level: str, threads: int, x: Any) -> Any:

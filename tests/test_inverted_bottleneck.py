@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ortolan
+from cases_lib import levels
 from ortolan.build.compile import BuildOptions, build
 from ortolan.build.host import cache_folder
 from ortolan.build.product import wanted_config
@@ -105,13 +106,6 @@ def bottleneck(rng: Rng, shape: tuple[int, ...]) -> onnx.ModelProto:
     else:
         network.activate(kinds[2])
     return network.model(list(shape))
-
-
-def levels() -> list[str]:
-    """The instruction sets of this machine, as the option names them."""
-    sets = ["sse2", "avx2", "avx512"]
-    found = str(ortolan.runtime_info()["instruction_set"])
-    return [str(k) for k in range(sets.index(found) + 1)] if found in sets else ["255"]
 
 
 def run(data: bytes, feeds: dict[str, Any], level: str, threads: int) -> Any:

@@ -16,6 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import ortolan
+from cases_lib import levels
 from ortolan.benchmarking import operator_times
 
 ort = pytest.importorskip("onnxruntime")
@@ -110,13 +111,6 @@ def feeds_of(case: Case) -> dict[str, Any]:
     x = rng.standard_normal((case.batch, 20, 9, 11) if "(x, " in case.nodes else (3, 9))
     feeds = {"x" if x.ndim == 4 else "v": x.astype(np.float32)}
     return feeds | ({"f": np.array(True)} if "If (f)" in case.nodes else {})
-
-
-def levels() -> list[str]:
-    """The instruction sets of this machine, as the option names them."""
-    sets = ["sse2", "avx2", "avx512"]
-    found = str(ortolan.runtime_info()["instruction_set"])
-    return [str(k) for k in range(sets.index(found) + 1)] if found in sets else ["255"]
 
 
 def session_of(data: bytes, level: str, threads: int = 1) -> ortolan.InferenceSession:

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ortolan
+from cases_lib import levels
 from ortolan.build.variants import record_variants
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -85,13 +86,6 @@ def _model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     content: bytes = model.SerializeToString()
     return content
-
-
-def levels() -> list[str]:
-    """The instruction sets of this machine, as the option names them."""
-    sets = ["sse2", "avx2", "avx512"]
-    found = str(ortolan.runtime_info()["instruction_set"])
-    return [str(k) for k in range(sets.index(found) + 1)] if found in sets else ["255"]
 
 
 def check(operator: str, x: Array, w: Array, bias: Array, at: dict[str, Any], fixed: bool) -> None:

@@ -98,38 +98,10 @@ struct DepthwiseTile {
 
 // Adds one kernel row to T columns. A kernel of KW undilated taps and stride S loads each input
 // once for all of them; KW == 0 is any kernel, of which all columns use the taps [kx0, kx1).
-template <int T, int S, int KW>
+// Channels in groups meet the kernel of their partner R.
+template <int T, int S, int KW, int R = 0>
 ORTOLAN_INLINE void add_kernel_row(F (&acc)[T], const DepthwiseTile& t, const float* x,
                                    const float* w) {
-  if constexpr (KW == 0) {
-    for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
-      const F weight = load<F>(w + kx * kLanes);
-#pragma unroll
-      for (int i = 0; i < T; ++i)
-        acc[i] = fma(load<F>(x + kx * t.tap_step + i * t.column_step), weight, acc[i]);
-    }
-  } else {
-    F weight[KW];
-#pragma unroll
-    for (int kx = 0; kx < KW; ++kx) weight[kx] = load<F>(w + kx * kLanes);
-#pragma unroll
-    for (int column = 0; column < (T - 1) * S + KW; ++column) {
-      if (column < t.inside0 || column >= t.inside1) continue;
-      F in = load<F>(x + column * t.channels);
-      pin(in);
-#pragma unroll
-      for (int kx = 0; kx < KW; ++kx) {
-        const int i = column - kx;
-        if (i >= 0 && i % S == 0 && i / S < T) acc[i / S] = fma(in, weight[kx], acc[i / S]);
-      }
-    }
-  }
-}
-
-// The same for partner R.
-template <int T, int S, int KW, int R>
-ORTOLAN_INLINE void add_partner_row(F (&acc)[T], const DepthwiseTile& t, const float* x,
-                                    const float* w) {
   if constexpr (KW == 0) {
 #pragma clang loop unroll(disable)
     for (size_t kx = t.kx0; kx < t.kx1; ++kx) {
@@ -159,7 +131,7 @@ ORTOLAN_INLINE void add_partner_row(F (&acc)[T], const DepthwiseTile& t, const f
 template <int T, int S, int KW, int G, int R = 0>
 ORTOLAN_INLINE void add_partner_rows(F (&acc)[T], const DepthwiseTile& t, const float* x,
                                      const float* w) {
-  add_partner_row<T, S, KW, R>(acc, t, x, w);
+  add_kernel_row<T, S, KW, R>(acc, t, x, w);
   if constexpr (R + 1 < G) add_partner_rows<T, S, KW, G, R + 1>(acc, t, x, w + t.row_taps * kLanes);
 }
 
