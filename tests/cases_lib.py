@@ -49,6 +49,7 @@ class Case:
         stand_ins: the same case in other types, for a runtime that lacks the kernel.
         channels_last: images reach the node through a pool of one element, which runtimes that
             have layouts compute in channels_last order.
+        packed: weights are constants in the packed form of files.
     """
 
     family: str
@@ -67,6 +68,7 @@ class Case:
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stand_ins: tuple[Case, ...] = ()
     channels_last: bool = False
+    packed: bool = False
 
     @property
     def id(self) -> str:

@@ -15,7 +15,11 @@ import numpy as np
 
 import cases_lib as lib
 import ortolan
+from ortolan import importer
 from ortolan.errors import OrtolanError
+from ortolan.ortformat import write
+from ortolan.ortformat.from_ir import from_ir
+from ortolan.passes.packed_weights import pack_weights
 
 HAS_ONNXRUNTIME = importlib.util.find_spec("onnxruntime") is not None
 
@@ -52,15 +56,19 @@ def compile_case(case: lib.Case) -> Compiled:
     expected = () if case.error is not None else expected_outputs(case, model)
     ort, refusal = None, ""
     try:
-        ort = convert(model)
+        ort = convert(model, packed=case.packed)
     except OrtolanError as error:
         refusal = str(error)
     return Compiled(ort, refusal, model.feeds, model.outputs, expected)
 
 
-def convert(model: lib.Model) -> bytes:
+def convert(model: lib.Model, *, packed: bool = False) -> bytes:
     """The model in ORT format, not optimized: what runs is what the case says."""
-    return ortolan.convert(model.proto, level="disable")
+    if not packed:
+        return ortolan.convert(model.proto, level="disable")
+    graph = importer.load(model.proto)
+    assert pack_weights(graph, least=1), "nothing was packed"
+    return write(from_ir(graph))
 
 
 def expected_outputs(case: lib.Case, model: lib.Model) -> tuple[lib.Array, ...]:

@@ -30,7 +30,10 @@ INTERNAL_DOMAIN = "ai.ortolan"
 def all_cases() -> dict[str, lib.Case]:
     """Every case by its id: the written ones and what is made from them."""
     written = lib.load_cases()
-    made = [*written, *type_variants(written), *channels_last_variants(written)]
+    made = [
+        *written, *type_variants(written), *channels_last_variants(written),
+        *packed_variants(written),
+    ]  # fmt: skip
     return {case.id: case for case in made}
 
 
@@ -49,6 +52,34 @@ def channels_last_variants(cases: Iterable[lib.Case]) -> Iterator[lib.Case]:
         is_empty = any(0 in spec["shape"] for spec in case.inputs if spec is not None)
         if case.error is None and case.model is None and lib.images(case) and not is_empty:
             yield dataclasses.replace(case, name=f"{case.name}@channels_last", channels_last=True)
+
+
+def packed_variants(cases: Iterable[lib.Case]) -> Iterator[lib.Case]:
+    """Cases again whose weights come packed, as files of the level `all` have them."""
+    for case in cases:
+        entry = case.entry
+        if entry is None or case.error is not None or case.model is not None:
+            continue
+        if entry.packed and all(_can_be_packed(case, k) for k in entry.packed):
+            constants = tuple({*case.constants, *entry.packed})
+            yield dataclasses.replace(
+                case, name=f"{case.name}@packed", packed=True, constants=constants
+            )
+
+
+def _can_be_packed(case: lib.Case, k: int) -> bool:
+    """Whether input k is a float matrix that the converter packs but for its size."""
+    spec = case.inputs[k] if k < len(case.inputs) else None
+    if spec is None or spec["type"] != "float" or len(spec["shape"]) < 2:
+        return False
+    given = case.attributes
+    if given.get("alpha", 1) != 1 or given.get("transBatchB") or given.get("group", 1) != 1:
+        return False
+    shape = spec["shape"]
+    is_image = case.family == "convolution"
+    columns = shape[0] if is_image or given.get("transB") else shape[-1]
+    is_matrix = set(shape[2:]) == {1} if is_image else len(shape) == 2
+    return is_matrix and min(shape[:2]) > 1 and columns % 8 == 0
 
 
 def type_variants(cases: Sequence[lib.Case]) -> Iterator[lib.Case]:

@@ -606,8 +606,12 @@ Status Loader::prepare(Graph& graph) {
       // A node that fails may stand in a branch that is never taken: it fails when it is run.
       Status status = fold(graph, node, context, slots);
       if (status == Status::kOutOfMemory) return status;
+      if (kHasUnpack && status == Status::kNotImplemented &&
+          node.kernel->layout == LayoutClass::kPacked)
+        return status;
       error_.clear();
     }
+    if (kHasUnpack && node.outputs.size == 1) end_packed(graph, node.outputs[0], slots);
     if (kHasHalves && context.packed_) free_packed(graph, node, context.packed_, readers, slots);
   }
   return Status::kOk;
@@ -626,13 +630,20 @@ Status Loader::expect_packed(const Graph& graph, List<uint64_t>* bytes) {
     if (node.kernel->prepare) {
       for (uint32_t v : node.inputs)
         if (v != kNoValue) (*bytes)[n] += sizes[v];
-    } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.inputs[0] != kNoValue &&
+    } else if (node.kernel->layout != LayoutClass::kPacked && node.inputs.size == 1 &&
+               node.outputs.size == 1 && node.inputs[0] != kNoValue &&
                node.outputs[0] != kNoValue) {
       sizes[node.outputs[0]] = sizes[node.inputs[0]];
     }
   }
   for (size_t n = graph.nodes.size; n-- > 1;) (*bytes)[n - 1] += (*bytes)[n];
   return Status::kOk;
+}
+
+// What could not be computed ahead comes unpacked in each run.
+void Loader::end_packed(Graph& graph, uint32_t v, List<Slot>& slots) {
+  if (v == kNoValue || slots[v].known || !is_packed(slots[v].layout)) return;
+  graph.values[v].layout = slots[v].layout = Layout::kPlain;
 }
 
 // Callers and bodies count as readers.
@@ -736,6 +747,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
     slots[v].known = true;
     Value& value = graph.values[v];
     value.is_constant = true;
+    value.layout = slots[v].layout;
     value.shape = slots[v].shape;
     value.data = slots[v].data;
   }

@@ -57,11 +57,18 @@ int8_t spatial_rank(const GraphBuilder& b, const Node& node) {
 
 }  // namespace
 
-// *result: `value` in layout `to`, by a conversion if needed.
+// *result: `value` in layout `to`, by a conversion if needed. Packed weights come plain then.
 Status Loader::convert(GraphBuilder& b, LayoutPass& pass, uint32_t value, Layout to,
                        uint32_t* result) {
   *result = value;
   if (value == kNoValue || b.values[value].layout == to) return Status::kOk;
+  if (kHasUnpack && is_packed(b.values[value].layout)) {
+    b.values[value].layout = Layout::kPlain;
+    if (kSmall)
+      return fail(error_, Status::kNotImplemented, "\"%\" is packed for a node that takes it plain",
+                  b.values[value].name);
+    if (to == Layout::kPlain) return Status::kOk;
+  }
   if (pass.other[value] != kNoValue) {
     *result = pass.other[value];
     return Status::kOk;
@@ -116,7 +123,9 @@ Status Loader::choose_layouts(GraphBuilder& b) {
     int rank =
         kind == LayoutClass::kElementwise || kind == LayoutClass::kAxis ? joint_rank(b, node) : 0;
     for (size_t i = 0; i < node.inputs.size; ++i) {
-      if (node.inputs[i] == kNoValue || kind == LayoutClass::kTranspose) continue;
+      if (node.inputs[i] == kNoValue) continue;
+      const bool packed = kHasUnpack && is_packed(b.values[node.inputs[i]].layout);
+      if (packed ? node.kernel->packed >> i & 1 : kind == LayoutClass::kTranspose) continue;
       // Input 3 of a fused convolution is an image that is added; other kernels read its value.
       bool image = i == 0 || (i == 3 && !(node.kernel->value_inputs >> i & 1));
       bool last =
@@ -138,6 +147,7 @@ Status Loader::choose_layouts(GraphBuilder& b) {
       Value& v = b.values[node.outputs[i]];
       bool spatial_extra = kind == LayoutClass::kSpatial && i > 0;
       v.layout = to_last && !spatial_extra ? Layout::kChannelsLast : Layout::kPlain;
+      if (kHasUnpack && kind == LayoutClass::kPacked) v.layout = Layout::kPackedLast;
       if (rank && v.rank_hint < 0) v.rank_hint = static_cast<int8_t>(rank);
       if (kind == LayoutClass::kSpatial && v.rank_hint < 0) v.rank_hint = spatial_rank(b, node);
       pass.from_transpose[node.outputs[i]] =

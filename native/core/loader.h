@@ -139,6 +139,7 @@ class Loader {
   Status record_variants(const Graph& graph, Node& node, uint32_t variants);
   Status expect_packed(const Graph& graph, List<uint64_t>* bytes);
   Status count_readers(const Graph& graph, List<uint32_t>* readers);
+  void end_packed(Graph& graph, uint32_t value, List<Slot>& slots);
   void free_packed(Graph& graph, const Node& node, uint32_t packed, List<uint32_t>& readers,
                    List<Slot>& slots);
   bool is_constant_node(const Node& node, const List<Slot>& slots) const;

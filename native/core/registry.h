@@ -18,6 +18,7 @@ enum class LayoutClass : uint8_t {
   kSpatial = 2,      // input 0 and output 0 channels_last, the rest plain
   kAxis = 3,         // like kElementwise; the kernel maps its axis itself
   kTranspose = 4,    // input of any layout, output of any layout
+  kPacked = 5,       // everything plain, but the output where all its readers take it packed
 };
 
 // Operators that the executor itself runs.
@@ -34,6 +35,7 @@ struct KernelInfo {
   Control control;
   uint8_t value_inputs;  // bit i: the *value* of input i decides output shapes
   uint8_t in_place;      // bit i: output 0 may take the memory of input i
+  uint8_t packed;        // bit i: input i may be a packed constant (core/packed.h)
   uint8_t flags;
 };
 

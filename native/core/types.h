@@ -108,7 +108,10 @@ struct Text {
 };
 
 // How the elements of a spatial tensor lie in memory. The shape of a value is always the logical
-// (ONNX) one: N, C, spatial...; channels_last stores N, spatial..., C.
-enum class Layout : uint8_t { kPlain = 0, kChannelsLast = 1 };
+// (ONNX) one: N, C, spatial...; channels_last stores N, spatial..., C. Packed constants are weights
+// in the common form of files (core/packed.h); the columns of the matrix are their last or their
+// first dimension.
+enum class Layout : uint8_t { kPlain = 0, kChannelsLast = 1, kPackedLast = 2, kPackedFirst = 3 };
+constexpr bool is_packed(Layout layout) { return layout >= Layout::kPackedLast; }
 
 }  // namespace ortolan

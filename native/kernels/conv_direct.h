@@ -56,6 +56,7 @@ struct ConvArgs {
   ConvShape shape;
   const float* x = nullptr;
   const float* weights = nullptr;  // by pack_conv_weights
+  bool in_lines = false;           // or those of one tap and group in the common form
   float* y = nullptr;
   Epilogue epilogue;  // its matrix is [batch * out pixels][outputs]
   size_t gap = 0;     // floats between pixels of y; depthwise kernels leave none
@@ -137,12 +138,14 @@ ORTOLAN_INLINE size_t packed_conv_size(const ConvShape& s) {
   return s.groups * packed_size(s.group_outputs(), s.window.taps() * s.group_channels());
 }
 
-// ONNX weights [outputs][channels / groups][kernel...] to packed_conv_size floats.
-ORTOLAN_INLINE void pack_conv_weights(const ConvShape& s, const float* weights, float* out) {
+// ONNX weights [outputs][channels / groups][kernel...] to packed_conv_size floats; those of one tap
+// and group may be in the common form.
+ORTOLAN_INLINE void pack_conv_weights(const ConvShape& s, const float* weights, float* out,
+                                      bool in_lines = false) {
   const size_t taps = s.window.taps(), channels = s.group_channels(), N = s.group_outputs();
   for (size_t g = 0; g < s.groups; ++g) {
     const float* w = weights + g * N * channels * taps;
-    pack_panels({w, taps, 1, channels, taps, channels * taps}, N, 0, panel_count(N),
+    pack_panels({w, taps, 1, channels, taps, channels * taps, in_lines}, N, 0, panel_count(N),
                 out + g * packed_size(N, taps * channels));
   }
 }
@@ -234,10 +237,12 @@ ORTOLAN_INLINE void conv_panel(const ConvArgs& args, const ConvPlan& plan,
                                size_t panel) {
   const ConvShape& s = args.shape;
   const size_t N = s.group_outputs(), K = plan.segments * plan.run;
-  const TileInput in = {nullptr,       0,
-                        pointers,      plan.block,
-                        plan.segments, group * s.group_channels(),
-                        plan.run,      args.weights + group * packed_size(N, K)};
+  TileInput in = {nullptr,       0,
+                  pointers,      plan.block,
+                  plan.segments, group * s.group_channels(),
+                  plan.run,      args.weights + group * packed_size(N, K)};
+  if (!kPanelsAreLines && !kHasOnlyLines && args.in_lines)
+    in.line = kHasLinePerVector ? K * kLine : kLine;
   multiply_panel(in, args.epilogue, args.y, s.outputs + args.gap, row, rows, group * N, N, panel);
 }
 
@@ -267,8 +272,11 @@ ORTOLAN_NOINLINE inline void conv_run_units(const ConvArgs& args, size_t begin, 
   const ConvShape& s = args.shape;
   const ConvPlan plan = plan_conv(s);
   if (plan.is_product) {
-    GemmArgs g = {s.rows(),     s.outputs, s.channels,           args.x,       s.channels,
-                  args.weights, args.y,    s.outputs + args.gap, args.epilogue};
+    GemmArgs g = {s.rows(),      s.outputs,
+                  s.channels,    args.x,
+                  s.channels,    args.weights,
+                  args.y,        s.outputs + args.gap,
+                  args.epilogue, !kHasOnlyLines && args.in_lines};
     return for_each_block(s, plan, begin, end,
                           [&](size_t row, size_t rows, size_t panel0, size_t panel1) {
                             gemm_rows_panels(g, row, row + rows, panel0, panel1);

@@ -43,6 +43,8 @@ struct ConvState {
   mutable Once packing;          // by the first run: transformed weights take much of loading
   const void* source = nullptr;  // the default: a caller may give other weights
   Way way = Way::kPlain;         // how these are packed
+  bool comes_in_lines = false;   // the constant is in the common form of files
+  bool in_lines = false;         // and is read so
   Choice<variants::kDepthwise> depthwise;
   Choice<variants::kDepthwiseNarrow> narrow;  // less channels than a vector has
   Choice<variants::kPartners> partners;
@@ -193,7 +195,7 @@ inline void pack(const ConvState& state, const ConvShape& s, Way way, const floa
   else if (is_depthwise(state, s))
     pack_depthwise_weights(s, weights, out);
   else
-    pack_conv_weights(s, weights, out);
+    pack_conv_weights(s, weights, out, state.comes_in_lines);
 }
 
 // Bytes of scratch that each thread needs.

@@ -34,6 +34,16 @@ struct Conv {
     choose_variants(c, s, weights ? &shape : nullptr);
     if (!weights) return Status::kOk;
     s->way = choose_way(c, *s, window, shape);
+    if (is_packed(weights->layout)) {
+      const bool is_one = shape.window.taps() == 1 && shape.groups == 1 && s->way == Way::kPlain;
+      if (!is_one || weights->layout != Layout::kPackedFirst || !takes_lines(shape.outputs))
+        return c.fail(Status::kNotImplemented, "packed weights of shape % do not fit",
+                      weights->shape.span());
+      s->comes_in_lines = true;
+      s->in_lines = reads_lines(shape.outputs);
+      s->packed = static_cast<float*>(weights->data);
+      if (s->in_lines) return Status::kOk;
+    }
     auto* packed = static_cast<float*>(c.raw_model_memory(packed_bytes(*s, shape, s->way)));
     if (!packed) return c.out_of_memory();
     s->packed = packed;
@@ -90,6 +100,7 @@ struct Conv {
     args.y = c.output_data<float>(0);
     args.gap = output_gap(c, args.shape.outputs);
     args.weights = s.packed;
+    if (!kHasOnlyLines) args.in_lines = s.in_lines;
     Way way = s.way;
     if (!s.packed || (s.source && s.source != c.input_data<float>(1))) {
       auto* packed = static_cast<float*>(c.scratch());
@@ -122,6 +133,7 @@ struct InvertedBottleneck {
     ConvShape shape;                  // of the depthwise convolution, without the image
     int64_t inputs = 0, outputs = 0;  // channels
     const float* packed[3] = {};      // expand, depthwise, project
+    bool in_lines[3] = {};            // likewise
     Epilogue epilogues[3];            // likewise: activations
     Choice<variants::kDepthwiseNarrow> narrow;
   };
@@ -159,8 +171,9 @@ struct InvertedBottleneck {
     });
     if (d.channels < kLanes && !s->narrow)
       return c.fail(Status::kNotImplemented, "this build has no kernel for % channels", d.channels);
-    ORTOLAN_TRY(pack_product(c, kExpand, 0, s->inputs, &s->inputs, &s->packed[0]));
-    ORTOLAN_TRY(pack_product(c, kProject, 1, s->outputs, &s->outputs, &s->packed[2]));
+    ORTOLAN_TRY(pack_product(c, kExpand, 0, s->inputs, &s->inputs, &s->packed[0], &s->in_lines[0]));
+    ORTOLAN_TRY(
+        pack_product(c, kProject, 1, s->outputs, &s->outputs, &s->packed[2], &s->in_lines[2]));
     auto* packed = static_cast<float*>(c.model_memory(sizeof(float) * packed_depthwise_size(d)));
     if (!packed) return c.out_of_memory();
     pack_depthwise_weights(d, static_cast<const float*>(w->data), packed);
@@ -206,6 +219,7 @@ struct InvertedBottleneck {
     args.y = c.output_data<float>(0);
     args.gap = output_gap(c, args.outputs);
     args.expand = s.packed[0], args.depthwise = s.packed[1], args.project = s.packed[2];
+    args.expand_in_lines = s.in_lines[0], args.project_in_lines = s.in_lines[2];
     args.expand_epilogue = with_bias(c, s.epilogues[0], kExpandBias);
     args.depthwise_epilogue = with_bias(c, s.epilogues[1], kBias);
     args.project_epilogue = with_bias(c, s.epilogues[2], kProjectBias);
@@ -226,7 +240,7 @@ struct InvertedBottleneck {
   // Weights [N][K][1][1] of a 1x1 convolution, which has `have` channels in dimension `at`; *other
   // gets the other number. Nothing where the input is missing.
   static Status pack_product(Context& c, Input input, uint32_t at, int64_t have, int64_t* other,
-                             const float** packed) {
+                             const float** packed, bool* in_lines) {
     const Slot* w = c.constant_input(input);
     if (!w) return Status::kOk;
     const Shape& shape = w->shape;
@@ -235,9 +249,17 @@ struct InvertedBottleneck {
                        static_cast<int>(input), shape.span(), have);
     *other = shape[1 - at];
     const size_t N = static_cast<size_t>(shape[0]), K = static_cast<size_t>(shape[1]);
+    PackSource source = {static_cast<const float*>(w->data), 1, 0, K, 1, K, is_packed(w->layout)};
+    if (source.in_lines && (w->layout != Layout::kPackedFirst || !takes_lines(N)))
+      return c.fail(Status::kNotImplemented, "packed weights of shape % do not fit", shape.span());
+    if (source.in_lines && reads_lines(N)) {
+      *packed = source.b;
+      *in_lines = true;
+      return Status::kOk;
+    }
     auto* out = static_cast<float*>(c.model_memory(sizeof(float) * packed_size(N, K)));
     if (!out) return c.out_of_memory();
-    pack_b(static_cast<const float*>(w->data), 1, K, K, N, out);
+    pack_panels(source, N, 0, panel_count(N), out);
     *packed = out;
     return Status::kOk;
   }

@@ -27,10 +27,12 @@ template <int MR>
 ORTOLAN_NOINLINE void multiply_group(const GemmArgs& g, size_t row, size_t panel) {
   constexpr int NV = kGroupPanels * kTileVectors;
   const size_t lda = g.lda;
-  const size_t next = kTileColumns * g.K;  // floats from panel to panel
-  const size_t column = panel * kTileColumns;
+  const size_t column = panel * kTileColumns, line = line_of(g);
+  const size_t first = column_offset(line, g.K, column);
+  const size_t next = column_offset(line, g.K, column + kTileColumns) - first;
+  const size_t apart = vectors_apart<F>(line), row_step = rows_apart<F, kTileVectors>(line);
   const float* a = g.a + row * g.lda;
-  const float* b = g.packed_b + panel * next;
+  const float* b = g.packed_b + first;
   F acc[MR][NV];
 #pragma unroll
   for (int j = 0; j < NV; ++j) {
@@ -38,11 +40,11 @@ ORTOLAN_NOINLINE void multiply_group(const GemmArgs& g, size_t row, size_t panel
 #pragma unroll
     for (int i = 0; i < MR; ++i) acc[i][j] = v;
   }
-  for (size_t k = 0; k < g.K; ++k, b += kTileColumns) {
+  for (size_t k = 0; k < g.K; ++k, b += row_step) {
     F w[NV];
 #pragma unroll
     for (int j = 0; j < NV; ++j)
-      w[j] = load<F>(b + j / kTileVectors * next + j % kTileVectors * kLanes);
+      w[j] = load<F>(b + j / kTileVectors * next + j % kTileVectors * apart);
 #pragma unroll
     for (int i = 0; i < MR; ++i) {
       F s = splat<F>(a[i * lda + k]);
@@ -62,7 +64,8 @@ ORTOLAN_NOINLINE inline void multiply_rows_panels(const GemmArgs& g, size_t row0
   const size_t rows = row1 - row0;
   if (!kTiny && kGroupPanels > 1 && rows > 1 && rows <= kGroupedRows && rows % kGroupRows <= 1) {
     // The last panel may be narrower, or wider by a rest.
-    const size_t whole = min(panel1, panel_count(g.N) - (g.N % kTileColumns ? 1 : 0));
+    const size_t whole =
+        min(panel1, panel_count(g.N) - (g.N % kTileColumns || ends_narrow(g) ? 1 : 0));
     for (; panel0 + kGroupPanels <= whole; panel0 += kGroupPanels) {
       size_t row = row0;
       for (; row + kGroupRows <= row1; row += kGroupRows)

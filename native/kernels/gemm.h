@@ -16,11 +16,25 @@ struct GemmArgs {
   size_t M = 0, N = 0, K = 0;
   const float* a = nullptr;
   size_t lda = 0;
-  const float* packed_b = nullptr;  // by pack_b
+  const float* packed_b = nullptr;  // by pack_b, or in the common form
   float* c = nullptr;
   size_t ldc = 0;
   Epilogue epilogue;
+  bool in_lines = false;  // the common form, of columns that reads_lines
 };
+
+// Whether products with N columns read the common form of B where it lies.
+ORTOLAN_INLINE bool reads_lines(size_t N) { return kReadsLines && N % 8 == 0; }
+// Whether it takes such a B at all.
+ORTOLAN_INLINE bool takes_lines(size_t N) { return kPacksLines ? N > 1 : reads_lines(N); }
+ORTOLAN_INLINE size_t line_of(const GemmArgs& g) {
+  if (kPanelsAreLines || kHasOnlyLines || !g.in_lines) return 0;
+  return kHasLinePerVector ? g.K * kLine : kLine;
+}
+// Whether the last of the panels of such a B has rows of another length.
+ORTOLAN_INLINE bool ends_narrow(const GemmArgs& g) {
+  return kHasPartOfLine && g.in_lines && g.N % kLine;
+}
 
 // Vectors that cover so many columns.
 ORTOLAN_INLINE size_t vectors_of(size_t columns) { return (columns + kLanes - 1) / kLanes; }
@@ -77,12 +91,20 @@ ORTOLAN_INLINE size_t packed_size(size_t N, size_t K) {
 }
 
 // B[K][N] as it lies in memory. Row k = tap * rows + r of column n is
-// b[tap * tap_stride + r * row_stride + n * column_stride].
+// b[tap * tap_stride + r * row_stride + n * column_stride], or in the common form.
 struct PackSource {
   const float* b;
   size_t taps, tap_stride;
   size_t rows, row_stride;
   size_t column_stride;
+  bool in_lines = false;  // then there is one tap
+
+  const float* column(size_t n) const {
+    return b + (kPacksLines && in_lines ? line_offset(rows, n) : n * column_stride);
+  }
+  size_t step(size_t N, size_t n) const {
+    return kPacksLines && in_lines ? line_width(N, n) : row_stride;
+  }
 };
 
 // Where rows of a panel go one after another when taps pass fastest.
@@ -148,10 +170,11 @@ ORTOLAN_INLINE size_t first_column(size_t N, size_t place) {
 ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, float* out) {
   if constexpr (kTiny) {
     const size_t first = first_column(N, part.column);
+    const size_t width = line_width(round_up(N, kTileColumns), part.column);
     for (size_t tap = 0; tap < s.taps; ++tap)
-      for (size_t r = 0; r < s.rows; ++r)
+      for (size_t r = 0; r < s.rows; ++r, out += width - kTileColumns)
         for (size_t n = first; n < first + kTileColumns; ++n)
-          *out++ = n < N ? s.b[tap * s.tap_stride + r * s.row_stride + n * s.column_stride] : 0;
+          *out++ = n < N ? s.column(n)[tap * s.tap_stride + r * s.step(N, n)] : 0;
     return;
   }
   const size_t width = part.width(), before_last = width - part.lanes();
@@ -159,7 +182,17 @@ ORTOLAN_INLINE void pack_part(const PackSource& s, size_t N, const Part& part, f
   auto column = [&](size_t j) {
     return part.column + (j < before_last ? j : part.last + j - before_last);
   };
-  if (s.column_stride == 1 && N >= kLanes) {
+  if (kPacksLines && s.in_lines && (kLanes > kLineUnit || N % kLineUnit)) {
+    for (size_t j = 0; j < width; ++j)
+      for (size_t r = 0; r < s.rows; ++r)
+        out[r * width + j] = column(j) < N ? s.column(column(j))[r * s.step(N, column(j))] : 0;
+  } else if (kPacksLines && s.in_lines) {
+    for (size_t j = 0; j < width; j += kLanes) {
+      const float* from = s.column(column(j));
+      const size_t step = s.step(N, column(j));
+      for (size_t r = 0; r < s.rows; ++r, from += step) store(out + r * width + j, load<F>(from));
+    }
+  } else if (s.column_stride == 1 && N >= kLanes) {
     for (size_t tap = 0; tap < s.taps; ++tap)
       for (size_t r = 0; r < s.rows; ++r, out += width) {
         const float* b = s.b + tap * s.tap_stride + r * s.row_stride;
@@ -196,7 +229,7 @@ ORTOLAN_NOINLINE inline void pack_panels(const PackSource& s, size_t N, size_t p
   if (s.taps * s.rows == 0) return;  // then there is no buffer either
   for (size_t p = panel0; p < min(panel1, panel_count(N)); ++p)
     for_each_part(N, p, [&](const Part& part) {
-      pack_part(s, N, part, out + part.column * s.taps * s.rows);
+      pack_part(s, N, part, out + column_offset(0, s.taps * s.rows, part.column));
     });
 }
 
@@ -314,6 +347,7 @@ ORTOLAN_NOINLINE inline void tile_any(const TileInput& in, size_t row, size_t ro
 #pragma unroll
   for (size_t i = 0; i < MR; ++i) at[i] = min(i, rows - row - 1);
   const float* b = in.b;
+  const size_t row_step = rows_apart<F, NV>(in.line);
   for (size_t s = 0; s < in.segments; ++s) {
     const float* a[MR];
 #pragma unroll
@@ -323,13 +357,13 @@ ORTOLAN_NOINLINE inline void tile_any(const TileInput& in, size_t row, size_t ro
       opaque(a[i]);
     }
     for (size_t k = in.k; k; --k) {
-      tile_step(acc, b, [&](int i) { return *a[i]; });
+      tile_step(acc, b, kLanes, [&](int i) { return *a[i]; });
 #pragma unroll
       for (int i = 0; i < MR; ++i) {
         ++a[i];
         opaque(a[i]);
       }
-      b += kTileColumns;
+      b += row_step;
       opaque(b);
     }
   }
@@ -354,7 +388,8 @@ ORTOLAN_INLINE void multiply_panel_any(const TileInput& in, const Epilogue& e, f
   for_each_part(N, panel, [&](const Part& part) {
     const size_t column = first + first_column(N, part.column);
     TileInput tile_in = in;
-    tile_in.b = in.b + part.column * in.k * in.segments;
+    tile_in.b = in.b + column_offset(in.line, in.k * in.segments, part.column);
+    tile_in.line = line_width(round_up(N, kTileColumns), part.column);
     float bias[kTileColumns] = {}, sums[kRows * kTileColumns];
     for (size_t n = 0; N < kTileColumns && e.bias && n < N; ++n) bias[n] = e.bias[column + n];
     for (size_t r = 0; r < rows; r += kRows) {
@@ -386,7 +421,8 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
   for_each_part(N, panel, [&](const Part& part) {
     const size_t width = part.width();
     TileInput tile_in = in;
-    tile_in.b = in.b + part.column * K;
+    tile_in.b = in.b + column_offset(in.line, K, part.column);
+    if (kHasPartOfLine && in.line) tile_in.line = line_width(N, part.column);
     Tiles tiles = choose_tiles(N, part, in.rows ? Reach::kIndirect : Reach::kDirect);
     // Rows 4096 bytes apart share one set of the first-level cache, which has 8 ways or a few more.
     const size_t apart = !in.rows ? in.lda : rows > 1 ? in.rows[1] - in.rows[0] : 1;
@@ -415,7 +451,9 @@ ORTOLAN_NOINLINE inline void multiply_panel(const TileInput& in, const Epilogue&
 }
 
 ORTOLAN_INLINE TileInput direct_input(const GemmArgs& g, size_t row) {
-  return {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b};
+  TileInput in = {g.a + row * g.lda, g.lda, nullptr, 0, 1, 0, g.K, g.packed_b};
+  in.line = line_of(g);
+  return in;
 }
 
 // The lowest tile of more than one row. Below that, a row goes through several panels at once.
@@ -425,14 +463,23 @@ constexpr size_t few_rows() {
   return tile_rows(kTileVectors, level);
 }
 
+// Lines so far from one another, in floats, meet in the same sets of the caches: fewer at a time.
+constexpr size_t kCrowded = 1024;
+constexpr int kFewPanels = max(1, kRowPanels / 2);
+
 // Rows [row0, row1) of kRowPanels whole panels, every `apart`-th from `panel` on.
 ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, size_t row1,
                                                size_t panel, size_t apart) {
   const size_t column = panel * kTileColumns, columns = apart * kTileColumns;
   for (size_t row = row0; row < row1; ++row) {
-    TileInput in = direct_input(g, row);
-    in.b += column * g.K;
-    tile_row(in, columns, tile_output(g.epilogue, g.c, g.ldc, row, column, kTileColumns - kLanes));
+    const TileInput in = direct_input(g, row);
+    const TileOutput out = tile_output(g.epilogue, g.c, g.ldc, row, column, kTileColumns - kLanes);
+    if (!kHasLinePerVector || !in.line || in.line % kCrowded) {
+      tile_row(in, column, columns, out);
+      continue;
+    }
+    for (size_t p = 0; p < kRowPanels; p += kFewPanels)
+      tile_row<kFewPanels>(in, column + p * columns, columns, move_columns(out, p * columns));
   }
   for (size_t p = 0; p < kRowPanels; ++p)
     activation_pass(g.epilogue, g.c + row0 * g.ldc + column + p * columns, g.ldc, row1 - row0,
@@ -444,7 +491,8 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
                                               size_t panel0, size_t panel1) {
   if (!kTiny && row1 - row0 < few_rows()) {
     const size_t tiles = g.N / kTileColumns, rest = g.N % kTileColumns;
-    const size_t whole = tiles && rest && rest < kLanes ? tiles - 1 : tiles;  // without a rest
+    const bool has_rest = (rest && rest < kLanes) || ends_narrow(g);
+    const size_t whole = tiles && has_rest ? tiles - 1 : tiles;
     const size_t end = max(min(panel1, whole), panel0), each = (end - panel0) / kRowPanels;
     for (size_t i = 0; i < each; ++i) multiply_few_rows(g, row0, row1, panel0 + i, each);
     panel0 += each * kRowPanels;

@@ -15,6 +15,7 @@ struct BottleneckArgs {
   const float* expand = nullptr;     // by pack_b, or null: the depthwise convolution reads x
   const float* depthwise = nullptr;  // by pack_depthwise_weights
   const float* project = nullptr;    // by pack_b, or null: the depthwise convolution writes y
+  bool expand_in_lines = false, project_in_lines = false;  // in the common form
   Epilogue expand_epilogue, depthwise_epilogue, project_epilogue;
   float* y = nullptr;
   size_t gap = 0;  // floats between pixels of y; only where there is `project`
@@ -84,7 +85,7 @@ class BottleneckStrips {
       count = min(end - from, plan_.rows - at);
       gemm({count * width, channels, args_.inputs,
             args_.x + (image * w.in[1] + from) * width * args_.inputs, args_.inputs, args_.expand,
-            ring_ + at * width * channels, channels, args_.expand_epilogue});
+            ring_ + at * width * channels, channels, args_.expand_epilogue, args_.expand_in_lines});
       have_ = from + count;
     }
   }
@@ -121,7 +122,7 @@ class BottleneckStrips {
     Epilogue e = args_.project_epilogue;
     if (e.residual) e.residual += row * width * e.ld_residual;
     gemm({count * width, args_.outputs, channels, deep_, channels, args_.project,
-          args_.y + row * width * ldy, ldy, e});
+          args_.y + row * width * ldy, ldy, e, args_.project_in_lines});
   }
 
   const BottleneckArgs& args_;

@@ -22,15 +22,24 @@ struct WordOf<double> {
   using Type = double;
 };
 
-// A constant B as it is multiplied: its matrices in panels, scaled.
+// A constant B as it is multiplied: its matrices in panels, scaled, or in the file's lines.
 struct ConstantB {
   float* packed = nullptr;
   float scale = 1;
+  bool comes_in_lines = false, in_lines = false;
   mutable Once packing;  // by the first run, where B stays as it is: it takes most of loading
 
   // Keeps B, of p.b_matrices matrices, for the life of the model.
   Status keep(Context& c, const Slot& b, const Product& p) {
     size_t bytes;
+    const bool comes = is_packed(b.layout);
+    if (kPacksLines) comes_in_lines = comes;
+    if (comes && reads_lines(p.N)) {
+      in_lines = !kHasOnlyLines;
+      packed = static_cast<float*>(b.data);
+      return Status::kOk;
+    }
+    if (!kPacksLines && !variants::kProductsPrepacked.is_built) return Status::kOk;
     if (packed_bytes(p.N, p.K, p.b_matrices, &bytes))
       packed = static_cast<float*>(c.raw_model_memory(max<size_t>(bytes, kAlignment)));
     if (!packed) return c.out_of_memory();
@@ -53,7 +62,7 @@ struct ConstantB {
     const size_t size = packed_size(p.N, p.K), panels = panel_count(p.N);
     for (size_t i = 0; i < p.b_matrices; ++i, b += p.K * p.N) {
       float* out = packed + i * size;
-      const PackSource source = {b, 1, 0, p.K, p.b_row, p.b_column};
+      const PackSource source = {b, 1, 0, p.K, p.b_row, p.b_column, comes_in_lines};
       c.parallel(panels, kThreadWork / (p.K * kTileColumns) + 1,
                  [&](size_t p0, size_t p1, size_t) { pack_panels(source, p.N, p0, p1, out); });
       if (scale != 1)
@@ -61,6 +70,13 @@ struct ConstantB {
     }
   }
 };
+
+// Whether a product takes a constant B, which may be packed.
+ORTOLAN_INLINE bool takes(const Slot& b, bool transposed, bool can_pack, const Product& p) {
+  const Layout needed = transposed ? Layout::kPackedFirst : Layout::kPackedLast;
+  return !is_packed(b.layout) ||
+         (can_pack && b.layout == needed && b.shape.rank == 2 && takes_lines(p.N));
+}
 
 }  // namespace
 
@@ -88,8 +104,12 @@ struct MatMul {
     Product p;
     const bool can_pack = constant && constant->shape.rank > 1 && !state->moves_first[1];
     if (can_pack) place(*state, 1, constant->shape, &p);
-    note_ways(c, p, can_pack);
-    if (!can_pack) return Status::kOk;
+    if (constant && !takes(*constant, state->transposes[1], can_pack && state->alpha == 1, p))
+      return c.fail(Status::kNotImplemented, "packed weights of shape % do not fit",
+                    constant->shape.span());
+    const bool is_plain = can_pack && !is_packed(constant->layout);
+    note_ways(c, p, can_pack, is_plain);
+    if (!can_pack || (is_plain && !variants::kProductsPrepacked.is_built)) return Status::kOk;
     if (p.N == 1 || !constant->shape.count()) return Status::kOk;
     state->b.scale = state->alpha;
     state->alpha = 1;
@@ -120,8 +140,8 @@ struct MatMul {
     const ConstantB& b = c.state<State>().b;
     b.complete(c, c.input_data<Word>(1), p);
     const Operands<Word> o = {
-        c.input_data<Word>(0),  c.input_data<Word>(1),          b.packed, nullptr,
-        c.output_data<Word>(0), static_cast<char*>(c.scratch())};
+        c.input_data<Word>(0),  c.input_data<Word>(1),           b.packed,  nullptr,
+        c.output_data<Word>(0), static_cast<char*>(c.scratch()), b.in_lines};
     multiply(c, p, o, {});
     const float alpha = c.state<State>().alpha;
     if (is_float<T> && alpha != 1) scale(c, o.y, p.batches * p.M * p.N, static_cast<Word>(alpha));
@@ -244,8 +264,12 @@ struct Gemm {
     Product p;
     const bool can_pack = constant && constant->shape.rank == 2;
     if (can_pack) place_b(*state, constant->shape, &p);
-    note_ways(c, p, can_pack);
-    if (!can_pack) return Status::kOk;
+    if (constant && !takes(*constant, state->transpose_b, can_pack && state->alpha == 1, p))
+      return c.fail(Status::kNotImplemented, "packed weights of shape % do not fit",
+                    constant->shape.span());
+    const bool is_plain = can_pack && !is_packed(constant->layout);
+    note_ways(c, p, can_pack, is_plain);
+    if (!can_pack || (is_plain && !variants::kProductsPrepacked.is_built)) return Status::kOk;
     if (p.N == 1 || !constant->shape.count()) return Status::kOk;
     state->b.scale = state->alpha;
     state->alpha = 1;
@@ -278,7 +302,8 @@ struct Gemm {
     state.b.complete(c, c.input_data<T>(1), p);
     Operands<T> o = {c.input_data<T>(0),  c.input_data<T>(1),
                      state.b.packed,      nullptr,
-                     c.output_data<T>(0), static_cast<char*>(c.scratch())};
+                     c.output_data<T>(0), static_cast<char*>(c.scratch()),
+                     state.b.in_lines};
     const T alpha = state.alpha;
     if (is_same<T, float> && alpha == 1 && addend.scale == 1 && !addend.row &&
         (addend.column == 1 || p.N == 1)) {

@@ -1,4 +1,5 @@
 // Operators that move elements without looking at them, compiled per element width; and Range.
+#include "core/packed.h"
 #include "kernels/gather.h"
 #include "kernels/pad.h"
 #include "kernels/repeat.h"
@@ -6,6 +7,55 @@
 #include "kernels/transpose.h"
 
 namespace ortolan::portable {
+
+// ai.ortolan: packed weights of a file, bytes [dims...][4], as the floats that they are. Where all
+// readers take them packed there is nothing to do. Our converter writes no others: small builds
+// refuse them.
+struct Unpack {
+  static Status infer(Context& c) {
+    const int64_t form = c.attribute_int("form", 0);
+    Slot& out = c.output(0);
+    const bool is_known = form == kFormColumnsLast || form == kFormColumnsFirst;
+    const bool stays = is_packed(out.layout) && (kSmall || is_aligned(c));
+    Shape& shape = out.shape = c.input_shape(0);
+    const bool is_float = shape.rank && shape[--shape.rank] == sizeof(float);
+    // In small builds what reads the weights asks for the rest.
+    const bool fits = kSmall ? stays : shape.rank > 1 && columns(shape, form) % kLineUnit == 0;
+    if (!is_known || !is_float || !fits)
+      return c.fail(Status::kNotImplemented, "bytes of shape % are no weights of form %",
+                    c.input_shape(0).span(), form);
+    out.layout = stays ? static_cast<Layout>(form + 1) : Layout::kPlain;
+    if (!stays) return c.set_output(0, Shape(shape));
+    out.state = Slot::kShape;  // set_output would count it as computed
+    c.alias(0, 0);
+    return Status::kOk;
+  }
+
+  static Status run(Context& c) {
+    if (kSmall) return Status::kOk;
+    const Shape& shape = c.output_shape(0);
+    const int64_t form = c.attribute_int("form", 0);
+    if (shape.count() == 0) return Status::kOk;
+    const size_t N = columns(shape, form), K = shape.count() / N;
+    const char* lines = c.input_data<char>(0);
+    char* out = c.output_data<char>(0);
+    for (size_t n = 0; n < N; ++n)
+      for (size_t k = 0; k < K; ++k) {
+        const size_t from = line_offset(K, n) + k * line_width(N, n);
+        const size_t to = form == kFormColumnsFirst ? n * K + k : k * N + n;
+        copy(out + to * sizeof(float), lines + from * sizeof(float), sizeof(float));
+      }
+    return Status::kOk;
+  }
+
+ private:
+  static bool is_aligned(const Context& c) {
+    return reinterpret_cast<uintptr_t>(c.input_data<char>(0)) % alignof(float) == 0;
+  }
+  static size_t columns(const Shape& shape, int64_t form) {
+    return static_cast<size_t>(shape[form == kFormColumnsFirst ? 0 : shape.rank - 1]);
+  }
+};
 
 struct Range {
   static Status infer(Context& c) {

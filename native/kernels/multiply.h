@@ -60,14 +60,15 @@ ORTOLAN_INLINE Way choose_way(const Product& p, bool packed) {
   if (packed) return Way::kPacked;
   if (variants::kProductsInPlace.is_built && p.M <= kPlainRows && p.b_column == 1)
     return Way::kInPlace;
-  return p.batches == 1 ? Way::kPackShared : Way::kPackPerThread;
+  return !kHasStacks || p.batches == 1 ? Way::kPackShared : Way::kPackPerThread;
 }
 
-// In prepare, with the second operand's place in `p` if it is constant.
-ORTOLAN_INLINE void note_ways(Context& c, const Product& p, bool is_constant) {
+// In prepare, with the second operand's place in `p` if it is constant, plain or packed.
+ORTOLAN_INLINE void note_ways(Context& c, const Product& p, bool is_constant, bool is_plain) {
   const bool is_vector = is_constant && p.N == 1;
   note<variants::kProductsDots>(c, [=](int) { return !is_constant || is_vector; });
   note<variants::kProductsInPlace>(c, [=](int) { return !is_constant; });
+  note<variants::kProductsPrepacked>(c, [=](int) { return is_plain && !is_vector; });
 }
 
 // Scratch in bytes: first a copy of A, or of B for other types than float, then packed B.
@@ -133,7 +134,8 @@ struct Operands {
   const float* packed;
   const T* bias;  // [N] or null
   T* y;
-  char* scratch;  // shared, as Needs says
+  char* scratch;          // shared, as Needs says
+  bool in_lines = false;  // `packed` is in the common form
 };
 
 // Rows and columns of one C that are ready for what comes after the product.
@@ -239,6 +241,7 @@ ORTOLAN_NOINLINE inline void multiply(const Context& c, const Product& product,
   g.a = o.a, g.lda = p.a_column == 1 ? p.a_row : p.K;
   g.c = o.y, g.ldc = p.N;
   g.epilogue.bias = o.bias;
+  if (!kHasOnlyLines) g.in_lines = o.in_lines;
   char* scratch = o.scratch;
   if (p.a_column != 1) {
     float* copied = reinterpret_cast<float*>(scratch);

@@ -3,6 +3,7 @@
 // one chain of fma over k in ascending order, whatever tile computes it.
 #pragma once
 
+#include "core/packed.h"
 #include "kernels/epilogue.h"
 
 namespace ortolan::ORTOLAN_ISA {
@@ -19,7 +20,7 @@ constexpr int kTileRows[] = {0, 14, 14};
 #elif defined(__AVX__)
 constexpr int kTileRows[] = {0, 12, 6};
 #elif defined(__aarch64__)
-constexpr int kTileRows[] = {0, 8, 8, 8};
+constexpr int kTileRows[] = {0, 8, 8, 8, 6};
 #elif defined(__wasm_relaxed_simd__)
 constexpr int kTileRows[] = {0, 8, 5};
 #elif defined(__wasm__) && defined(ORTOLAN_FOR_SIZE)
@@ -33,6 +34,17 @@ constexpr int kTileRows[] = {0, 6, 4, 3};
 #endif
 constexpr int kTileVectors = sizeof(kTileRows) / sizeof(int) - 1;
 constexpr size_t kTileColumns = kTileVectors * kLanes;
+// How a tile reads weights in the common form of files: as its own panels, whose rows are lines; a
+// line for each of its vectors; or a part of a line. Other tiles do not: such weights are packed
+// again.
+constexpr bool kPanelsAreLines = kTileColumns == kLine;
+constexpr bool kHasLinePerVector = kLanes == kLine;
+constexpr bool kHasPartOfLine = kWasm && kTileColumns < kLine && kLine % kTileColumns == 0;
+constexpr bool kReadsLines = kPanelsAreLines || kHasLinePerVector || kHasPartOfLine;
+// Tiny builds have no other panels.
+constexpr bool kHasOnlyLines = kTiny && kHasPartOfLine;
+// The converter packs no columns that such tiles do not read: small builds need nothing for them.
+constexpr bool kPacksLines = !kReadsLines || !kSmall;
 // Half a vector, for products of so few columns that the other half would be empty.
 constexpr bool kHasHalf = kLanes > 8 && !kSmall;
 using HalfF = Vec<float, kHasHalf ? kLanes / 2 : kLanes>;
@@ -111,10 +123,10 @@ ORTOLAN_INLINE void finish_tile(V (&acc)[MR][NV], const TileOutput& o) {
 
 // One step of k: a row of B times MR elements of A. `at(i)` is row i's element.
 template <class V, int MR, int NV, class At>
-ORTOLAN_INLINE void tile_step(V (&acc)[MR][NV], const float* b, At at) {
+ORTOLAN_INLINE void tile_step(V (&acc)[MR][NV], const float* b, size_t apart, At at) {
   V w[NV];
 #pragma unroll
-  for (int j = 0; j < NV; ++j) w[j] = load<V>(b + j * kLanesOf<V>);
+  for (int j = 0; j < NV; ++j) w[j] = load<V>(b + j * apart);
 #pragma unroll
   for (int i = 0; i < MR; ++i) {
     float s = at(i);
@@ -138,7 +150,7 @@ struct TileInput {
   size_t segments;
   size_t offset;     // added to each pointer
   size_t k;          // floats of a row, or of a segment
-  const float* b;    // [segments * k][tile width]
+  const float* b;    // [segments * k][tile width], or in lines
   size_t tiles = 1;  // below each other
   // To fetch into the cache meanwhile, `ahead_step` floats per k, up to an end.
   const float *ahead = nullptr, *ahead_end = nullptr;
@@ -146,7 +158,25 @@ struct TileInput {
   // Where row 0 begins in each segment; `a` is row `first` of the first one.
   const float* const* starts = nullptr;
   size_t first = 0;
+  // Where B is in the common form and rows of a tile are no lines: floats from line to line, if
+  // each vector has one, or of a row, if a tile has a part of it. Else 0.
+  size_t line = 0;
 };
+
+// Floats from vector to vector of a row of B, and from row to row.
+template <class V>
+ORTOLAN_INLINE size_t vectors_apart(size_t line) {
+  return kHasLinePerVector && line ? line : kLanesOf<V>;
+}
+template <class V, int NV>
+ORTOLAN_INLINE size_t rows_apart(size_t line) {
+  if (kHasOnlyLines || (kHasPartOfLine && line)) return line;
+  return kHasLinePerVector && line ? kLanesOf<V> : NV * kLanesOf<V>;
+}
+// Where column n of B is, of `depth` rows.
+ORTOLAN_INLINE size_t column_offset(size_t line, size_t depth, size_t n) {
+  return kHasOnlyLines || (kHasPartOfLine && line) ? line_offset(depth, n) : n * depth;
+}
 
 // A packed panel is used once per block of rows and comes from memory each time, which hardware
 // notices too late: a tile asks for a slice of the next panel. It may point beyond the last one.
@@ -182,6 +212,7 @@ ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
   constexpr int kPointers = (MR + kShare - 1) / kShare;
   constexpr bool is_whole = kLanesOf<V> == kLanes;  // else there is no panel ahead
   const size_t lda = in.lda;
+  const size_t apart = vectors_apart<V>(in.line), row_step = rows_apart<V, NV>(in.line);
   const float* ahead = in.ahead;
   TileOutput o = out;
   for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
@@ -199,13 +230,13 @@ ORTOLAN_NOINLINE void tile(const TileInput& in, const TileOutput& out) {
       }
       for (size_t k = in.k; k; --k) {
         if constexpr (is_whole) fetch_ahead(ahead, step);
-        tile_step(acc, b, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
+        tile_step(acc, b, apart, [&](int i) { return a[i / kShare][(i % kShare) * lda]; });
 #pragma unroll
         for (int g = 0; g < kPointers; ++g) {
           ++a[g];
           opaque(a[g]);
         }
-        b += NV * kLanesOf<V>;
+        b += row_step;
         if constexpr (kWasm) opaque(b);
       }
       if (reach == Reach::kDirect || s >= in.segments) break;
@@ -220,6 +251,7 @@ ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) 
   constexpr bool is_whole = kLanesOf<V> == kLanes;
   const float* ahead = in.ahead;
   const size_t run = in.k;
+  const size_t apart = vectors_apart<V>(in.line), row_step = rows_apart<V, NV>(in.line);
   TileOutput o = out;
   for (size_t t = tile_count(in), row = 0; t; --t, row += MR, next_tile<MR>(o)) {
     V acc[MR][NV];
@@ -233,8 +265,8 @@ ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) 
       for (int i = 0; i < MR; ++i) a[i] = rows[i] + in.offset;
       for (size_t k = 0; k < run; ++k) {
         if constexpr (is_whole) fetch_ahead(ahead, step);
-        tile_step(acc, b, [&](int i) { return a[i][k]; });
-        b += NV * kLanesOf<V>;
+        tile_step(acc, b, apart, [&](int i) { return a[i][k]; });
+        b += row_step;
         if constexpr (kWasm) opaque(b);
       }
     }
@@ -242,9 +274,9 @@ ORTOLAN_NOINLINE void tile_indirect(const TileInput& in, const TileOutput& out) 
   }
 }
 
-// One row times several whole panels, `apart` columns from one another: enough independent sums to
-// hide the latency of fma. Each panel is a stream that goes on where the last call left it, because
-// memory gives a stream its full rate only after a while.
+// One row times several whole panels, from `column` on, `apart` columns from one another: enough
+// independent sums to hide the latency of fma. Each panel is a stream that goes on where the last
+// call left it, because memory gives a stream its full rate only after a while.
 constexpr int kRowPanels = max(1, 8 / kTileVectors);
 
 ORTOLAN_INLINE TileOutput move_columns(TileOutput out, size_t columns) {
@@ -254,27 +286,30 @@ ORTOLAN_INLINE TileOutput move_columns(TileOutput out, size_t columns) {
   return out;
 }
 
-ORTOLAN_NOINLINE inline void tile_row(const TileInput& in, size_t apart, const TileOutput& out) {
+template <int kPanels = kRowPanels>
+ORTOLAN_NOINLINE void tile_row(const TileInput& in, size_t column, size_t apart,
+                               const TileOutput& out) {
   constexpr int NV = kTileVectors;
-  F acc[kRowPanels][1][NV];
-  const float* b[kRowPanels];
+  const size_t between = vectors_apart<F>(in.line), row_step = rows_apart<F, NV>(in.line);
+  F acc[kPanels][1][NV];
+  const float* b[kPanels];
 #pragma unroll
-  for (int p = 0; p < kRowPanels; ++p) {
-    b[p] = in.b + p * apart * in.k;
+  for (int p = 0; p < kPanels; ++p) {
+    b[p] = in.b + column_offset(in.line, in.k, column + p * apart);
     start_tile(acc[p], move_columns(out, p * apart));
   }
   for (size_t k = 0; k < in.k; ++k) {
     const F a = splat<F>(in.a[k]);
 #pragma unroll
-    for (int p = 0; p < kRowPanels; ++p) {
+    for (int p = 0; p < kPanels; ++p) {
 #pragma unroll
-      for (int j = 0; j < NV; ++j) acc[p][0][j] = fma(load<F>(b[p] + j * kLanes), a, acc[p][0][j]);
-      b[p] += NV * kLanes;
+      for (int j = 0; j < NV; ++j) acc[p][0][j] = fma(load<F>(b[p] + j * between), a, acc[p][0][j]);
+      b[p] += row_step;
       if constexpr (kWasm) opaque(b[p]);
     }
   }
 #pragma unroll
-  for (int p = 0; p < kRowPanels; ++p) finish_tile(acc[p], move_columns(out, p * apart));
+  for (int p = 0; p < kPanels; ++p) finish_tile(acc[p], move_columns(out, p * apart));
 }
 
 // Tiles of one width, from the highest to a single row.

@@ -197,9 +197,11 @@ struct Phase {
   };
   for (size_t p = 0; p < panel_count(N); ++p)
     for_each_part(N, p, [&](const Part& part) {
-      const size_t width = part.width(), last = width - part.lanes();
-      float* to = out + part.column * segments * t.channels;
-      for (size_t j = 0; j < width; ++j)
+      const size_t columns = part.width(), last = columns - part.lanes();
+      const size_t width =
+          kHasOnlyLines ? line_width(round_up(N, kTileColumns), part.column) : columns;
+      float* to = out + column_offset(0, segments * t.channels, part.column);
+      for (size_t j = 0; j < columns; ++j)
         pack_column(kTiny      ? first_column(N, part.column) + j
                     : j < last ? part.column + j
                                : part.column + part.last + j - last,

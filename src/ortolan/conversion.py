@@ -38,8 +38,10 @@ from ortolan.ortformat.writer import write, write_file
 from ortolan.passes.for_onnxruntime import IMPORTS, legalize
 from ortolan.passes.onnxruntime_kernels import ONNXRUNTIME
 from ortolan.passes.operators import check_operators
+from ortolan.passes.packed_weights import pack_weights
 from ortolan.passes.pipeline import LEVELS, optimize
 from ortolan.passes.runtime_style import record_fusions
+from ortolan.passes.verify import verify
 from ortolan.passes.weight_storage import STORAGES, store_weights
 from ortolan.pipes import read_pipe
 
@@ -143,6 +145,9 @@ def convert(
             level = min(level or "all", most, key=LEVELS.index)
             model = _converted(source, level, profile, allow_unknown_operators)
             store_weights(model, weights)
+            if level == "all" and profile == "ortolan":
+                pack_weights(model)
+                verify(model, "packing weights")
             session = from_ir(model, IMPORTS if profile == "onnxruntime" else None)
             if optimization_style == "Runtime":
                 record_fusions(session)

@@ -1,7 +1,8 @@
 """Makes the corpora that fuzzing starts from, out of the models of the tests: nothing is copied.
 
 One-node models of the operators' cases, the tiny models with traps, and the two hostile ones, as
-ORT format files and as ONNX. Only small files: a fuzzer changes few bytes at a time.
+ORT format files and as ONNX; those whose weights can be packed also so. Only small files: a fuzzer
+changes few bytes at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 import onnx
 
 import cases_lib
+import cases_oracle
+import cases_variants
 import corpus
 import hostile_models
 import ortolan
@@ -50,6 +53,10 @@ def write(folder: Path) -> None:
             content = ortolan.convert(model, level="disable")
             if len(content) <= 2 * _MOST_BYTES:
                 (folder / "ort" / name).write_bytes(content)
+    for case in cases_variants.packed_variants(cases_lib.load_cases()):
+        content = cases_oracle.convert(cases_lib.make_model(case), packed=True)
+        if len(content) <= _MOST_BYTES:
+            (folder / "ort" / case.id.replace("/", "-")).write_bytes(content)
     for k, text in enumerate(_OPTIONS):
         (folder / "options" / str(k)).write_text(text)
     for k, text in enumerate(_CONFIGS):

@@ -30,7 +30,7 @@ PORTABLE = "portable"
 _NO_VARIABLE, _FREE_VARIABLE, _OPTIONAL, _SEQUENCE_OF = 255, 128, 64, 16
 _LAYOUTS = {
     "plain": "kPlain", "elementwise": "kElementwise", "spatial": "kSpatial", "axis": "kAxis",
-    "transpose": "kTranspose",
+    "transpose": "kTranspose", "packed": "kPacked",
 }  # fmt: skip
 _CONTROLS = {"none": "kNone", "if": "kIf", "loop": "kLoop", "scan": "kScan"}
 _FLAGS = {"shape_only": 1, "data_dependent": 2, "volatile": 4}
@@ -250,7 +250,8 @@ def _add_operator(
                 f"{{{numbers[0]}, {numbers[1]}, {numbers[2]},"
                 f" LayoutClass::{_LAYOUTS[operator.layout]},"
                 f" Control::{_CONTROLS[operator.control]}, {_bits(operator.value_inputs)},"
-                f" {_bits(operator.in_place)}, {sum(_FLAGS[f] for f in operator.flags)}}}"
+                f" {_bits(operator.in_place)}, {_bits(operator.packed)},"
+                f" {sum(_FLAGS[f] for f in operator.flags)}}}"
             )
             index = tables.kernels.setdefault(kernel, len(tables.kernels))
             masks = [type_mask(types) for types in (instance.types_a, instance.types_b)]
@@ -369,12 +370,15 @@ def _features_source(
         "kReadsOnnx": onnx,
         "kRecordsVariants": records,
         "kSplitsBottlenecks": splits,
-        "kHasLayouts": any(o.layout == "spatial" for o in kept),
+        "kHasLayouts": any(o.layout in ("spatial", "packed") for o in kept),
         "kHasContainers": "containers" not in without and any(map(_has_containers, kept)),
         "kHasTexts": "strings" not in without and _uses(kept, select, _TEXTS),
         "kHasSparse": "sparse" not in without,
         "kHasHalves": _uses(casts, select, HALVES),
         "kHasPacked": _uses(kept, select, _PACKED),
+        # Gemm multiplies two matrices, the others stacks of them.
+        "kHasStacks": any(o.kernel in ("MatMul", "Einsum") or "Attention" in o.name for o in kept),
+        "kHasUnpack": any(o.name == "Unpack" for o in kept),
         "kHasTypeAttributes": any(o.type_attribute not in ("none", *TYPE_RULES) for o in kept),
         "kHasTypeRules": any(o.type_attribute in TYPE_RULES for o in kept),
         # Otherwise no result depends on shapes alone, and all shapes are known before a run.

@@ -47,15 +47,19 @@ def weights_by_layer(content: bytes) -> dict[str, dict[str, int]]:
     assert session.model is not None and session.model.graph is not None
     users: dict[str, tuple[str, str]] = {}
     sizes: dict[str, int] = {}
+    packed: dict[str, str] = {}  # weights as they are stored, and as nodes use them
     for graph in graphs(session.model.graph):
         for index, node in enumerate(graph.nodes):
+            if (node.domain, node.op_type) == ("ai.ortolan", "Unpack"):
+                packed.update(zip(node.inputs, node.outputs, strict=False))
+                continue
             for name in (*node.inputs, *node.implicit_inputs):
                 users.setdefault(name, (node.op_type, node.name or f"node {index}"))
         for tensor in graph.initializers:
             sizes[tensor.name] = sizes.get(tensor.name, 0) + len(tensor.raw_data or b"")
     found: dict[str, dict[str, int]] = {}
     for name, size in sizes.items():
-        operator, layer = users.get(name, ("unused", name))
+        operator, layer = users.get(packed.get(name, name), ("unused", name))
         layers = found.setdefault(operator, {})
         layers[layer] = layers.get(layer, 0) + size
     return {key: {k: v for k, v in layers.items() if v} for key, layers in found.items()}

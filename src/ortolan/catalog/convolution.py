@@ -18,19 +18,19 @@ FAMILY = Family(
     operators=(
         op(
             "Conv", "1-", "X:T W:T B?:T", "Y:T", _CONV, types=_F, prepare="typed",
-            layout="spatial", variants=_VARIANTS,
+            layout="spatial", variants=_VARIANTS, packed=(1,),
         ),
         op(
             "FusedConv", "1-", "X:T W:T B?:T Z?:T", "Y:T",
             _CONV + " activation:string activation_params:floats", domain="com.microsoft",
             kernel="Conv", types=_F, prepare="typed", layout="spatial",
-            variants=_VARIANTS + " activations",
+            variants=_VARIANTS + " activations", packed=(1,),
         ),
         op(
             "FusedConv", "1-", "X:T W:T B?:T Z?:T", "Y:T",
             _CONV + " activation:string activation_params:floats", domain="ai.ortolan",
             kernel="Conv", types=_F, prepare="typed", layout="spatial",
-            variants=_VARIANTS + " activations",
+            variants=_VARIANTS + " activations", packed=(1,),
         ),
         op(
             "InvertedBottleneck", "1-", "X:T W:T B?:T Z?:T We?:T Be?:T Wp?:T Bp?:T", "Y:T",
@@ -38,7 +38,7 @@ FAMILY = Family(
             " expand_activation:string expand_params:floats depthwise_activation:string"
             " depthwise_params:floats project_activation:string project_params:floats",
             domain="ai.ortolan", types=_F, prepare="typed", layout="spatial",
-            variants=_DEPTHWISE + " activations",
+            variants=_DEPTHWISE + " activations", packed=(4, 6),
         ),
         op(
             "MaxPool", "1-7", "X:T", "Y:T",

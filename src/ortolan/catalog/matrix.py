@@ -8,13 +8,22 @@ from ortolan.catalog.types import FLOAT, FLOATS, type_set
 _WITH_INTEGERS = FLOATS | type_set("int32", "int64", "uint32", "uint64")
 _MICROSOFT = "com.microsoft"
 _GEMM = "alpha:float=1.0 beta:float=1.0 transA:int=0 transB:int=0"
-_WAYS = "products_in_place products_dots"
+_WAYS = "products_in_place products_dots products_prepacked"
 
 FAMILY = Family(
     "matrix",
     simd=True,
     operators=(
-        op("MatMul", "1-8", "A:T B:T", "Y:T", types={"T": FLOATS}, prepare="typed", variants=_WAYS),
+        op(
+            "MatMul",
+            "1-8",
+            "A:T B:T",
+            "Y:T",
+            types={"T": FLOATS},
+            prepare="typed",
+            variants=_WAYS,
+            packed=(1,),
+        ),
         op(
             "MatMul",
             "9-",
@@ -23,6 +32,7 @@ FAMILY = Family(
             types={"T": _WITH_INTEGERS},
             prepare="typed",
             variants=_WAYS,
+            packed=(1,),
         ),
         op(
             "Gemm",
@@ -33,6 +43,7 @@ FAMILY = Family(
             types={"T": FLOATS},
             prepare="typed",
             variants=_WAYS,
+            packed=(1,),
         ),
         op(
             "Gemm",
@@ -43,6 +54,7 @@ FAMILY = Family(
             types={"T": FLOATS},
             prepare="typed",
             variants=_WAYS,
+            packed=(1,),
         ),
         op(
             "MatMulNBits",
@@ -71,6 +83,7 @@ FAMILY = Family(
             types={"T": FLOATS},
             prepare="typed",
             variants=_WAYS,
+            packed=(1,),
         ),
         op(
             "TransposeMatMul",
@@ -83,6 +96,7 @@ FAMILY = Family(
             types={"T": FLOATS},
             prepare="typed",
             variants=_WAYS,
+            packed=(1,),
         ),
         op(
             "FusedGemm",
@@ -96,6 +110,7 @@ FAMILY = Family(
             types={"T": FLOAT},
             prepare="typed",
             variants=_WAYS + " gemm_activation! activations!",
+            packed=(1,),
         ),
     ),
 )

@@ -7,7 +7,7 @@ time how: compiled per width, this family took 96 KB on x86-64 instead of 51 KB.
 from __future__ import annotations
 
 from ortolan.catalog.operator import Family, op
-from ortolan.catalog.types import FIXED, FLOATS, INDEX, INT64, type_set
+from ortolan.catalog.types import FIXED, FLOAT, FLOATS, INDEX, INT64, type_set
 
 _INDEXED = {"T": FIXED, "Tind": INDEX}
 _RANGE = {"T": FLOATS | type_set("int16", "int32", "int64")}
@@ -23,6 +23,11 @@ FAMILY = Family(
         op(
             "Layout", "1-", "data:T", "output:T", domain="ai.ortolan", types={"T": FIXED},
             kernel="ChangeLayout", instances="width", layout="transpose",
+        ),
+        op(
+            "Unpack", "1", "packed:B", "weights:T", "form!:int",
+            domain="ai.ortolan", types={"B": type_set("uint8"), "T": FLOAT},
+            instances="once", keys="B", layout="packed",
         ),
         op(
             "Gather", "1-", "data:T indices:Tind", "output:T", "axis:int=0", types=_INDEXED,

@@ -75,6 +75,8 @@ class Operator:
     control: str
     value_inputs: tuple[int, ...]
     in_place: tuple[int, ...]
+    packed: tuple[int, ...]
+    """Inputs that may be constants in the packed form of files."""
     flags: tuple[str, ...]
     type_attribute: str
     """Attribute ("to", "dtype", "value", "output_datatype", "output_dtype") that gives output types
@@ -164,6 +166,7 @@ def op(
     control: str = "none",
     value_inputs: tuple[int, ...] = (),
     in_place: tuple[int, ...] = (),
+    packed: tuple[int, ...] = (),
     flags: tuple[str, ...] = (),
     type_attribute: str = "none",
     variants: str = "",
@@ -184,10 +187,11 @@ def op(
         domain: "" is ai.onnx.
         prepare: see :class:`Operator`.
         infer: see :class:`Operator`.
-        layout: plain, elementwise, spatial, axis or transpose (``core/registry.h``).
+        layout: plain, elementwise, spatial, axis, transpose or packed (``core/registry.h``).
         control: none, if, loop or scan.
         value_inputs: inputs whose values decide output shapes.
         in_place: inputs whose memory output 0 may take.
+        packed: inputs that may be packed weights of a file.
         flags: of "shape_only", "data_dependent", "volatile".
         type_attribute: ``"dtype"``, or with the fallback ``"dtype=T1"``; see :class:`Operator`.
         variants: names, separated by a space; ``!`` where always needed; see :class:`Operator`.
@@ -198,7 +202,8 @@ def op(
     return Operator(
         name, domain, since, until, _parameters(inputs), _parameters(outputs),
         _attributes(attributes), types or {}, name if kernel is None else kernel, instances,
-        tuple(keys.split()), prepare, infer, layout, control, value_inputs, in_place, flags,
+        tuple(keys.split()), prepare, infer, layout, control, value_inputs, in_place, packed,
+        flags,
         *type_attribute.partition("=")[::2],
         tuple(v for v in variants.split() if not v.endswith("!")),
         tuple(v[:-1] for v in variants.split() if v.endswith("!")),

@@ -106,9 +106,8 @@ def _show(console: Console, file: Path, summary: OrtSummary) -> None:
     weights.add_column("bytes", justify="right")
     for weight in summary.initializers[:_LARGEST]:
         shape = str(list(weight.dims))
-        weights.add_row(
-            escape(weight.name), weight.element_type, escape(shape), f"{weight.bytes:,}"
-        )
+        kind = f"{weight.element_type}, packed" if weight.packed else weight.element_type
+        weights.add_row(escape(weight.name), kind, escape(shape), f"{weight.bytes:,}")
     console.print(weights)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ortolan.ortformat.links import graphs
+from ortolan.ortformat.packed import packed_weights
 from ortolan.ortformat.schema import TensorDataType
 from ortolan.ortformat.tables import (
     Graph,
@@ -66,6 +67,7 @@ class InitializerSummary:
         dims: its sizes; those of the dense tensor for a sparse one.
         bytes: what it takes in the file.
         sparse: it is stored as values and indices.
+        packed: it is stored in the order in which kernels read it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class InitializerSummary:
     dims: tuple[int, ...]
     bytes: int
     sparse: bool
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,12 @@ def _collect_element_types(info: TypeInfo | None, found: set[TensorDataType]) ->
 def _initializers(parts: list[Graph]) -> tuple[InitializerSummary, ...]:
     found: list[InitializerSummary] = []
     for part in parts:
-        found.extend(_dense(tensor) for tensor in part.initializers)
+        packed = {each.stored.name: each for each in packed_weights(part)}
+        found.extend(_dense(t) for t in part.initializers if t.name not in packed)
+        found.extend(
+            InitializerSummary(p.name, "float", p.dims, _stored_bytes(p.stored), False, True)
+            for p in packed.values()
+        )
         found.extend(_sparse(sparse) for sparse in part.sparse_initializers)
     return tuple(sorted(found, key=lambda item: (-item.bytes, item.name)))
 

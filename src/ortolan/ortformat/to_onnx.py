@@ -18,6 +18,7 @@ from ortolan import errors
 from ortolan.importing.versions import newest_opset, same_operator, since_version
 from ortolan.ortformat import tables
 from ortolan.ortformat.links import graphs
+from ortolan.ortformat.packed import unpack_weights
 from ortolan.ortformat.schema import (
     NO_MODEL_VERSION,
     OPTIONAL_DENOTATION,
@@ -40,12 +41,14 @@ def to_onnx(session: tables.InferenceSession) -> onnx.ModelProto:
     """Returns a file's model as an ONNX message.
 
     Args:
-        session: the tables of a file.
+        session: the tables of a file; packed weights in it become plain.
 
     Raises:
+        OrtFormatError: packed weights are damaged.
         NotImplemented: nodes have no place in ONNX: operators of `ai.ortolan`, or nodes whose
             versions no single opset import gives them.
     """
+    unpack_weights(session)
     source = session.model
     _check_nodes(source.graph)
     model = onnx.ModelProto(ir_version=source.ir_version)

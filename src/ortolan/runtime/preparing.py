@@ -22,6 +22,8 @@ from ortolan.conversion import convert
 from ortolan.importer import load
 from ortolan.importing.reading import Source, parse_model
 from ortolan.ortformat import read, write
+from ortolan.ortformat.external import is_external
+from ortolan.ortformat.packed import unpack_weights
 from ortolan.ortformat.writer import write_file
 from ortolan.passes.pipeline import optimize
 from ortolan.runtime.element_types import number_of
@@ -165,6 +167,8 @@ def replace_in_ort(content: bytes, values: Mapping[str, Any]) -> bytes:
         ortolan.errors.InvalidArgument: as for `replace_initializers`.
     """
     session = read(content)
+    if not is_external(session):
+        unpack_weights(session)
     present = {tensor.name: tensor for tensor in session.model.graph.initializers}
     for name, value in values.items():
         array = _array(value)
