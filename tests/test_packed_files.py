@@ -519,6 +519,22 @@ def test_external_files_hold_packed_weights(tmp_path: Path) -> None:
     assert np.array_equal(y, run(ortolan.convert(model, level="disable"), x))
 
 
+def test_a_large_file_may_be_read_instead_of_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "m.ort"
+    ortolan.convert(matmul(np.random.default_rng(SEED), 800, 1024), path)
+    x = np.random.default_rng(1).standard_normal((2, 800)).astype(np.float32)
+    results = []
+    for mapped in ("0", "1"):
+        options = ortolan.SessionOptions()
+        options.add_session_config_entry("session.use_memory_mapped_ort_model", mapped)
+        session = ortolan.InferenceSession(path, options)
+        results.append(session.run(None, {"x": x})[0])
+    assert np.array_equal(*results)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(errors.OrtolanError):
+        ortolan.InferenceSession(path, options)
+
+
 def test_a_model_can_be_loaded_as_ir_without_being_packed() -> None:
     loaded = importer.load(matmul(np.random.default_rng(SEED), 4, 3))
     assert not pack_weights(loaded)

@@ -150,12 +150,12 @@ class InferenceSession:
             from ortolan.runtime.preparing import replace_in_ort
 
             content = replace_in_ort(content or _read(source), self._options._initializers)
-        elif not content and self._options._entries.get(_MAPPED) == "0":
-            content = _read(source)
         self._can_lower = is_ort
         try:
             if content:
                 self._open_bytes(content)
+            elif self._options._entries.get(_MAPPED) == "0":
+                self._open_bytes(*_read_apart(source))
             else:
                 self._open_path(str(source))
         except errors.NotImplemented as missing:
@@ -253,13 +253,14 @@ class InferenceSession:
         pairs = [_native.Option(k.encode(), v.encode()) for k, v in entries.items()]
         return (_native.Option * len(pairs))(*pairs)
 
-    def _open_bytes(self, content: bytes, failure: int = 3) -> None:
+    def _open_bytes(self, content: Any, size: int | None = None, failure: int = 3) -> None:
         self._keep = content
         options = self._option_array()
         handle = ctypes.c_void_p()
         code = self._library.ortolan_model_load(
-            content, len(content), options, len(options), None, ctypes.byref(handle)
-        )
+            content, len(content) if size is None else size, options, len(options), None,
+            ctypes.byref(handle),
+        )  # fmt: skip
         self._opened(code, handle, failure)
 
     def _open_path(self, path: str, failure: int = 3) -> None:
@@ -555,6 +556,27 @@ def _is_ort_file(path: str) -> bool:
 def _read(path: str | bytes) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123 - pathlib is a slow import
         return file.read()
+
+
+def _read_apart(path: str | bytes) -> tuple[Any, int]:
+    """The bytes of a file, in large pages where there are any, and their number.
+
+    Weights that a run reads once are read faster from large pages than from mapped ones.
+    """
+    import mmap
+
+    least = 2 << 20
+    with open(path, "rb") as file:  # noqa: PTH123 - pathlib is a slow import
+        size = os.fstat(file.fileno()).st_size
+        if size < least or not hasattr(mmap, "MADV_HUGEPAGE"):
+            content = file.read()
+            return content, len(content)
+        memory = mmap.mmap(-1, size + least, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        place = (ctypes.c_char * size).from_buffer(memory, -address % least)
+        size = file.readinto(place)
+    return place, size
 
 
 def _check_providers(
