@@ -76,7 +76,8 @@ struct Attention {
       int64_t* offsets =
           reinterpret_cast<int64_t*>(static_cast<char*>(c.scratch()) + numbers_at(c, t, 2));
       t.lengths = c.input_data<int64_t>(kLengths);
-      for (size_t b = 0; b < t.batches; ++b) offsets[b] = max<int64_t>(t.lengths[b], 0) - signed_size(t.rows);
+      for (size_t b = 0; b < t.batches; ++b)
+        offsets[b] = max<int64_t>(t.lengths[b], 0) - signed_size(t.rows);
       t.offsets = offsets;
     }
     if (c.has_output(3)) {

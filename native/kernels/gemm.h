@@ -467,7 +467,8 @@ constexpr size_t few_rows() {
 constexpr size_t kCrowded = 1024;
 constexpr int kFewPanels = max(1, kRowPanels / 2);
 
-// Rows [row0, row1) of kRowPanels whole panels, every `apart`-th from `panel` on.
+// Rows [row0, row1) of kRowPanels whole panels, every `apart`-th from `panel` on, or lines
+// likewise.
 ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, size_t row1,
                                                size_t panel, size_t apart) {
   const size_t column = panel * kTileColumns, columns = apart * kTileColumns;
@@ -482,8 +483,8 @@ ORTOLAN_NOINLINE inline void multiply_few_rows(const GemmArgs& g, size_t row0, s
       tile_row<kFewPanels>(in, column + p * columns, columns, move_columns(out, p * columns));
   }
   for (size_t p = 0; p < kRowPanels; ++p)
-    activation_pass(g.epilogue, g.c + row0 * g.ldc + column + p * columns, g.ldc, row1 - row0,
-                    kTileColumns);
+    activation_pass(g.epilogue, g.c + row0 * g.ldc + column + stream_column(line_of(g), columns, p),
+                    g.ldc, row1 - row0, kTileColumns);
 }
 
 // Rows [row0, row1) of panels [panel0, panel1): what one thread of a static split computes.
@@ -493,8 +494,14 @@ ORTOLAN_NOINLINE inline void gemm_rows_panels(const GemmArgs& g, size_t row0, si
     const size_t tiles = g.N / kTileColumns, rest = g.N % kTileColumns;
     const bool has_rest = (rest && rest < kLanes) || ends_narrow(g);
     const size_t whole = tiles && has_rest ? tiles - 1 : tiles;
-    const size_t end = max(min(panel1, whole), panel0), each = (end - panel0) / kRowPanels;
-    for (size_t i = 0; i < each; ++i) multiply_few_rows(g, row0, row1, panel0 + i, each);
+    const size_t end = max(min(panel1, whole), panel0), together = streams_together(line_of(g));
+    if (panel0 % together && panel0 < end) {  // within a line
+      multiply_panel(direct_input(g, row0), g.epilogue, g.c, g.ldc, row0, row1 - row0, 0, g.N,
+                     panel0);
+      ++panel0;
+    }
+    const size_t each = (end - panel0) / kRowPanels;
+    for (size_t i = 0; i < each; ++i) multiply_few_rows(g, row0, row1, panel0 + i * together, each);
     panel0 += each * kRowPanels;
   }
   const size_t limit = g.K > 1024 ? kBlockRows / 2 : kBlockRows;  // long rows fill the cache sooner

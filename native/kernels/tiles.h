@@ -286,6 +286,17 @@ ORTOLAN_INLINE TileOutput move_columns(TileOutput out, size_t columns) {
   return out;
 }
 
+// The column of stream p, from that of the first: where a tile has a part of a line, its parts go
+// together, so that no line is read twice.
+ORTOLAN_INLINE size_t stream_column(size_t line, size_t apart, size_t p) {
+  constexpr size_t kParts = kHasPartOfLine ? kLine / kTileColumns : 1;
+  if (kParts == 1 || !line) return p * apart;
+  return p / kParts * kParts * apart + p % kParts * kTileColumns;
+}
+ORTOLAN_INLINE size_t streams_together(size_t line) {
+  return kHasPartOfLine && line ? kLine / kTileColumns : 1;
+}
+
 template <int kPanels = kRowPanels>
 ORTOLAN_NOINLINE void tile_row(const TileInput& in, size_t column, size_t apart,
                                const TileOutput& out) {
@@ -295,8 +306,9 @@ ORTOLAN_NOINLINE void tile_row(const TileInput& in, size_t column, size_t apart,
   const float* b[kPanels];
 #pragma unroll
   for (int p = 0; p < kPanels; ++p) {
-    b[p] = in.b + column_offset(in.line, in.k, column + p * apart);
-    start_tile(acc[p], move_columns(out, p * apart));
+    const size_t at = stream_column(in.line, apart, p);
+    b[p] = in.b + column_offset(in.line, in.k, column + at);
+    start_tile(acc[p], move_columns(out, at));
   }
   for (size_t k = 0; k < in.k; ++k) {
     const F a = splat<F>(in.a[k]);
@@ -309,7 +321,8 @@ ORTOLAN_NOINLINE void tile_row(const TileInput& in, size_t column, size_t apart,
     }
   }
 #pragma unroll
-  for (int p = 0; p < kPanels; ++p) finish_tile(acc[p], move_columns(out, p * apart));
+  for (int p = 0; p < kPanels; ++p)
+    finish_tile(acc[p], move_columns(out, stream_column(in.line, apart, p)));
 }
 
 // Tiles of one width, from the highest to a single row.
