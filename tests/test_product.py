@@ -289,7 +289,11 @@ def stop_build(tmp_path: Path, number: int) -> None:
     was_there = (tmp_path / "out").exists()
     for _ in range(10):
         shutil.rmtree(tmp_path / "cache" / "objects", ignore_errors=True)
-        running = start_build(tmp_path, start_new_session=True)
+        running = start_build(
+            tmp_path, start_new_session=True,
+            # A shell's background jobs ignore it, and so do those that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         while running.poll() is None and not list(tmp_path.glob("cache/objects/*.o")):
             time.sleep(0.02)
         if running.returncode is None:
