@@ -50,6 +50,7 @@ def session(data: bytes) -> None:
     import ortolan
     from ortolan.errors import OrtolanError
 
+    ortolan.runtime_info()  # without the library every file would be refused, and nothing tried
     options = ortolan.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("ortolan.max_tensor_bytes", "1048576")
