@@ -39,6 +39,7 @@ struct ConstantB {
       packed = static_cast<float*>(b.data);
       return Status::kOk;
     }
+    // No other B comes here then: what follows need not be in such a build.
     if (!kPacksLines && !variants::kProductsPrepacked.is_built) return Status::kOk;
     if (packed_bytes(p.N, p.K, p.b_matrices, &bytes))
       packed = static_cast<float*>(c.raw_model_memory(max<size_t>(bytes, kAlignment)));

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ortolan.build.compile import BuildError
 from ortolan.ortformat import read
 from ortolan.ortformat.links import graphs
+from ortolan.ortformat.packed import packed_weights
 
 if TYPE_CHECKING:
     from ortolan.build.product import Product
@@ -49,10 +50,8 @@ def weights_by_layer(content: bytes) -> dict[str, dict[str, int]]:
     sizes: dict[str, int] = {}
     packed: dict[str, str] = {}  # weights as they are stored, and as nodes use them
     for graph in graphs(session.model.graph):
+        packed.update((each.stored.name, each.name) for each in packed_weights(graph))
         for index, node in enumerate(graph.nodes):
-            if (node.domain, node.op_type) == ("ai.ortolan", "Unpack"):
-                packed.update(zip(node.inputs, node.outputs, strict=False))
-                continue
             for name in (*node.inputs, *node.implicit_inputs):
                 users.setdefault(name, (node.op_type, node.name or f"node {index}"))
         for tensor in graph.initializers:
