@@ -457,3 +457,30 @@ def test_conversion_is_deterministic() -> None:
     pytest.importorskip("ortolan.session")
     proto = onnx.parser.parse_model(HEAD + FOLDABLE)
     assert convert(proto) == convert(proto)
+
+
+def test_slices_up_to_computed_places_tell_their_shapes() -> None:
+    """A half of the channels, as torch.chunk is exported, one after another."""
+    half = """
+        s{0} = Shape (x{0})
+        c{0} = Gather <axis = 0> (s{0}, one)
+        p{0} = Add (c{0}, one)
+        h{0} = Div (p{0}, two)
+        a{0} = Slice (x{0}, zero, h{0}, one)
+        x{1} = AveragePool <kernel_shape = [2, 2]> (a{0})
+    """
+    text = f"""{HEAD} g (float[1, 64, 8, 6] x) => (float[1, 8, 5, 3] y) {{
+        zero = Constant <value = int64[1] {{0}}> ()
+        one = Constant <value = int64[1] {{1}}> ()
+        two = Constant <value = int64[1] {{2}}> ()
+        x0 = Relu (x)
+        {half.format(0, 1)} {half.format(1, 2)} {half.format(2, 3)}
+        y = Neg (x3)
+    }}"""
+    model = load(onnx.parser.parse_model(text))
+    optimize(model, "all")
+    shapes = [tuple(value.shape or ()) for node in model.graph for value in node.outputs]
+    pooled = [(1, 32, 7, 5), (1, 16, 6, 4), (1, 8, 5, 3)]
+    assert [shape for shape in shapes if shape in pooled[:2]] == pooled[:2]
+    assert all(isinstance(size, int) for shape in shapes for size in shape)
+    assert {node.op_type for node in model.graph} == {"Relu", "Slice", "AveragePool", "Neg"}

@@ -70,7 +70,7 @@ struct AttentionTask {
     const int64_t at = static_cast<int64_t>(row) + (offsets ? offsets[b] : offset);
     int64_t begin = 0, end = length(b);
     if (left >= 0 && at > left) begin = at - left;
-    if (right >= 0) end = max<int64_t>(min(end, at < 0 && right < -at ? 0 : at + right + 1), 0);
+    if (right >= 0 && at < end && right < end - at) end = max<int64_t>(at + right + 1, 0);
     *last = static_cast<size_t>(end);
     *first = static_cast<size_t>(min(begin, end));
   }

@@ -115,6 +115,7 @@ BASIC: tuple[Step, ...] = (
     Step(
         "static shapes", compute_shapes,
         "right after shapes: most of the arithmetic on them goes, and need not be looked at",
+        tells_shapes=True,
     ),
     Step(
         "dead code", _for_all(remove_dead_code),
