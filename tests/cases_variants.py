@@ -68,7 +68,7 @@ def packed_variants(cases: Iterable[lib.Case]) -> Iterator[lib.Case]:
 
 
 def _can_be_packed(case: lib.Case, k: int) -> bool:
-    """Whether input k is a float matrix that the converter packs but for its size."""
+    """Whether input k is what the converter packs but for its size."""
     spec = case.inputs[k] if k < len(case.inputs) else None
     if spec is None or spec["type"] != "float" or len(spec["shape"]) < 2:
         return False
@@ -78,8 +78,9 @@ def _can_be_packed(case: lib.Case, k: int) -> bool:
     shape = spec["shape"]
     is_image = case.family == "convolution"
     columns = shape[0] if is_image or given.get("transB") else shape[-1]
-    is_matrix = set(shape[2:]) == {1} if is_image else len(shape) == 2
-    return is_matrix and min(shape[:2]) > 1 and columns % 8 == 0
+    rows = math.prod(shape) // max(columns, 1)
+    is_one = len(shape) > 2 if is_image else len(shape) == 2
+    return is_one and rows > 1 and columns > 1 and columns % 8 == 0
 
 
 def type_variants(cases: Sequence[lib.Case]) -> Iterator[lib.Case]:

@@ -126,6 +126,41 @@ def test_convolutions_do_not_change(threads: int) -> None:
             assert np.array_equal(a, b), (N, C, stride, height, width, pad, level)
 
 
+KERNELS = [
+    (3, 3), (3, 3), (3, 3), (5, 5), (2, 3), (1, 7), (7, 1), (3,), (8,), (2, 2, 2), (3, 3, 3), (1, 1, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_convolutions_with_kernels_do_not_change(threads: int) -> None:
+    """By pointers and by rows, with tap columns (few outputs) and by Winograd's way."""
+    rng = np.random.default_rng(SEED + 2)
+    print(f"seed {SEED + 2}")
+    for k in range(72):
+        kernel = KERNELS[k % len(KERNELS)]
+        rank = len(kernel)
+        N = int(rng.choice([4, 8, 12, 16, 20, 24, 36, 48, 72]))
+        C, stride = int(rng.choice([1, 3, 4, 8, 12, 16, 21, 32])), int(rng.choice([1, 1, 2]))
+        dilation = int(rng.choice([1, 1, 1, 2]))
+        size = [int(rng.integers(9, 32 if rank < 3 else 12)) + 2 * n for n in kernel]
+        pads = [int(rng.integers(0, (n + 1) // 2 + 1)) for n in (*kernel, *kernel)]
+        node = helper.make_node(
+            "Conv", ["x", "w", "b"], ["y"], strides=[stride] * rank, pads=pads,
+            dilations=[dilation] * rank,
+        )  # fmt: skip
+        plain, packed = files(
+            model_of(
+                [node], [1, C, *size],
+                w=rng.standard_normal((N, C, *kernel)).astype(np.float32),
+                b=rng.standard_normal(N).astype(np.float32),
+            )
+        )  # fmt: skip
+        x = rng.standard_normal((1, C, *size)).astype(np.float32)
+        for level in levels():
+            a, b = (run(content, x, level, threads) for content in (plain, packed))
+            assert np.array_equal(a, b), (N, C, kernel, stride, dilation, size, pads, level)
+
+
 @pytest.mark.parametrize(("wide", "narrow"), [(24, 8), (48, 16), (72, 24), (40, 20), (36, 12)])
 def test_inverted_bottlenecks_do_not_change(wide: int, narrow: int) -> None:
     rng = np.random.default_rng(SEED + 2)
@@ -236,6 +271,23 @@ def test_another_reader_gets_plain_weights(columns: int) -> None:
     content = changed(add_reader, N=columns)
     w = numpy_helper.to_array(matmul(np.random.default_rng(SEED), 8, columns).graph.initializer[0])
     assert np.array_equal(run(content, np.zeros((1, 8), np.float32)), w)
+
+
+def test_another_reader_gets_plain_kernels() -> None:
+    w = np.random.default_rng(SEED).standard_normal((20, 3, 2, 5)).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    _, content = files(model_of([node], [1, 3, 8, 8], w=w))
+    session = read(content)
+    graph = session.model.graph
+    assert np.array_equal(next(packed_weights(graph)).array(), w)
+    index = next(k for k, node in enumerate(graph.nodes) if node.op_type == "Conv")
+    graph.nodes[index].outputs = ["unused"]
+    info = next(info for info in graph.node_args if info.name == "y")
+    graph.node_args.append(tables.ValueInfo(name="unused", type=info.type))
+    reader = tables.Node(op_type="Identity", since_version=16, inputs=["w"], outputs=["y"])
+    graph.nodes.append(reader)
+    link_graph(graph)
+    assert np.array_equal(run(write(session), np.zeros((1, 3, 8, 8), np.float32)), w)
 
 
 def test_a_body_gets_plain_weights() -> None:
@@ -394,27 +446,29 @@ def test_unknown_forms_are_refused_when_a_file_is_opened() -> None:
         ortolan.InferenceSession(changed(set_form(3)))
 
 
-def images(w: Array) -> dict[str, list[onnx.NodeProto]]:
+def images(pads: list[int]) -> dict[str, list[onnx.NodeProto]]:
     """Graphs in which packed weights are images as well: kernels want them channels_last."""
     make = helper.make_node
     return {
-        "input": [make("Conv", ["w", "x"], ["y"])],
-        "pool": [make("Conv", ["x", "w"], ["a"]),
+        "input": [make("Conv", ["w", "x"], ["y"], pads=pads)],
+        "pool": [make("Conv", ["x", "w"], ["a"], pads=pads),
                  make("MaxPool", ["w"], ["p"], kernel_shape=[1, 1]),
                  make("ReduceSum", ["p"], ["s"], keepdims=0), make("Add", ["a", "s"], ["y"])],
-        "added": [make("Conv", ["x", "w"], ["a"]), make("Add", ["a", "w"], ["y"])],
-        "joined": [make("Conv", ["x", "w"], ["a"]), make("Concat", ["a", "w"], ["y"], axis=0)],
+        "added": [make("Conv", ["x", "w"], ["a"], pads=pads), make("Add", ["a", "w"], ["y"])],
+        "joined": [make("Conv", ["x", "w"], ["a"], pads=pads), make("Concat", ["a", "w"], ["y"], axis=0)],
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("name", ["input", "pool", "added", "joined"])
-def test_packed_weights_may_be_images(name: str) -> None:
+def test_packed_weights_may_be_images(name: str, size: int) -> None:
     rng = np.random.default_rng(SEED)
-    w = rng.standard_normal((8, 8, 1, 1)).astype(np.float32)
-    x = rng.standard_normal((8, 8, 1, 1)).astype(np.float32)
-    node = helper.make_node("Conv", ["x", "w"], ["y"])
-    _, content = files(model_of([node], [8, 8, 1, 1], w=w))
-    model = model_of(images(w)[name], [8, 8, 1, 1], w=w)
+    w = rng.standard_normal((8, 8, size, size)).astype(np.float32)
+    x = rng.standard_normal((8, 8, size, size)).astype(np.float32)
+    pads = [size // 2] * 4
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=pads)
+    _, content = files(model_of([node], [8, 8, size, size], w=w))
+    model = model_of(images(pads)[name], [8, 8, size, size], w=w)
     plain = ortolan.convert(model, level="disable")
     # The converter does not pack such weights: what it packed for a convolution goes in here.
     donor, session = read(content).model.graph, read(plain)

@@ -1,6 +1,7 @@
 // The common form of packed weights, as files hold the matrix B[K][N] of a product, N a multiple of
 // 4: lines of 16 columns one after another, each [K][16]; the last has as many columns as are left.
-// docs/format.md describes it.
+// Weights [N][channels][kernel...] are the matrix whose row tap * channels + channel they multiply
+// with that. docs/format.md describes it.
 #pragma once
 
 #include "core/base.h"

@@ -74,9 +74,10 @@ ORTOLAN_INLINE size_t packed_columns_size(const ConvShape& s) {
   return packed_size(tap_columns(s), s.window.taps() / s.window.kernel[2] * s.channels);
 }
 
-// ONNX weights [outputs][channels][kernel...] to packed_columns_size floats.
+// ONNX weights [outputs][channels][kernel...], or such in the common form, to packed_columns_size
+// floats.
 ORTOLAN_NOINLINE inline void pack_columns_weights(const ConvShape& s, const float* weights,
-                                                  float* out) {
+                                                  bool in_lines, float* out) {
   const size_t taps = s.window.kernel[2], rows = s.window.taps() / taps, columns = tap_columns(s);
   for (size_t panel = 0; panel < panel_count(columns); ++panel)
     for_each_part(columns, panel, [&](const Part& part) {
@@ -84,14 +85,13 @@ ORTOLAN_NOINLINE inline void pack_columns_weights(const ConvShape& s, const floa
       float* to = out + part.column * rows * s.channels;
       for (size_t j = 0; j < width; ++j) {
         const size_t at = j < last ? j : part.last + j - last;
-        const size_t column = part.column + at;
-        const size_t apart = s.channels * s.window.taps();  // from output to output
-        const float* from = weights + column % s.outputs * apart + column / s.outputs;
+        const size_t column = part.column + at, tap = column / s.outputs;
+        const TapWeights from = {s, weights, in_lines, column % s.outputs};
         for (size_t row = 0; row < rows; ++row)
 #pragma clang loop vectorize(disable) unroll(disable)
           for (size_t c = 0; c < s.channels; ++c)
             to[(row * s.channels + c) * width + j] =
-                column < columns ? from[(c * rows + row) * taps] : 0;
+                column < columns ? *from.at(row * taps + tap, c) : 0;
       }
     });
 }

@@ -56,7 +56,7 @@ struct ConvArgs {
   ConvShape shape;
   const float* x = nullptr;
   const float* weights = nullptr;  // by pack_conv_weights
-  bool in_lines = false;           // or those of one tap and group in the common form
+  bool in_lines = false;           // or those of one group in the common form
   float* y = nullptr;
   Epilogue epilogue;  // its matrix is [batch * out pixels][outputs]
   size_t gap = 0;     // floats between pixels of y; depthwise kernels leave none
@@ -138,17 +138,37 @@ ORTOLAN_INLINE size_t packed_conv_size(const ConvShape& s) {
   return s.groups * packed_size(s.group_outputs(), s.window.taps() * s.group_channels());
 }
 
-// ONNX weights [outputs][channels / groups][kernel...] to packed_conv_size floats; those of one tap
-// and group may be in the common form.
+// ONNX weights [outputs][channels / groups][kernel...] to packed_conv_size floats; those of one
+// group may be in the common form.
 ORTOLAN_INLINE void pack_conv_weights(const ConvShape& s, const float* weights, float* out,
                                       bool in_lines = false) {
   const size_t taps = s.window.taps(), channels = s.group_channels(), N = s.group_outputs();
+  if (kPacksLines && in_lines)
+    return pack_panels({weights, 1, 0, taps * channels, 0, 0, true}, N, 0, panel_count(N), out);
   for (size_t g = 0; g < s.groups; ++g) {
     const float* w = weights + g * N * channels * taps;
-    pack_panels({w, taps, 1, channels, taps, channels * taps, in_lines}, N, 0, panel_count(N),
+    pack_panels({w, taps, 1, channels, taps, channels * taps}, N, 0, panel_count(N),
                 out + g * packed_size(N, taps * channels));
   }
 }
+
+// Where the weights of output `n` of a convolution of one group are, and with them, in the common
+// form, those of the next three if n is a multiple of 4.
+struct TapWeights {
+  TapWeights(const ConvShape& s, const float* weights, bool in_lines, size_t n) {
+    const size_t taps = s.window.taps(), K = taps * s.channels;
+    first_ = weights + (in_lines ? line_offset(K, n) : n * K);
+    channel_ = in_lines ? line_width(s.outputs, n) : taps;
+    tap_ = in_lines ? channel_ * s.channels : 1;
+  }
+  const float* at(size_t tap, size_t channel) const {
+    return first_ + tap * tap_ + channel * channel_;
+  }
+
+ private:
+  const float* first_;
+  size_t channel_, tap_;
+};
 
 // Fills pointers for one block of output pixels. The scratch holds pointers, zeros, patches.
 class PointerBuilder {

@@ -174,7 +174,7 @@ class RowsUnit {
     in.segments = (taps.end - taps.begin) * plan_.runs;  // may be none: the bias alone
     in.lda = in.segments ? w.stride[2] * s.channels : 0;
     in.k = in.segments ? plan_.run : 0;
-    if (kHasLinePerVector && args_.in_lines) in.line = s.channels * kLine;  // there is one tap
+    if (kHasLinePerVector && args_.in_lines) in.line = w.taps() * s.channels * kLine;
     in.b = args_.weights + part.column * w.taps() * s.channels +
            skipped * (in.line ? part.lanes() : part.width());
     in.starts = starts_ + r * plan_.starts(w) + taps.begin * plan_.runs;

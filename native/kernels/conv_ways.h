@@ -187,9 +187,9 @@ inline size_t packed_bytes(const ConvState& state, const ConvShape& s, Way way =
 inline void pack(const ConvState& state, const ConvShape& s, Way way, const float* weights,
                  float* out) {
   if (!kSmall && way >= Way::kWinograd2)
-    pack_winograd_weights(s, form_of(way), weights, out);
+    pack_winograd_weights(s, form_of(way), weights, state.comes_in_lines, out);
   else if (!kSmall && way == Way::kTapColumns)
-    pack_columns_weights(s, weights, out);
+    pack_columns_weights(s, weights, state.comes_in_lines, out);
   else if (partners_of(state, s) > 1)
     pack_partner_weights(s, weights, out);
   else if (is_depthwise(state, s))

@@ -35,12 +35,12 @@ struct Conv {
     if (!weights) return Status::kOk;
     s->way = choose_way(c, *s, window, shape);
     if (is_packed(weights->layout)) {
-      const bool is_one = shape.window.taps() == 1 && shape.groups == 1 && s->way == Way::kPlain;
-      if (!is_one || weights->layout != Layout::kPackedFirst || !takes_lines(shape.outputs))
+      const bool is_first = weights->layout == Layout::kPackedFirst;
+      if (shape.groups != 1 || !is_first || !takes_lines(shape.outputs))
         return c.fail(Status::kNotImplemented, "packed weights of shape % do not fit",
                       weights->shape.span());
       s->comes_in_lines = true;
-      s->in_lines = reads_lines(shape.outputs);
+      s->in_lines = s->way == Way::kPlain && reads_lines(shape.outputs);
       s->packed = static_cast<float*>(weights->data);
       if (s->in_lines) return Status::kOk;
     }

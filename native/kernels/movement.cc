@@ -36,13 +36,16 @@ struct Unpack {
     const Shape& shape = c.output_shape(0);
     const int64_t form = c.attribute_int("form", 0);
     if (shape.count() == 0) return Status::kOk;
+    const bool is_first = form == kFormColumnsFirst;
     const size_t N = columns(shape, form), K = shape.count() / N;
+    const size_t channels = is_first && shape.rank > 1 ? static_cast<size_t>(shape[1]) : K;
     const char* lines = c.input_data<char>(0);
     char* out = c.output_data<char>(0);
     for (size_t n = 0; n < N; ++n)
       for (size_t k = 0; k < K; ++k) {
         const size_t from = line_offset(K, n) + k * line_width(N, n);
-        const size_t to = form == kFormColumnsFirst ? n * K + k : k * N + n;
+        const size_t row = k % channels * (K / channels) + k / channels;  // taps pass fastest
+        const size_t to = is_first ? n * K + row : k * N + n;
         copy(out + to * sizeof(float), lines + from * sizeof(float), sizeof(float));
       }
     return Status::kOk;

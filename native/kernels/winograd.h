@@ -109,11 +109,15 @@ constexpr bool fits_tiles(size_t channels, size_t lanes) {
 
 // The form that takes least time for images of out pixels: 0 for the direct convolution. In halves
 // of vectors of multiply-adds; weights that are used for few rows cost what they take to arrive.
+// The transformed ones are a copy, which memory has to hold and each run to read: a byte of them
+// has to save kWorth multiply-adds.
 ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
   constexpr size_t kFewRows = max(24, 2 * kLanes);
   constexpr size_t kTileCost = 8;  // of short products: to begin and to end a vector of sums
   const size_t outputs = vectors_of(s.outputs), halves = packed_size(s.outputs, 1) * 2 / kLanes;
-  size_t best = s.window.taps() * s.channels * halves * max(s.rows(), kFewRows);
+  const size_t direct = s.window.taps() * s.channels * halves * max(s.rows(), kFewRows);
+  constexpr size_t kWorth = 6;
+  size_t best = direct;
   int found = 0;
   constexpr int kForms[] = {2, 4, 5};
   for (int form : kForms) {
@@ -125,7 +129,8 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
     const size_t cost =
         winograd_matrices(form) * halves * (s.channels + kTileCost) * max(tiles, kFewRows) +
         2 * tiles * pass;
-    if (cost < best) best = cost, found = form;
+    const size_t bytes = winograd_matrices(form) * s.channels * s.outputs * sizeof(float);
+    if (cost < best && (direct - cost) * kLanes / 2 > bytes * kWorth) best = cost, found = form;
   }
   return found;
 }
@@ -141,22 +146,27 @@ ORTOLAN_INLINE size_t winograd_weights_size(const ConvShape& s, int form) {
   return winograd_matrices(form) * weights_plane(s);
 }
 
-// `columns` columns, at most a vector, or half of one, of weights [outputs][channels][taps][taps],
-// which begin `step` apart, for all channels: matrices of `out` are `plane` floats apart, rows
-// `width`.
+// `columns` columns from `column` on, at most a vector, or half of one, of weights
+// [outputs][channels][taps][taps], or such in the common form, for all channels: matrices of `out`
+// are `plane` floats apart, rows `width`.
 template <class W>
-ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_t channels,
-                                        int columns, bool is_half, float* out, size_t plane,
-                                        size_t width) {
+ORTOLAN_NOINLINE void transform_weights(const ConvShape& s, const float* weights, bool in_lines,
+                                        size_t column, int columns, bool is_half, float* out,
+                                        size_t plane, size_t width) {
   constexpr int A = W::kIn, R = W::kTaps;
   constexpr size_t kTaps = R * R,
                    kBlock = 4;  // channels whose taps are turned into vectors together
+  const size_t step = s.channels * kTaps;
   float turned[kBlock * kTaps * kLanes] = {};
-  for (size_t c = 0; c < channels; ++c, out += width) {
-    if (c % kBlock == 0)
-      for (int l = 0; l < columns; l += 4)
-        pack_four_columns(weights + static_cast<size_t>(l) * step + c * kTaps, step,
-                          min(kBlock, channels - c) * kTaps, StraightRows{turned + l, kLanes});
+  for (size_t c = 0; c < s.channels; ++c, out += width) {
+    const size_t some = c % kBlock ? 0 : min(kBlock, s.channels - c);
+    for (int l = 0; some && l < columns; l += 4) {
+      const TapWeights from = {s, weights, in_lines, column + static_cast<size_t>(l)};
+      if (!in_lines)
+        pack_four_columns(from.at(0, c), step, some * kTaps, StraightRows{turned + l, kLanes});
+      for (size_t i = 0; in_lines && i < some * kTaps; ++i)
+        store(turned + i * kLanes + l, load<Vec<float, 4>>(from.at(i % kTaps, c + i / kTaps)));
+    }
     const float* taps = turned + c % kBlock * kTaps * kLanes;
     F t[A][R];
 #pragma nounroll
@@ -182,10 +192,12 @@ ORTOLAN_NOINLINE void transform_weights(const float* weights, size_t step, size_
   }
 }
 
-// ONNX weights to winograd_weights_size floats: a packed matrix [channels][outputs] after another.
+// ONNX weights, or such in the common form, to winograd_weights_size floats: a packed matrix
+// [channels][outputs] after another.
 ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int form,
-                                                   const float* weights, float* out) {
-  const size_t plane = weights_plane(s), step = s.channels * s.window.taps();
+                                                   const float* weights, bool in_lines,
+                                                   float* out) {
+  const size_t plane = weights_plane(s);
   for (size_t p = 0; p < panel_count(s.outputs); ++p)
     for_each_part(s.outputs, p, [&](const Part& part) {
       for (size_t v = 0; v < part.vectors; ++v) {
@@ -193,8 +205,8 @@ ORTOLAN_NOINLINE inline void pack_winograd_weights(const ConvShape& s, int form,
         const int columns = static_cast<int>(min(s.outputs, part.lanes()));
         float* to = out + part.column * s.channels + v * kLanes;
         with_form(form, [&](auto w) {
-          transform_weights<decltype(w)>(weights + (part.column + at) * step, step, s.channels,
-                                         columns, part.is_half, to, plane, part.width());
+          transform_weights<decltype(w)>(s, weights, in_lines, part.column + at, columns,
+                                         part.is_half, to, plane, part.width());
         });
       }
     });

@@ -146,11 +146,11 @@ void run_conv(Op op, Reader r, const float* f, float* const* buffers) {
   const size_t pieces = r.next();
   args.epilogue = read_epilogue(r, f, buffers[2], buffers[3], args.shape.outputs);
   if (m) {
-    pack_winograd_weights(args.shape, m, buffers[1], buffers[5]);
+    pack_winograd_weights(args.shape, m, buffers[1], false, buffers[5]);
     split(winograd_units(args.shape, m, pieces), pieces,
           [&](size_t u0, size_t u1) { winograd_run_units(args, m, pieces, u0, u1, buffers[6]); });
   } else if (op == kColumns) {
-    pack_columns_weights(args.shape, buffers[1], buffers[5]);
+    pack_columns_weights(args.shape, buffers[1], false, buffers[5]);
     split(columns_units(args.shape), pieces,
           [&](size_t u0, size_t u1) { columns_run_units(args, u0, u1, buffers[6]); });
   } else if (op == kPartners && partner_count(args.shape, kLanes) > 1) {

@@ -2,7 +2,8 @@
 
 N is a multiple of 4. Lines of 16 columns stand one after another, each [K][16]; the last has as
 many columns as are left. Elements are float32, little endian. A file has them as bytes of the shape
-[dims...][4], and an `ai.ortolan:Unpack` says of which form they are.
+[dims...][4], and an `ai.ortolan:Unpack` says of which form they are: that of B, or that of weights
+[N][channels][kernel...], which are the matrix [kernel... * channels][N].
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "LINE",
     "UNIT",
     "PackedWeights",
+    "matrix_of",
     "pack",
     "packed_weights",
     "unpack",
@@ -39,6 +41,13 @@ if TYPE_CHECKING:  # to tell what is packed needs no numpy, and the build has no
     import numpy.typing as npt
 
     Matrix = npt.NDArray[np.float32]
+
+
+def matrix_of(weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns weights [N][channels][kernel...] as the matrix [kernel... * channels][N]."""
+    import numpy as np
+
+    return np.moveaxis(weights, 1, -1).reshape(weights.shape[0], -1).T
 
 
 def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -109,7 +118,10 @@ class PackedWeights:
             matrix = unpack(self.stored.raw_data, columns, rows)
         except ValueError as error:
             raise tables.OrtFormatError(f'the constant "{self.name}": {error}') from error
-        return np.ascontiguousarray(matrix.T if self.is_first else matrix).reshape(self.dims)
+        if self.is_first:
+            outputs, channels, *kernel = self.dims
+            matrix = np.moveaxis(matrix.T.reshape(outputs, *kernel, channels), -1, 1)
+        return np.ascontiguousarray(matrix).reshape(self.dims)
 
 
 def packed_weights(graph: tables.Graph) -> Iterator[PackedWeights]:

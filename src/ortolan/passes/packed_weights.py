@@ -2,8 +2,9 @@
 
     w -> MatMul     =>     w_packed (uint8) -> ai.ortolan:Unpack -> MatMul
 
-1. float32 constants of two dimensions or of 1x1 convolutions, of `_LEAST` elements and more, with
-   a number of columns that is a multiple of 8: all that every kernel reads in the common form.
+1. float32 constants of two dimensions or of convolutions of one group, of `_LEAST` elements and
+   more, with a number of columns that is a multiple of 8: all that every kernel reads in the
+   common form.
 2. All users take them so (`packed` in the catalog), and agree on which dimension the columns are.
 
 3. Constants with the same bytes are packed together or not at all: a file holds them once. What is
@@ -26,7 +27,7 @@ import onnx_ir as ir
 
 from ortolan import catalog
 from ortolan.importing.constants import SPARSE
-from ortolan.ortformat.packed import COLUMNS_FIRST, COLUMNS_LAST, UNIT, pack
+from ortolan.ortformat.packed import COLUMNS_FIRST, COLUMNS_LAST, UNIT, matrix_of, pack
 from ortolan.ortformat.schema import MAX_FILE_SIZE
 from ortolan.passes.rewriting import OWN, Rewriter
 from ortolan.passes.target import ORTOLAN
@@ -100,7 +101,7 @@ def _pack(
     rewriter: Rewriter, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol, axis: int
 ) -> ir.Node:
     array = tensor.numpy()
-    matrix = array.reshape(array.shape[0], -1).T if axis == 0 else array
+    matrix = matrix_of(array) if axis == 0 else array
     name = value.name or ""
     graph.initializers.pop(name)
     packed = rewriter.constant(graph, pack(matrix).reshape(*array.shape, UNIT), f"{name}_packed")
@@ -129,7 +130,7 @@ def _columns(
     ):
         return None
     if operator.layout == "spatial":
-        if set(shape[2:]) != {1} or node.attributes.get_int("group", 1) != 1:
+        if len(shape) < 3 or node.attributes.get_int("group", 1) != 1:
             return None
         axis = 0
     elif len(shape) == 2:
