@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,7 +219,9 @@ def main() -> int:
     status = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for names in rounds(wanted, arguments.minutes):
-            for o in pool.map(lambda name: run(name, programs, arguments.seconds), names):
+            pending = [pool.submit(run, name, programs, arguments.seconds) for name in names]
+            for done in as_completed(pending):
+                o = done.result()
                 record(o)
                 row = f"{o.target:30} {o.seconds:8.0f} {o.executions:11} {o.coverage:>13}"
                 print(row, f"{o.corpus:7}", len(o.found), *o.found, flush=True)
