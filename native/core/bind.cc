@@ -630,10 +630,13 @@ Status Loader::expect_packed(const Graph& graph, List<uint64_t>* bytes) {
     if (node.kernel->prepare) {
       for (uint32_t v : node.inputs)
         if (v != kNoValue) (*bytes)[n] += sizes[v];
-    } else if (node.kernel->layout != LayoutClass::kPacked && node.inputs.size == 1 &&
-               node.outputs.size == 1 && node.inputs[0] != kNoValue &&
+    } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.inputs[0] != kNoValue &&
                node.outputs[0] != kNoValue) {
-      sizes[node.outputs[0]] = sizes[node.inputs[0]];
+      // Packed weights are read where they are, but for those that Winograd's way transforms.
+      const Shape& from = graph.values[node.inputs[0]].shape;
+      const bool packed = node.kernel->layout == LayoutClass::kPacked;
+      if (!packed || (from.rank > 3 && from.product(2, from.rank - 1) > 1))
+        sizes[node.outputs[0]] = sizes[node.inputs[0]];
     }
   }
   for (size_t n = graph.nodes.size; n-- > 1;) (*bytes)[n - 1] += (*bytes)[n];

@@ -109,14 +109,14 @@ constexpr bool fits_tiles(size_t channels, size_t lanes) {
 
 // The form that takes least time for images of out pixels: 0 for the direct convolution. In halves
 // of vectors of multiply-adds; weights that are used for few rows cost what they take to arrive.
-// The transformed ones are a copy, which memory has to hold and each run to read: a byte of them
-// has to save kWorth multiply-adds.
+// The transformed ones are a copy, which memory has to hold and each run to read: where they are
+// more than a cache keeps, a byte of them has to save kWorth multiply-adds.
 ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
   constexpr size_t kFewRows = max(24, 2 * kLanes);
   constexpr size_t kTileCost = 8;  // of short products: to begin and to end a vector of sums
   const size_t outputs = vectors_of(s.outputs), halves = packed_size(s.outputs, 1) * 2 / kLanes;
   const size_t direct = s.window.taps() * s.channels * halves * max(s.rows(), kFewRows);
-  constexpr size_t kWorth = 6;
+  constexpr size_t kWorth = 6, kKept = 256 * 1024;
   size_t best = direct;
   int found = 0;
   constexpr int kForms[] = {2, 4, 5};
@@ -130,7 +130,8 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
         winograd_matrices(form) * halves * (s.channels + kTileCost) * max(tiles, kFewRows) +
         2 * tiles * pass;
     const size_t bytes = winograd_matrices(form) * s.channels * s.outputs * sizeof(float);
-    if (cost < best && (direct - cost) * kLanes / 2 > bytes * kWorth) best = cost, found = form;
+    const bool pays = bytes <= kKept || (direct - cost) * kLanes / 2 > bytes * kWorth;
+    if (cost < best && pays) best = cost, found = form;
   }
   return found;
 }

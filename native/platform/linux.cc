@@ -179,11 +179,14 @@ constexpr long kFutexPrivate = 128, kFutexWait = 0, kFutexWake = 1;
 
 void discard(void* memory, size_t bytes) {
   constexpr uintptr_t kPage = 4096;
-  constexpr long kDontNeed = 4;
+  constexpr long kDontNeed = 4, kNoHugePage = 15;
   const uintptr_t begin = round_up(reinterpret_cast<uintptr_t>(memory), kPage);
   const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) & ~(kPage - 1);
-  if (begin < end)
-    call(kAdvise, static_cast<long>(begin), static_cast<long>(end - begin), kDontNeed);
+  if (begin >= end) return;
+  // What is before it may be written later: then that must not bring the rest of a large page.
+  constexpr long kAdvices[] = {kNoHugePage, kDontNeed};
+  for (long advice : kAdvices)
+    call(kAdvise, static_cast<long>(begin), static_cast<long>(end - begin), advice);
 }
 
 Allocator default_allocator() { return {nullptr, allocate, release}; }
