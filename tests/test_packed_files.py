@@ -505,6 +505,25 @@ def test_equal_weights_stay_one() -> None:
     assert len(content) < 2 * 64 * 64 * 4
 
 
+@pytest.mark.parametrize("shape", [(32, 144), (32, 48, 3, 1), (16, 32, 3, 3), (288, 16, 1, 1)])
+def test_equal_weights_of_other_shapes_stay_one(shape: tuple[int, ...]) -> None:
+    """They would be packed in other orders."""
+    w = np.random.default_rng(SEED).standard_normal((32, 16, 3, 3)).astype(np.float32)
+    second = "Gemm" if len(shape) == 2 else "Conv"
+    attributes = {"transB": 1} if len(shape) == 2 else {}
+    model = model_of(
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node(second, ["z", "v"], ["y"], **attributes),
+        ],
+        [1, 16, 9, 9], w=w, v=w.reshape(shape),
+    )  # fmt: skip
+    size = [5, shape[1]] if len(shape) == 2 else [1, shape[1], 9, 9]
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, size))
+    model.graph.output.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, None))
+    assert len(ortolan.convert(model)) < len(ortolan.convert(model, level="layout")) + w.nbytes / 2
+
+
 def test_sparse_weights_stay_sparse() -> None:
     dense = np.zeros((128, 128), np.float32)
     dense[3, 5] = 2

@@ -632,10 +632,11 @@ Status Loader::expect_packed(const Graph& graph, List<uint64_t>* bytes) {
         if (v != kNoValue) (*bytes)[n] += sizes[v];
     } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.inputs[0] != kNoValue &&
                node.outputs[0] != kNoValue) {
-      // Packed weights are read where they are, but for those that Winograd's way transforms.
+      // Packed weights are read where they are, but for those of images that Winograd's way
+      // transforms, up to four times as many: so many bytes more have floats of bytes.
       const Shape& from = graph.values[node.inputs[0]].shape;
       const bool packed = node.kernel->layout == LayoutClass::kPacked;
-      if (!packed || (from.rank > 3 && from.product(2, from.rank - 1) > 1))
+      if (!packed || (from.rank > 4 && from.product(2, from.rank - 1) > 1))
         sizes[node.outputs[0]] = sizes[node.inputs[0]];
     }
   }

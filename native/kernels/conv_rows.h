@@ -42,7 +42,8 @@ ORTOLAN_INLINE bool suits_rows(const ConvShape& s) {
   constexpr size_t kMostChannels = 32, kMostCopied = 16, kMostColumns = 64;
   constexpr size_t kMostSeen = 64 * 1024, kMostStarts = 1024;  // what scratch is worth it
   const Window& w = s.window;
-  if (!kHasSegments || s.groups != 1 || w.kernel[0] != 1 || w.in[0] != 1 || w.out[0] != 1)
+  if (!kHasSegments || s.groups != 1 || w.kernel[0] != 1 || w.in[0] != 1 || w.out[0] != 1 ||
+      w.pad[0] != 0)
     return false;
   if (s.rows() == 0 || is_product(s)) return false;
   const size_t high = seen(w, 1, 1), wide = seen(w, 2, 1);

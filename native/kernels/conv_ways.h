@@ -95,9 +95,20 @@ inline bool is_by_lines(const ConvState& state, const ConvShape& s) {
   return is_depthwise(state, s) || partners_of(state, s) > 1;
 }
 
-// Whether a convolution has the window and the groups that Winograd's transforms are for.
+// Depth that the kernel neither covers nor pads is more images: what is for these sees none.
+inline void fold_depth(ConvShape* s) {
+  Window& w = s->window;
+  if (kSmall || w.kernel[0] != 1 || w.pad[0] != 0 || w.in[0] != w.out[0]) return;
+  s->batch *= w.in[0];
+  w.in[0] = w.out[0] = 1;
+}
+
+// Whether a convolution has the window and the groups that Winograd's transforms are for, which
+// are of images, or of depth that is more of them.
 inline bool fits_winograd(const ConvShape& s, const WindowAttributes& w) {
   bool fits = s.groups == 1 && w.rank > 1 && s.window.kernel[0] == 1;
+  if (w.rank > 2)
+    fits = fits && w.stride[0] == 1 && w.pad_begin[0] == 0 && w.pad_end[0] == 0;
   for (uint32_t i = w.rank - 2; i < w.rank; ++i)
     fits = fits && s.window.kernel[3 - w.rank + i] == s.window.kernel[2] && w.stride[i] == 1 &&
            w.dilation[i] == 1;
@@ -248,7 +259,9 @@ inline Way transformed(Context& c, const ConvState& state, const WindowAttribute
                        ConvShape s) {
   constexpr size_t kUsual = 3584;  // channels times the side of the image
   if (kSmall || !state.may_transform) return Way::kPlain;
-  s.batch = 1;
+  const Shape& hint = c.input_shape(0);
+  s.batch = hint.rank && hint[0] > 0 ? static_cast<size_t>(min<int64_t>(hint[0], kUsual)) : 1;
+  s.batch *= static_cast<size_t>(min<int64_t>(max<int64_t>(announced(c, window, 2), 1), kUsual));
   for (uint32_t i = 1; i < 3; ++i) {
     int64_t size = announced(c, window, 2 - i);
     if (size == 0) size = max<int64_t>(1, kUsual / s.channels);

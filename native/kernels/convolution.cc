@@ -73,6 +73,7 @@ struct Conv {
       return c.invalid("the bias has % elements, % are needed", c.input_shape(2).count(),
                        shape.outputs);
     shape.batch = static_cast<size_t>(in[0]);
+    fold_depth(&shape);
     out[1] = static_cast<int64_t>(shape.outputs);
     ORTOLAN_TRY(c.set_output(0, out));
     if (c.has_input(3) && !(c.input_shape(3) == out))
@@ -96,6 +97,7 @@ struct Conv {
     ORTOLAN_TRY(place_window(c, window, c.input_shape(0), &out, &args.shape.window, after));
     if (out.count() == 0) return Status::kOk;
     args.shape.batch = static_cast<size_t>(out[0]);
+    fold_depth(&args.shape);
     args.x = c.input_data<float>(0);
     args.y = c.output_data<float>(0);
     args.gap = output_gap(c, args.shape.outputs);

@@ -129,9 +129,9 @@ ORTOLAN_INLINE int choose_winograd(const ConvShape& s) {
     const size_t cost =
         winograd_matrices(form) * halves * (s.channels + kTileCost) * max(tiles, kFewRows) +
         2 * tiles * pass;
+    if (cost >= best) continue;
     const size_t bytes = winograd_matrices(form) * s.channels * s.outputs * sizeof(float);
-    const bool pays = bytes <= kKept || (direct - cost) * kLanes / 2 > bytes * kWorth;
-    if (cost < best && pays) best = cost, found = form;
+    if (bytes <= kKept || (direct - cost) * kLanes / 2 > bytes * kWorth) best = cost, found = form;
   }
   return found;
 }

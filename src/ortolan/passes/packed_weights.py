@@ -57,7 +57,7 @@ def pack_weights(model: ir.Model, *, least: int = _LEAST, multiple: int = _COLUM
         return False
     axes = {id(value): _axis(graph, value, tensor, multiple) for graph, value, tensor in weights}
     for group in _equal([(value, tensor) for _, value, tensor in weights]):
-        if len({axes[id(value)] for value in group}) > 1:
+        if len({_order(axes[id(value)], value) for value in group}) > 1:
             axes.update((id(value), None) for value in group)
     rewriter = Rewriter(model, ORTOLAN)
     made: dict[int, list[ir.Node]] = defaultdict(list)
@@ -81,6 +81,15 @@ def _axis(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol, multiple:
     shape = tuple(tensor.shape.numpy())
     axes = {_columns(use.node, use.idx, graph, shape, multiple) for use in value.uses()}
     return axes.pop() if len(axes) == 1 else None
+
+
+def _order(axis: int | None, value: ir.Value) -> tuple[int, ...] | None:
+    """What bytes that are equal are packed equally by."""
+    if axis is None:
+        return None
+    assert value.const_value is not None
+    shape = tuple(value.const_value.shape.numpy())
+    return (axis, *shape[:2]) if axis == 0 else (axis, shape[-1])
 
 
 def _equal(weights: Sequence[tuple[ir.Value, ir.TensorProtocol]]) -> Iterator[list[ir.Value]]:
