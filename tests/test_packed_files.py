@@ -509,12 +509,13 @@ def test_equal_weights_stay_one() -> None:
 def test_equal_weights_of_other_shapes_stay_one(shape: tuple[int, ...]) -> None:
     """They would be packed in other orders."""
     w = np.random.default_rng(SEED).standard_normal((32, 16, 3, 3)).astype(np.float32)
-    second = "Gemm" if len(shape) == 2 else "Conv"
-    attributes = {"transB": 1} if len(shape) == 2 else {}
+    second = helper.make_node("Conv", ["z", "v"], ["y"])
+    if len(shape) == 2:
+        second = helper.make_node("Gemm", ["z", "v"], ["y"], transB=1)
     model = model_of(
         [
             helper.make_node("Conv", ["x", "w"], ["a"]),
-            helper.make_node(second, ["z", "v"], ["y"], **attributes),
+            second,
         ],
         [1, 16, 9, 9], w=w, v=w.reshape(shape),
     )  # fmt: skip

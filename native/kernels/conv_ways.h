@@ -107,8 +107,7 @@ inline void fold_depth(ConvShape* s) {
 // are of images, or of depth that is more of them.
 inline bool fits_winograd(const ConvShape& s, const WindowAttributes& w) {
   bool fits = s.groups == 1 && w.rank > 1 && s.window.kernel[0] == 1;
-  if (w.rank > 2)
-    fits = fits && w.stride[0] == 1 && w.pad_begin[0] == 0 && w.pad_end[0] == 0;
+  if (w.rank > 2) fits = fits && w.stride[0] == 1 && w.pad_begin[0] == 0 && w.pad_end[0] == 0;
   for (uint32_t i = w.rank - 2; i < w.rank; ++i)
     fits = fits && s.window.kernel[3 - w.rank + i] == s.window.kernel[2] && w.stride[i] == 1 &&
            w.dilation[i] == 1;
