@@ -559,3 +559,13 @@ def test_vectors_of_many_elements_are_not_taken_for_shapes(nodes: str) -> None:
     )
     found = read(convert(onnx.parser.parse_model(text), level="disable"))
     assert found.model.graph.outputs
+
+
+@pytest.mark.parametrize("equation", ["ij%>", "%", "i-j", "ij->%", ">", "i1->i"])
+def test_inference_comes_back_from_any_equation(equation: str) -> None:
+    """Found by fuzzing: onnx's inference of Einsum did not."""
+    node = onnx.helper.make_node("Einsum", ["x"], ["y"], equation=equation)
+    infos = [onnx.helper.make_tensor_value_info("x", 1, [3, 4]), onnx.ValueInfoProto(name="y")]
+    graph = onnx.helper.make_graph([node], "g", infos[:1], infos[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 12)])
+    load(model)
