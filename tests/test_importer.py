@@ -561,11 +561,20 @@ def test_vectors_of_many_elements_are_not_taken_for_shapes(nodes: str) -> None:
     assert found.model.graph.outputs
 
 
-@pytest.mark.parametrize("equation", ["ij%>", "%", "i-j", "ij->%", ">", "i1->i"])
-def test_inference_comes_back_from_any_equation(equation: str) -> None:
-    """Found by fuzzing: onnx's inference of Einsum did not."""
+def test_inference_comes_back_from_any_equation() -> None:
+    """Found by fuzzing: onnx's inference of Einsum did not; in a process that can be stopped."""
+    script = """
+import onnx, sys
+from ortolan.importer import load
+for equation in sys.argv[1:]:
     node = onnx.helper.make_node("Einsum", ["x"], ["y"], equation=equation)
-    infos = [onnx.helper.make_tensor_value_info("x", 1, [3, 4]), onnx.ValueInfoProto(name="y")]
-    graph = onnx.helper.make_graph([node], "g", infos[:1], infos[1:])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 12)])
-    load(model)
+    x = onnx.helper.make_tensor_value_info("x", 1, [3, 4])
+    graph = onnx.helper.make_graph([node], "g", [x], [onnx.ValueInfoProto(name="y")])
+    opsets = [onnx.helper.make_opsetid("", 12)]
+    load(onnx.helper.make_model(graph, opset_imports=opsets))
+    print(equation)
+"""
+    equations = ["ij->ji", "i...->...", "ij%>", "%", "i-j", "ij->%", ">", "i1->i", ".", "i .,->i "]
+    command = [sys.executable, "-c", script, *equations]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.splitlines() == equations

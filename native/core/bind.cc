@@ -632,8 +632,9 @@ Status Loader::expect_packed(const Graph& graph, List<uint64_t>* bytes) {
         if (v != kNoValue) (*bytes)[n] += sizes[v];
     } else if (node.inputs.size == 1 && node.outputs.size == 1 && node.inputs[0] != kNoValue &&
                node.outputs[0] != kNoValue) {
-      // Packed weights are read where they are, but for those of images that Winograd's way
-      // transforms, up to four times as many: so many bytes more have floats of bytes.
+      // Packed weights are read where they are, but for those with kernels, of images, that
+      // Winograd's way may transform. It makes up to four floats of each: `sizes` has counted four
+      // bytes for each of theirs.
       const Shape& from = graph.values[node.inputs[0]].shape;
       const bool packed = node.kernel->layout == LayoutClass::kPacked;
       if (!packed || (from.rank > 4 && from.product(2, from.rank - 1) > 1))

@@ -37,6 +37,10 @@ _FRAGILE = frozenset(
     }
 )  # fmt: skip
 
+# What inference of Einsum comes back from: it looks forever for the end of other terms.
+_TERM = r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"
+_EQUATION = re.compile(rf"{_TERM}(,{_TERM})*(->{_TERM})?")
+
 # Elements of all vectors whose numbers onnx may propagate: it takes about 60 bytes for each.
 _MOST_ELEMENTS = 1 << 22
 
@@ -162,9 +166,8 @@ def _slice_of_opset_10() -> onnx.FunctionProto:
 def _is_safe(node: ir.Node) -> bool:
     """Whether inference of the node is sure to come back."""
     if (node.domain, node.op_type) == ("", "Einsum"):
-        # It looks forever for the end of a term that begins with what is no letter.
         equation = node.attributes.get_string("equation", "") or ""
-        return re.fullmatch(r"[A-Za-z., ]*(->[A-Za-z. ]*)?", equation) is not None
+        return _EQUATION.fullmatch(equation) is not None
     if (node.domain, node.op_type) not in _FRAGILE:
         return True
     first = node.inputs[0] if node.inputs else None
