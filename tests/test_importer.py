@@ -561,6 +561,65 @@ def test_vectors_of_many_elements_are_not_taken_for_shapes(nodes: str) -> None:
     assert found.model.graph.outputs
 
 
+def test_inference_survives_negative_sizes() -> None:
+    """Found by fuzzing: onnx's inference of a Slice of one ends the process."""
+    script = """
+import onnx, sys
+import numpy as np
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from ortolan.importer import load
+attributes = {
+    "MaxPool": dict(kernel_shape=[9, 9]), "Resize": dict(axes=[2]), "Split": dict(axis=2),
+    "ConvTranspose": dict(pads=[9, 9, 9, 9]), "CenterCropPad": dict(axes=[2]),
+}
+inputs = {
+    "Conv": ["x", "weights"], "MaxPool": ["x"], "ConvTranspose": ["x", "weights"],
+    "Pad": ["x", "pads"], "Tile": ["x", "shape"], "Expand": ["one", "shape"],
+    "ConstantOfShape": ["shape"], "Reshape": ["x", "shape"], "Resize": ["x", "", "", "size"],
+    "Split": ["x", "parts"], "CenterCropPad": ["x", "size"], "Relu": ["negative"],
+}
+constants = {
+    "weights": np.zeros((3, 3, 9, 9), np.float32), "one": np.ones((1, 1, 1, 1), np.float32),
+    "pads": [0, 0, -3, 0, 0, 0, -3, 0], "shape": [1, 3, -4, 4], "size": [-4], "parts": [-2, 6],
+    "starts": [0], "ends": [1], "axes": [2],
+}
+constants = [onnx.numpy_helper.from_array(np.array(v), k) for k, v in constants.items()]
+for op_type, names in inputs.items():
+    outputs = ["y", "z"] if op_type == "Split" else ["y"]
+    node = make_node(op_type, names, outputs, **attributes.get(op_type, {}))
+    part = make_node("Slice", ["y", "starts", "ends", "axes"], ["part"])
+    shapes = {"x": [1, 3, 4, 4], "negative": [1, 3, -4, 4]}
+    feeds = [make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    graph = make_graph([node, part], "g", feeds, [onnx.ValueInfoProto(name="part")], constants)
+    load(make_model(graph, opset_imports=[make_opsetid("", 18)]))
+    print(op_type)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 12
+
+
+def test_inference_passes_shapes_behind_guards() -> None:
+    """Sizes that are computed from a shape, and go through a Slice, are known all the same."""
+    x = helper.make_tensor_value_info("x", 1, [2, 3, 4])
+    constants = {"starts": [1], "ends": [3], "minus": [-1]}
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Shape", ["r"], ["shape"]),
+        helper.make_node("Slice", ["shape", "starts", "ends"], ["part"]),
+        helper.make_node("Concat", ["part", "minus"], ["wanted"], axis=0),
+        helper.make_node("Reshape", ["r", "wanted"], ["y"]),
+        helper.make_node("Exp", ["y"], ["z"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [x], [onnx.ValueInfoProto(name="z")],
+        [numpy_helper.from_array(np.array(v), k) for k, v in constants.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 18)]
+    model = load(helper.make_model(graph, opset_imports=opsets))
+    assert list(model.graph.outputs[0].shape or ()) == [3, 4, 2]
+
+
 def test_inference_comes_back_from_any_equation() -> None:
     """Found by fuzzing: onnx's inference of Einsum did not; in a process that can be stopped."""
     script = """

@@ -28,6 +28,9 @@ _SMALL_BYTES = 1024
 # Domain of what stands for operators that onnx's inference has wrong.
 _MENDED = "ortolan.mended"
 
+# Its operator that passes on a value's type, and its shape where no size of it is negative.
+_GUARD = "Guard"
+
 # Operators whose inference reads the type of an input without asking whether it is known, which
 # ends the process: found by fuzzing, and by trying every operator.
 _FRAGILE = frozenset(
@@ -65,7 +68,9 @@ def infer_hints(model: ir.Model, *, keep_names: bool = False) -> dict[ir.Value, 
     # Whatever goes wrong there, the model may be fine.
     try:
         proto = onnx.ModelProto(ir_version=model.ir_version)
-        proto.graph.CopyFrom(_light_graph(model.graph, model, declared=not keep_names))
+        guarded = any(node.op_type == "Slice" for node in model.graph.all_nodes())
+        light = _light_graph(model.graph, model, declared=not keep_names, guarded=guarded)
+        proto.graph.CopyFrom(light)
         for domain, version in model.opset_imports.items():
             proto.opset_import.add(domain=domain, version=version)
         proto.opset_import.add(domain=_MENDED, version=1)
@@ -113,10 +118,13 @@ def apply_shapes(model: ir.Model, hints: Mapping[ir.Value, Hint]) -> None:
                     value.shape = _merge(shape, value.shape)
 
 
-def _light_graph(graph: ir.Graph, model: ir.Model, *, declared: bool) -> onnx.GraphProto:
+def _light_graph(
+    graph: ir.Graph, model: ir.Model, *, declared: bool, guarded: bool
+) -> onnx.GraphProto:
     """The graph as a message without the bulk of its constants.
 
-    `declared`: with the shapes that results have of operators that inference does not know.
+    `declared`: with the shapes that results have of operators that inference does not know;
+    `guarded`: without negative sizes.
     """
     proto = onnx.GraphProto(name=graph.name or "graph")
     proto.input.extend(ir.serde.serialize_value(value) for value in graph.inputs)
@@ -133,7 +141,10 @@ def _light_graph(graph: ir.Graph, model: ir.Model, *, declared: bool) -> onnx.Gr
         else:
             proto.value_info.append(ir.serde.serialize_value(value))
     for node in graph:
-        proto.node.append(_light_node(node, model, declared=declared))
+        light = _light_node(node, model, declared=declared, guarded=guarded)
+        proto.node.append(light)
+        if guarded:
+            _add_guards(proto)
         if not _is_standard(node, model):
             infos = [ir.serde.serialize_value(v) for v in node.outputs if v.name and v.type]
             for info in () if declared else infos:
@@ -141,6 +152,54 @@ def _light_graph(graph: ir.Graph, model: ir.Model, *, declared: bool) -> onnx.Gr
             proto.value_info.extend(infos)
     proto.output.extend(onnx.ValueInfoProto(name=value.name) for value in graph.outputs)
     return proto
+
+
+def _add_guards(graph: onnx.GraphProto) -> None:
+    """Keeps negative sizes of the last node's outputs from what comes after it.
+
+    A Pad with negative pads may have them; inference of a Slice of one ends the process. Operators
+    that pass on the numbers of shapes make none, and a guard would hide the numbers.
+    """
+    node = graph.node[-1]
+    if node.op_type in _passing_numbers():
+        return
+    _register_guard()
+    for index, name in enumerate(node.output):
+        if name:
+            node.output[index] = f"{name} as inferred"
+            graph.node.add(
+                op_type=_GUARD, domain=_MENDED, input=[node.output[index]], output=[name]
+            )
+
+
+@functools.cache
+def _passing_numbers() -> frozenset[str]:
+    """The operators whose inference computes with the numbers in vectors that could be shapes."""
+    schemas = onnx.defs.get_all_schemas()
+    numbers = {s.name for s in schemas if s.domain == "" and s.has_data_propagation_function}
+    return frozenset(numbers | {"Constant"})
+
+
+@functools.cache
+def _register_guard() -> None:
+    schema = onnx.defs.OpSchema
+    guard = schema(
+        _GUARD, _MENDED, 1,
+        inputs=[schema.FormalParameter("input", "T")],
+        outputs=[schema.FormalParameter("output", "T")],
+        type_constraints=[("T", ["tensor(float)"], "Any: inference does not check types.")],
+    )  # fmt: skip
+    guard.set_type_and_shape_inference_function(_infer_guard)
+    onnx.defs.register_schema(guard)
+
+
+def _infer_guard(context: onnx.shape_inference.InferenceContext) -> None:
+    type_ = context.get_input_type(0)
+    if type_ is None:
+        return
+    if any(dim.dim_value < 0 for dim in type_.tensor_type.shape.dim):
+        type_.tensor_type.ClearField("shape")
+    context.set_output_type(0, type_)
 
 
 def _clear_shape(info: onnx.ValueInfoProto) -> None:
@@ -176,7 +235,7 @@ def _is_safe(node: ir.Node) -> bool:
     )
 
 
-def _light_node(node: ir.Node, model: ir.Model, *, declared: bool) -> onnx.NodeProto:
+def _light_node(node: ir.Node, model: ir.Model, *, declared: bool, guarded: bool) -> onnx.NodeProto:
     mended = (node.domain, node.op_type, node.version) == ("", "Slice", 10)
     is_known = _is_standard(node, model) and _is_safe(node)
     proto = onnx.NodeProto(
@@ -189,7 +248,8 @@ def _light_node(node: ir.Node, model: ir.Model, *, declared: bool) -> onnx.NodeP
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             item = onnx.AttributeProto(name=attribute.name, type=onnx.AttributeProto.GRAPH)
-            item.g.CopyFrom(_light_graph(attribute.as_graph(), model, declared=declared))
+            body = attribute.as_graph()
+            item.g.CopyFrom(_light_graph(body, model, declared=declared, guarded=guarded))
             proto.attribute.append(item)
         elif attribute.type != ir.AttributeType.GRAPHS:
             proto.attribute.append(ir.serde.serialize_attribute(attribute))
@@ -199,7 +259,8 @@ def _light_node(node: ir.Node, model: ir.Model, *, declared: bool) -> onnx.NodeP
 def _collect(graph: ir.Graph, proto: onnx.GraphProto, hints: dict[ir.Value, Hint]) -> None:
     """Reads types and shapes from a message that has the graph's nodes in their order."""
     found = {info.name: info.type for info in (*proto.value_info, *proto.output)}
-    for node, node_proto in zip(graph, proto.node, strict=True):
+    protos = [node for node in proto.node if (node.domain, node.op_type) != (_MENDED, _GUARD)]
+    for node, node_proto in zip(graph, protos, strict=True):
         for value in node.outputs:
             type_proto = found.get(value.name) if value.name else None
             type_ = None if type_proto is None else _type(type_proto)
