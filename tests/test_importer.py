@@ -599,6 +599,41 @@ for op_type, names in inputs.items():
     assert len(done.stdout.splitlines()) == 12
 
 
+@pytest.mark.parametrize(
+    ("text", "rank"),
+    [
+        ("y = GatherND<batch_dims=-3>(x, i)", None),
+        ("y = GatherND<batch_dims=9223372036854775807>(x, i)", None),
+        ("y = GatherND(x, i)", 2),
+        ("y, m, d = LayerNormalization<axis=-7>(x, x)", None),
+        ("y, m, d = LayerNormalization<axis=2147483648>(x, x)", None),
+        ("y, m, d = LayerNormalization<axis=1>(x, x)", 3),
+        ("y, b = Split<num_outputs=1>(x)", None),
+        ("y, b = Split<num_outputs=2147483648>(x)", None),
+        ("y, b = Split<num_outputs=2>(x)", 3),
+    ],
+)
+def test_inference_survives_attributes(text: str, rank: int | None) -> None:
+    """Found by random models: such attributes ended the process, or took all memory."""
+    script = """
+import sys
+import onnx.parser
+import onnx_ir as ir
+from ortolan.importing.shapes import infer_hints
+from ortolan.importing.versions import set_versions
+model = ir.serde.deserialize_model(onnx.parser.parse_model(sys.argv[1]))
+set_versions(model.graph.all_nodes(), model.opset_imports)
+_, shape = infer_hints(model).get(model.graph.outputs[0], (None, None))
+print(shape and len(shape))
+"""
+    head = '<ir_version: 10, opset_import: ["": 18]>'
+    model = f"{head} agraph (float[2, 3, 4] x, int64[5, 2] i) => (y) {{ {text} }}"
+    command = [sys.executable, "-c", script, model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(rank)
+
+
 def test_inference_passes_shapes_behind_guards() -> None:
     """Sizes that are computed from a shape, and go through a Slice, are known all the same."""
     x = helper.make_tensor_value_info("x", 1, [2, 3, 4])

@@ -25,10 +25,18 @@ import models_lib
 import onnx_wire as wire
 import ortolan
 from ortolan import errors
+from ortolan.catalog import FAMILIES
 from ortolan.catalog.onnx_versions import since_versions
+from ortolan.catalog.operator import Operator
 from ortolan.importing.versions import since_version
 
 SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261127"))
+REPEATING = [
+    operator
+    for family in FAMILIES
+    for operator in family.operators
+    if operator.control == "none" and operator.inputs and operator.inputs[-1].variadic
+]
 MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
@@ -344,6 +352,31 @@ def changed(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
 def test_graphs_that_are_refused(change: Callable[[onnx.ModelProto], object], text: str) -> None:
     with pytest.raises(errors.OrtolanError, match=text):
         opened(changed(change))
+
+
+@pytest.mark.parametrize("operator", REPEATING, ids=lambda operator: operator.name)
+def test_of_inputs_that_repeat_none_is_left_out(operator: Operator) -> None:
+    """Found by random models: Einsum read what was not there."""
+    attributes: dict[str, dict[str, Any]] = {
+        "Einsum": {"equation": "i,i,i->i"}, "Concat": {"axis": 0}, "QLinearConcat": {"axis": 0},
+    }  # fmt: skip
+    first = len(operator.inputs) - 1
+    for missing in range(first, first + 3):
+        names = [f"x{k}" for k in range(first + 3)]
+        names[missing] = ""
+        node = helper.make_node(
+            operator.name, names, ["y"], domain=operator.domain, **attributes.get(operator.name, {})
+        )
+        feeds = [helper.make_tensor_value_info(x, TensorProto.FLOAT, [2]) for x in names if x]
+        graph = helper.make_graph([node], "g", feeds, [onnx.ValueInfoProto(name="y")])
+        opsets = {"": 17, operator.domain: 17 if operator.domain == "" else 1}
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()]
+        )
+        with pytest.raises(errors.InvalidGraph, match=f"input {missing} is missing"):
+            opened(model)
+        with pytest.raises(errors.InvalidGraph, match="is left out"):
+            ortolan.convert(model)
 
 
 @pytest.mark.parametrize(

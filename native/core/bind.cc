@@ -327,7 +327,7 @@ Status Loader::derive_types(GraphBuilder& b, Node& node, const uint8_t* bytes,
     return node_error(node, Status::kInvalidGraph,
                       "it has % inputs and % outputs, more than the operator", given,
                       node.outputs.size);
-  for (size_t i = 0; i < signature.header.min_inputs; ++i)
+  for (size_t i = 0; i < max<size_t>(signature.header.min_inputs, given); ++i)
     if (signature.needs_input(i) && (i >= given || node.inputs[i] == kNoValue))
       return node_error(node, Status::kInvalidGraph, "input % is missing", i);
   DataType halves[kMaxVariables] = {};

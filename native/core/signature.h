@@ -31,8 +31,12 @@ struct SignatureView {
   static bool is_sequence(uint8_t parameter) {
     return !(parameter & kFreeBit) && (parameter & kSequenceOf);
   }
-  // Some operators of other domains have optional inputs before required ones.
-  bool needs_input(size_t i) const { return i < header.min_inputs && !(parameter(i) & kOptional); }
+  // Some operators of other domains have optional inputs before required ones. Of inputs that
+  // repeat none is left out.
+  bool needs_input(size_t i) const {
+    const bool repeated = (header.variadic & 1) && i + 1 >= header.declared_inputs;
+    return repeated || (i < header.min_inputs && !(parameter(i) & kOptional));
+  }
   uint8_t output(size_t i) const { return variable(result(i)); }
   bool is_sequence_output(size_t i) const { return is_sequence(result(i)); }
   uint8_t result(size_t i) const {

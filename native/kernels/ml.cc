@@ -574,7 +574,7 @@ struct FeatureVectorizer {
     if (!c.has_input(0)) return c.invalid("it has no inputs");
     const size_t rows = row_count(c, 0);
     for (size_t k = 0; k < c.input_count(); ++k)
-      if (!c.has_input(k) || !c.input_shape(k).rank || row_count(c, k) != rows)
+      if (!c.input_shape(k).rank || row_count(c, k) != rows)
         return c.invalid("input % has not % rows", k, rows);
     return set_rows(c, 0, rows, total);
   }

@@ -15,8 +15,6 @@ struct Share {
 
 struct SequenceConstruct {
   static Status run(Context& c) {
-    for (size_t i = 0; i < c.input_count(); ++i)
-      if (!c.has_input(i)) return c.invalid("input % is missing", i);
     Item* items;
     ORTOLAN_TRY(c.make_container(0, c.input_count(), &items));
     for (size_t i = 0; i < c.input_count(); ++i) ORTOLAN_TRY(c.as_item(i, &items[i]));

@@ -49,7 +49,7 @@ struct TensorScatter {
     const int64_t* places = c.has_input(2) ? c.input_data<int64_t>(2) : nullptr;
     for (size_t b = 0; places && b < batches; ++b)
       if (places[b] < 0 ||
-          (state.circular ? places[b] >= max<int64_t>(length, 1) : places[b] + rows > length))
+          (state.circular ? places[b] >= max<int64_t>(length, 1) : places[b] > length - rows))
         return c.invalid("% rows from % on are outside a cache of %", rows, places[b], length);
     char* to = c.output_data<char>(0);
     const char* from = c.input_data<char>(1);

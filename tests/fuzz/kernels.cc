@@ -59,7 +59,11 @@ class Maker {
       uint32_t count = p.variadic ? 1 + draw_.below(4) : 1;
       if (p.optional && draw_.chance(128)) count = 0;
       if (count == 0) node_.text(1, "");
-      while (count--) add_input(p);
+      while (count--)
+        if (draw_.byte() == 255)
+          node_.text(1, "");
+        else
+          add_input(p);
     }
     for (uint8_t i = 0; i < op_.output_count; ++i) {
       const FuzzParameter& p = op_.outputs[i];

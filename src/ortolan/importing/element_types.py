@@ -234,7 +234,7 @@ def _bind(node: ir.Node, signature: Signature) -> dict[str, tuple[Type, str]]:
                 f"{label(node)}: it has {len(node.inputs)} inputs, "
                 f"but the operator has {len(signature.inputs)}"
             )
-        if value is None and parameter.required:
+        if value is None and (parameter.required or parameter.variadic):
             raise InvalidGraph(f"{label(node)}: its input {parameter.name} is left out")
         if value is None or value.type is None or parameter.variable == ANY:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -31,21 +31,15 @@ _MENDED = "ortolan.mended"
 # Its operator that passes on a value's type, and its shape where no size of it is negative.
 _GUARD = "Guard"
 
-# Operators whose inference reads the type of an input without asking whether it is known, which
-# ends the process: found by fuzzing, and by trying every operator.
-_FRAGILE = frozenset(
-    {
-        ("", "EyeLike"), ("", "RegexFullMatch"), ("ai.onnx.ml", "DictVectorizer"),
-        ("ai.onnx.ml", "LabelEncoder"), ("ai.onnx.ml", "TreeEnsemble"),
-    }
-)  # fmt: skip
-
-# What inference of Einsum comes back from: it looks forever for the end of other terms.
+# What inference of Einsum comes back from.
 _TERM = r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"
 _EQUATION = re.compile(rf"{_TERM}(,{_TERM})*(->{_TERM})?")
 
 # Elements of all vectors whose numbers onnx may propagate: it takes about 60 bytes for each.
 _MOST_ELEMENTS = 1 << 22
+
+# More than any tensor has.
+_MOST_DIMS = 64
 
 Hint = tuple[Type, ir.Shape | None]
 
@@ -222,17 +216,54 @@ def _slice_of_opset_10() -> onnx.FunctionProto:
     return onnx.helper.make_function(_MENDED, "Slice", names, ["output"], [node], opsets)
 
 
-def _is_safe(node: ir.Node) -> bool:
-    """Whether inference of the node is sure to come back."""
-    if (node.domain, node.op_type) == ("", "Einsum"):
-        equation = node.attributes.get_string("equation", "") or ""
-        return _EQUATION.fullmatch(equation) is not None
-    if (node.domain, node.op_type) not in _FRAGILE:
-        return True
+def _knows_input(node: ir.Node) -> bool:
+    """Inference reads the type of the first input without asking whether it is known."""
     first = node.inputs[0] if node.inputs else None
     return first is not None and (
         first.is_initializer() or (first.is_graph_input() and first.type is not None)
     )
+
+
+def _has_readable_equation(node: ir.Node) -> bool:
+    """Inference looks forever for the end of other terms."""
+    return _EQUATION.fullmatch(node.attributes.get_string("equation", "") or "") is not None
+
+
+def _has_batch_dims(node: ir.Node) -> bool:
+    """Inference reads sizes from `batch_dims` on."""
+    return 0 <= (node.attributes.get_int("batch_dims", 0) or 0) <= _MOST_DIMS
+
+
+def _has_axis_of_means(node: ir.Node) -> bool:
+    """Inference sets sizes of the mean from `axis` on; behind a negative one may be too few."""
+    return len(node.outputs) == 1 or 0 <= (node.attributes.get_int("axis", -1) or 0) <= _MOST_DIMS
+
+
+def _counts_outputs(node: ir.Node) -> bool:
+    """Inference sets sizes of `num_outputs` outputs, there or not."""
+    count = node.attributes.get_int("num_outputs", None)
+    return count is None or count == len(node.outputs)
+
+
+# Where inference ends the process or does not come back, unless the node passes a test: found by
+# fuzzing, and by trying every operator.
+_TESTS: dict[tuple[str, str], Callable[[ir.Node], bool]] = {
+    ("", "Einsum"): _has_readable_equation,
+    ("", "EyeLike"): _knows_input,
+    ("", "GatherND"): _has_batch_dims,
+    ("", "LayerNormalization"): _has_axis_of_means,
+    ("", "RegexFullMatch"): _knows_input,
+    ("", "Split"): _counts_outputs,
+    ("ai.onnx.ml", "DictVectorizer"): _knows_input,
+    ("ai.onnx.ml", "LabelEncoder"): _knows_input,
+    ("ai.onnx.ml", "TreeEnsemble"): _knows_input,
+}
+
+
+def _is_safe(node: ir.Node) -> bool:
+    """Whether inference of the node is sure to come back."""
+    test = _TESTS.get((node.domain, node.op_type))
+    return test is None or test(node)
 
 
 def _light_node(node: ir.Node, model: ir.Model, *, declared: bool, guarded: bool) -> onnx.NodeProto:
