@@ -2,7 +2,7 @@
 
 One-node models of the operators' cases, the tiny models with traps, and the two hostile ones, as
 ORT format files and as ONNX; those whose weights can be packed also so. Only small files: a fuzzer
-changes few bytes at a time.
+changes few bytes at a time. Where bytes decide what model is made, they are random.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 Targets of C++ (libFuzzer, under ASan and UBSan): ort_reader, onnx_reader, session, options, and
 kernels-FAMILY for each family of the catalog. Targets of Python: python-config, python-ort_file,
-python-onnx_file, python-session. Each runs N seconds from its corpus in build/fuzz, which it
-extends. Prints executions and coverage of each; inputs that are findings are in build/fuzz/found,
-and then the exit status is 1.
+python-onnx_file, python-nodes, python-session. Each runs N seconds from its corpus in build/fuzz,
+which it extends. Prints executions and coverage of each; inputs that are findings are in
+build/fuzz/found, and then the exit status is 1.
 
 Seconds of processor time since the last finding of a target add up over calls, machines and
 people, in ledger.json beside this file: commit it with what was mended. With `--minutes` a call
@@ -37,7 +37,10 @@ import sanitize  # noqa: E402 - the path is set above
 FOLDER = ROOT / "build" / "fuzz"
 LEDGER = Path(__file__).with_name("ledger.json")
 NATIVE = {"ort_reader": "ort", "onnx_reader": "onnx", "session": "ort", "options": "options"}
-PYTHON = {"config": "config", "ort_file": "ort", "onnx_file": "onnx", "session": "ort"}
+PYTHON = {
+    "config": "config", "ort_file": "ort", "onnx_file": "onnx", "nodes": "kernels",
+    "session": "ort",
+}  # fmt: skip
 # Seconds that one input may take: more than a machine that is busy or stops it needs.
 _TIMEOUT = 900
 _MOST_FINDINGS = 8

@@ -45,6 +45,17 @@ def onnx_file(data: bytes) -> None:
         ortolan.convert(data, level="basic")
 
 
+def nodes(data: bytes) -> None:
+    """Import and conversion of models that the bytes decide."""
+    from random_nodes import make
+
+    import ortolan
+    from ortolan.errors import OrtolanError
+
+    with contextlib.suppress(OrtolanError):
+        ortolan.convert(make(data).SerializeToString(), level="all")
+
+
 def session(data: bytes) -> None:
     """A session of either kind of file."""
     import ortolan
@@ -63,7 +74,8 @@ def session(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "config": config, "ort_file": ort_file, "onnx_file": onnx_file, "session": session,
+    "config": config, "ort_file": ort_file, "onnx_file": onnx_file, "nodes": nodes,
+    "session": session,
 }  # fmt: skip
 
 
