@@ -22,6 +22,7 @@ from ortolan import errors
 from ortolan.session import InferenceSession
 
 SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261123"))
+RANDOM_MODELS = 1000
 
 PROGRAM = """
 import pickle, sys
@@ -157,3 +158,34 @@ def test_what_fuzzing_found_is_refused_or_converted() -> None:
     )  # fmt: skip
     assert done.returncode == 0, f"after {done.stdout[-200:]}: {done.stderr[-2000:]}"
     assert len(done.stdout.splitlines()) == len(FOUND)
+
+
+NODES = """
+import random, sys
+import random_nodes
+import ortolan
+from ortolan.errors import OrtolanError
+draw, accepted = random.Random(int(sys.argv[1])), 0
+options = ortolan.SessionOptions()
+options.add_session_config_entry("ortolan.max_tensor_bytes", str(1 << 26))
+for k in range(int(sys.argv[2])):
+    model = random_nodes.make(draw.randbytes(draw.choice((60, 120, 300)))).SerializeToString()
+    print("model", k, file=sys.stderr)
+    try:
+        ortolan.InferenceSession(ortolan.convert(model, level="all"), options)
+        accepted += 1
+    except OrtolanError as error:
+        assert error.code != 0 and str(error), "an error without code or text"
+print(accepted)
+"""
+
+
+def test_random_nodes_are_refused_or_become_a_session() -> None:
+    folders = [str(Path(__file__).parent / "fuzz"), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, str(SEED), str(RANDOM_MODELS)],
+        capture_output=True, text=True, check=False, timeout=600,
+        env={**os.environ, "ORTOLAN_CACHE": "off", "PYTHONPATH": os.pathsep.join(folders)},
+    )  # fmt: skip
+    assert done.returncode == 0, f"seed {SEED}: {done.stderr[-2000:]}"
+    assert int(done.stdout) > RANDOM_MODELS // 4

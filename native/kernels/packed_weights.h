@@ -194,6 +194,8 @@ struct MatMulNBits {
     if (!y.rank || y[y.rank - 1] != s.K)
       return c.invalid("A of shape % does not end with K = %", y.span(), s.K);
     y[y.rank - 1] = s.N;
+    if (c.has_input(kBias) && c.input_shape(kBias).count() != static_cast<size_t>(s.N))
+      return c.invalid("bias of shape % is not [%]", c.input_shape(kBias).span(), s.N);
     if (!is_omitted(c)) ORTOLAN_TRY(check(c));
     const size_t M = y.product(0, y.rank - 1);
     const size_t depth = c.has_input(kGroups) ? static_cast<size_t>(s.K) : padded(s);
@@ -282,8 +284,6 @@ struct MatMulNBits {
     if (c.has_input(kGroups) && c.input_shape(kGroups).count() < static_cast<size_t>(s.K))
       return c.invalid("g_idx of shape % has less than % entries", c.input_shape(kGroups).span(),
                        s.K);
-    if (c.has_input(kBias) && c.input_shape(kBias).count() != N)
-      return c.invalid("bias of shape % is not [%]", c.input_shape(kBias).span(), N);
     return Status::kOk;
   }
 

@@ -1,4 +1,4 @@
-"""Models of a few nodes of any operators of the standard, in any of their versions.
+"""Models of a few nodes of any operators: the standard's in any version, and com.microsoft's.
 
 Bytes decide everything: which operator, of which version, with which inputs and attributes. Inputs
 mostly have types that the operator takes; sizes, numbers and attributes are often senseless. What
@@ -10,16 +10,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from ortolan.catalog import FAMILIES
+from ortolan.catalog.operator import Operator, Parameter
+
 __all__ = ["make"]
 
 T = TypeVar("T")
-Schema = onnx.defs.OpSchema
 
 _NEWEST = {"": 26, "ai.onnx.ml": 5}
 _TYPES = {
@@ -66,14 +69,79 @@ class _Draw:
         return [draw() for _ in range(self.below(most + 1))]
 
 
+@dataclass(frozen=True)
+class _Formal:
+    """An input or output: its type variable, and the types that it may have."""
+
+    variable: str
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    name: str
+    kind: str  # as in AttributeProto: INT, FLOATS...
+    required: bool
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """A version of an operator; the last input and output may repeat."""
+
+    domain: str
+    name: str
+    version: int
+    inputs: tuple[_Formal, ...]
+    outputs: tuple[_Formal, ...]
+    attributes: tuple[_Attribute, ...]
+    input_counts: tuple[int, int]  # least and most
+    output_counts: tuple[int, int]
+
+
 @functools.cache
-def _schemas() -> tuple[tuple[Schema, ...], ...]:
+def _operators() -> tuple[tuple[_Operator, ...], ...]:
     """By operator, its versions."""
-    found: dict[tuple[str, str], list[Schema]] = {}
+    found: dict[tuple[str, str], list[_Operator]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         if schema.domain in _NEWEST and not schema.deprecated:
-            found.setdefault((schema.domain, schema.name), []).append(schema)
+            found.setdefault((schema.domain, schema.name), []).append(_of_schema(schema))
+    for family in FAMILIES:
+        for operator in family.operators:
+            if operator.domain not in _NEWEST:
+                found.setdefault((operator.domain, operator.name), []).append(_of_ours(operator))
     return tuple(tuple(found[key]) for key in sorted(found))
+
+
+def _of_schema(schema: onnx.defs.OpSchema) -> _Operator:
+    inputs, outputs = (
+        tuple(_Formal(formal.type_str, tuple(sorted(formal.types))) for formal in formals)
+        for formals in (schema.inputs, schema.outputs)
+    )
+    attributes: Any = schema.attributes.values()
+    return _Operator(
+        schema.domain, schema.name, schema.since_version, inputs, outputs,
+        tuple(_Attribute(a.name, a.type.name, a.required) for a in attributes),
+        (schema.min_input, schema.max_input), (schema.min_output, schema.max_output),
+    )  # fmt: skip
+
+
+def _of_ours(operator: Operator) -> _Operator:
+    names = {int(number): name for name, number in _TYPES.items()}
+
+    def formal(parameter: Parameter) -> _Formal:
+        allowed = operator.types.get(parameter.variable)
+        numbers = names if allowed is None else map(int, allowed)
+        types = sorted(names[number] for number in numbers if number in names)
+        pattern = "seq({})" if parameter.is_sequence else "{}"
+        return _Formal(parameter.variable, tuple(pattern.format(name) for name in types))
+
+    return _Operator(
+        operator.domain, operator.name, operator.since,
+        tuple(map(formal, operator.inputs)), tuple(map(formal, operator.outputs)),
+        tuple(_Attribute(a.name, a.kind.upper(), a.required) for a in operator.attributes),
+        (operator.min_inputs, len(operator.inputs) + 3 * any(p.variadic for p in operator.inputs)),
+        (1, len(operator.outputs)),
+    )  # fmt: skip
 
 
 class _Graph:
@@ -85,13 +153,13 @@ class _Graph:
         self._depth = depth
         self._types: dict[str, str] = {}  # of values that a node may take
         self._proto = onnx.GraphProto(name="graph")
-        self.first: Schema | None = None
+        self.first: _Operator | None = None
 
     def make(self) -> onnx.GraphProto:
         for _ in range(self._draw.between(1, 3)):
             self._add_input(self._draw.of(list(_TYPES)))
         for _ in range(self._draw.between(1, 3)):
-            self._add_node(self._draw.of(self._draw.of(_schemas())))
+            self._add_node(self._draw.of(self._draw.of(_operators())))
         self._proto.output.extend(
             onnx.ValueInfoProto(name=name) for name in self._proto.node[-1].output
         )
@@ -138,40 +206,35 @@ class _Graph:
             array = wide.astype(helper.tensor_dtype_to_np_dtype(element)).reshape(dims)
         return onnx.numpy_helper.from_array(array, name)
 
-    def _add_node(self, schema: Schema) -> None:
+    def _add_node(self, operator: _Operator) -> None:
         draw = self._draw
-        self.first = self.first or schema
-        given = range(
-            draw.between(
-                max(schema.min_input - draw.chance(12), 0),
-                min(schema.max_input, schema.min_input + 4),
-            )
-        )
+        self.first = self.first or operator
+        least, most = operator.input_counts
+        given = range(draw.between(max(least - draw.chance(12), 0), min(most, least + 4)))
         bound: dict[str, str] = {}
         inputs = [
-            self._operand(schema.inputs[min(k, len(schema.inputs) - 1)], bound) for k in given
+            self._operand(operator.inputs[min(k, len(operator.inputs) - 1)], bound) for k in given
         ]
-        count = draw.between(
-            max(schema.min_output, 1), max(min(schema.max_output, schema.min_output + 3), 1)
-        )
+        least, most = operator.output_counts
+        count = draw.between(max(least, 1), max(min(most, least + 3), 1))
         names = [f"{self._prefix}o{len(self._proto.node)}_{k}" for k in range(count)]
-        node = helper.make_node(schema.name, inputs, names, domain=schema.domain)
-        for attribute in schema.attributes.values():
+        node = helper.make_node(operator.name, inputs, names, domain=operator.domain)
+        for attribute in operator.attributes:
             if draw.chance(245 if attribute.required else 110):
                 made = self._attribute(attribute)
                 if made is not None:
                     node.attribute.append(made)
         self._proto.node.append(node)
         for k, name in enumerate(names):
-            formal = schema.outputs[min(k, len(schema.outputs) - 1)]
-            self._types[name] = bound.get(formal.type_str, next(iter(formal.types), ""))
+            formal = operator.outputs[min(k, len(operator.outputs) - 1)]
+            self._types[name] = bound.get(formal.variable, next(iter(formal.types), ""))
 
-    def _operand(self, formal: Schema.FormalParameter, bound: dict[str, str]) -> str:
+    def _operand(self, formal: _Formal, bound: dict[str, str]) -> str:
         """An input's name, with a type that the operator takes in most cases."""
         draw = self._draw
         if draw.chance(10):
             return ""
-        allowed = [bound[formal.type_str]] if formal.type_str in bound else sorted(formal.types)
+        allowed = [bound[formal.variable]] if formal.variable in bound else formal.types
         fitting = [name for name, type_ in self._types.items() if type_ in allowed]
         how = draw.below(16)
         if how == 15:
@@ -188,43 +251,45 @@ class _Graph:
             type_ = draw.of(makable)
             is_constant = type_ in _TYPES and (self._depth > 0 or how % 2 == 0)
             name = self._add_constant(type_) if is_constant else self._add_input(type_)
-        bound[formal.type_str] = self._types[name]
+        bound[formal.variable] = self._types[name]
         return name
 
-    def _attribute(self, attribute: Any) -> onnx.AttributeProto | None:
-        draw, name, kinds = self._draw, attribute.name, Schema.AttrType
-        match attribute.type:
-            case kinds.INT:
+    def _attribute(self, attribute: _Attribute) -> onnx.AttributeProto | None:
+        draw, name = self._draw, attribute.name
+        match attribute.kind:
+            case "INT":
                 value: Any = draw.below(24) if draw.chance(60) else draw.integer()
-            case kinds.FLOAT:
+            case "FLOAT":
                 value = draw.of(_REALS)
-            case kinds.STRING:
+            case "STRING":
                 value = draw.of(_TEXTS)
-            case kinds.INTS:
+            case "INTS":
                 value = draw.many(draw.integer)
-            case kinds.FLOATS:
+            case "FLOATS":
                 value = draw.many(lambda: draw.of(_REALS))
-            case kinds.STRINGS:
+            case "STRINGS":
                 value = draw.many(lambda: draw.of(_TEXTS))
-            case kinds.TENSOR:
+            case "TENSOR":
                 value = self._tensor(name, draw.of(list(_TYPES)))
-            case kinds.TYPE_PROTO:
+            case "TYPE_PROTO":
                 value = helper.make_tensor_type_proto(draw.of(list(_TYPES.values())), [2, None])
-            case kinds.GRAPH if self._depth < 2:
+            case "GRAPH" if self._depth < 2:
                 prefix = f"{self._prefix}b{len(self._proto.node)}"
                 value = _Graph(draw, prefix + name[0], self._depth + 1).make()
             case _:
                 return None
-        return helper.make_attribute(name, value, attr_type=attribute.type.value)
+        kind = onnx.AttributeProto.AttributeType.Value(attribute.kind)
+        return helper.make_attribute(name, value, attr_type=kind)
 
 
 def make(data: bytes) -> onnx.ModelProto:
     """A model that the bytes decide; equal bytes make equal models."""
     draw = _Draw(data)
     opsets = {"": draw.of((26, 13, 18, 24, 11, 9)), "ai.onnx.ml": draw.between(1, 5)}
+    opsets |= {"com.microsoft": 1, "ai.ortolan": 1}
     graph = _Graph(draw, "", 0)
     proto = graph.make()
     if graph.first is not None and draw.chance(230):
-        opsets[graph.first.domain] = graph.first.since_version
+        opsets[graph.first.domain] = graph.first.version
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     return helper.make_model(proto, opset_imports=imports, ir_version=10)
