@@ -83,8 +83,8 @@ class Ngrams {
   // Sets the columns of a row.
   void count(const Tokens& tokens, float* to) const {
     for (size_t i = 0; i < width_; ++i) to[i] = 0;
-    // A single element has no neighbours to skip.
-    const size_t most_skips = most_ == 1 ? 0 : skips_;
+    // A single element has no neighbours to skip, and beyond the row there are none.
+    const size_t most_skips = most_ == 1 ? 0 : min(skips_, tokens.count);
     for (size_t distance = 1; distance <= most_skips + 1; ++distance) {
       for (size_t i = 0; i < tokens.count; ++i) {
         uint64_t hash = 0;
