@@ -1,6 +1,7 @@
 """The core and kernels under the sanitizers of Debian's clang, on damaged files and many threads.
 
-``ORTOLAN_MUTANTS`` sets how many mutants of each of two files are tried (default 1,000).
+``ORTOLAN_MUTANTS`` sets how many mutants of each of two files are tried (default 1,000), and a
+1,000th of it how many of each operator case.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import case_mutants
+import cases_lib
 import cross
 import hostile_models
 import models_lib
@@ -26,6 +29,7 @@ import sanitize
 
 SEED = int(os.environ.get("ORTOLAN_TEST_SEED", "20261123"))
 MUTANTS = int(os.environ.get("ORTOLAN_MUTANTS", "1000"))
+CASE_MUTANTS = max(MUTANTS // 1000, 1)  # of each case
 MODELS = ("convnet", "control")
 FUNCTIONS = ("attributes through two calls", "a body that has branches")
 FOUND = sorted((Path(__file__).with_name("fuzz") / "found").iterdir())
@@ -91,6 +95,19 @@ def test_mutants_of_onnx_models_are_refused_or_run(name: str, tmp_path: Path) ->
             count += 1
     found = check("address", "--mode", "pack", "--offsets", "0,1", str(pack))
     assert found.count("\tbegin\t") == count
+
+
+@pytest.mark.slow
+def test_mutants_of_operator_cases_are_refused_or_run(tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    count = 0
+    with pack.open("wb") as file:
+        for _, model in case_mutants.mutants(cases_lib.load_cases(), SEED, CASE_MUTANTS):
+            mutant = model.SerializeToString()
+            file.write(struct.pack("<I", len(mutant)) + mutant)
+            count += 1
+    found = check("address", "--mode", "pack", "--offsets", "0", str(pack))
+    assert found.count("\tbegin\t") == count > 4000
 
 
 @pytest.mark.parametrize("name", [*MODELS, *FUNCTIONS])
