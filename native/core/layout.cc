@@ -128,8 +128,9 @@ Status Loader::choose_layouts(GraphBuilder& b) {
       if (packed ? node.kernel->packed >> i & 1 : kind == LayoutClass::kTranspose) continue;
       // Input 3 of a fused convolution is an image that is added; other kernels read its value.
       bool image = i == 0 || (i == 3 && !(node.kernel->value_inputs >> i & 1));
-      bool last =
-          kind == LayoutClass::kSpatial ? image : rank && !neutral(b.values[node.inputs[i]], rank);
+      // By input 0 a kernel tells where its axis lies, even if its bytes are the same either way.
+      bool stays = neutral(b.values[node.inputs[i]], rank) && (kind != LayoutClass::kAxis || i > 0);
+      bool last = kind == LayoutClass::kSpatial ? image : rank && !stays;
       if (is_list(node, i, b.values[node.inputs[i]])) last = false;
       ORTOLAN_TRY(convert(b, pass, node.inputs[i], last ? Layout::kChannelsLast : Layout::kPlain,
                           &node.inputs[i]));
