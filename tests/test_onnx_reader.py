@@ -297,6 +297,25 @@ def test_external_data_need_a_path(tmp_path: Path) -> None:
 # ---- Damage.
 
 
+def test_ranks_that_a_file_invents_are_noticed_in_constants() -> None:
+    """What loading computes is checked as what a run computes is. Found by reading."""
+    weights = {"i": (1, 3, 5), "w": (4, 3, 1), "c": (1, 3, 5)}
+    model = graph_of(
+        [
+            helper.make_node("Conv", ["i", "w"], ["a"]),
+            helper.make_node("Concat", ["a", "c"], ["y"], axis=1),
+        ],
+        ["y"],
+        initializer=[
+            numpy_helper.from_array(np.ones(shape, np.float32), name)
+            for name, shape in weights.items()
+        ],
+        value_info=[helper.make_tensor_value_info("a", TensorProto.FLOAT, [None] * 4)],
+    )
+    with pytest.raises(ortolan.errors.InvalidGraph, match="not the rank that the file states"):
+        run(model)
+
+
 def nested(depth: int) -> onnx.ModelProto:
     """Branches in branches."""
     info = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)

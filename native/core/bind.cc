@@ -1,5 +1,6 @@
 // Phases 2 and 4: execution order, element types, the kernel of each node, and its preparation.
 #include "core/loader.h"
+#include "core/plan.h"
 #include "core/signature.h"
 
 namespace ortolan {
@@ -720,6 +721,7 @@ Status Loader::fold(Graph& graph, Node& node, Context& context, List<Slot>& slot
   folded_reads_ += before;
   context.scratch_shared_ = context.scratch_per_thread_ = 0;
   if (node.kernel->infer) ORTOLAN_TRY(invoke(node.kernel->infer, context));
+  ORTOLAN_TRY(check_layout(error_, node, slots.begin()));
   for (uint32_t v : node.outputs) {
     if (v == kNoValue) continue;
     if (slots[v].state == Slot::kEmpty) return Status::kFail;
