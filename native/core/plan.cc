@@ -377,18 +377,18 @@ void Planner::assign_by_time(List<const Block*>& alive) {
 // The floor: the largest sum of bytes alive at one node, the peak.
 void Planner::measure() {
   f_.arena_floor = 0;
-  List<int64_t> change(run_.allocator());
+  List<size_t> change(run_.allocator());  // what goes is a negative number, wrapped
   if (!change.resize(f_.graph->nodes.size + 2, 0)) return;
   for (const Block& block : blocks_) {
     size_t end = min<size_t>(block.last, f_.graph->nodes.size) + 1;
-    change[block.first] += static_cast<int64_t>(block.bytes);
-    change[end] -= static_cast<int64_t>(block.bytes);
+    change[block.first] += block.bytes;
+    change[end] -= block.bytes;
   }
-  int64_t live = 0;
+  size_t live = 0;
   for (uint32_t node = 0; node < change.size(); ++node) {
     live += change[node];
-    if (static_cast<size_t>(live) <= f_.arena_floor) continue;
-    f_.arena_floor = static_cast<size_t>(live);
+    if (live <= f_.arena_floor) continue;
+    f_.arena_floor = live;
     peak_ = node;
   }
 }

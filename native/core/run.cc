@@ -618,8 +618,14 @@ void Context::alias(size_t i, size_t from, size_t offset) {
 }
 
 void Context::request_scratch(size_t shared, size_t per_thread) {
-  scratch_shared_ = round_up(shared, kAlignment);
-  scratch_per_thread_ = round_up(per_thread, kAlignment);
+  constexpr size_t kMost = SIZE_MAX / 2, kRefused = ~(kAlignment - 1);
+  scratch_shared_ = round_up(min(shared, kMost), kAlignment);
+  scratch_per_thread_ = round_up(min(per_thread, kMost), kAlignment);
+  size_t all;
+  const bool fits = !__builtin_mul_overflow(scratch_per_thread_, threads_, &all) &&
+                    !__builtin_add_overflow(scratch_shared_, all, &all) && all <= kMost;
+  // More than the address space holds: so many bytes will not be had, while a sum that wraps would.
+  if (!fits) scratch_shared_ = kRefused, scratch_per_thread_ = 0;
 }
 
 Status Context::allocate_output(size_t i, const Shape& shape) {
