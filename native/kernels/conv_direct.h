@@ -130,7 +130,10 @@ ORTOLAN_NOINLINE inline ConvPlan plan_conv(const ConvShape& s) {
 ORTOLAN_INLINE size_t conv_scratch_size(const ConvShape& s) {
   const ConvPlan p = plan_conv(s);
   if (p.is_product) return 0;
-  return p.segments * p.block * sizeof(float*) + (p.zeros + p.patches) * sizeof(float);
+  size_t pointers;  // without channels there may be more taps than memory has places for
+  if (__builtin_mul_overflow(p.segments * sizeof(float*), p.block, &pointers)) return SIZE_MAX;
+  const size_t floats = (p.zeros + p.patches) * sizeof(float);
+  return pointers > SIZE_MAX / 2 ? SIZE_MAX : pointers + floats;
 }
 
 // Floats of packed weights.

@@ -152,7 +152,10 @@ struct TransposedPlan {
   size_t scratch_bytes(const Transposed& t) const {
     size_t floats = t.channels * t.groups;
     if (!is_long) floats += t.all_columns() * t.groups + block * ld + kLanes;
-    return t.most_segments() * block * sizeof(float*) + floats * sizeof(float);
+    size_t pointers;
+    if (__builtin_mul_overflow(t.most_segments() * sizeof(float*), block, &pointers))
+      return SIZE_MAX;
+    return pointers > SIZE_MAX / 2 ? SIZE_MAX : pointers + floats * sizeof(float);
   }
 };
 

@@ -32,11 +32,18 @@ inline Status read_auto_pad(Context& c, WindowAttributes* w) {
 constexpr int64_t kWindowLimit = 1 << 28;
 
 inline Status check_kernel(Context& c, const WindowAttributes& w) {
-  for (uint32_t i = 0; i < w.rank; ++i)
+  int64_t taps = 1;
+  for (uint32_t i = 0; i < w.rank; ++i) {
     if (w.kernel[i] < 1 || w.kernel[i] > kWindowLimit ||
         (w.kernel[i] - 1) * w.dilation[i] >= kWindowLimit)
       return c.invalid("a kernel of % with dilation % is outside 1 to %", w.kernel[i],
                        w.dilation[i], kWindowLimit);
+    // Neither a pool nor weights without channels have memory that would limit them.
+    taps *= w.kernel[i];
+    if (taps > kWindowLimit)
+      return c.invalid("the kernel % has more than % taps", Span<const int64_t>{w.kernel, w.rank},
+                       kWindowLimit);
+  }
   return Status::kOk;
 }
 
