@@ -316,6 +316,22 @@ def test_ranks_that_a_file_invents_are_noticed_in_constants() -> None:
         run(model)
 
 
+def test_outputs_of_training_are_none_of_old_versions() -> None:
+    """An attribute of newer ones made them, of shapes of inputs beyond the last. By reading."""
+    names = ["x", "scale", "b", "mean", "var"]
+    model = graph_of(
+        [helper.make_node("BatchNormalization", names, [*"ymvst"], training_mode=1)],
+        ["y"],
+        initializer=[
+            numpy_helper.from_array(np.ones((1, 2) if name == "x" else 2, np.float32), name)
+            for name in names
+        ],
+    )
+    model.opset_import[0].version = 8
+    with pytest.raises(ortolan.errors.NotImplemented, match="exists in training only"):
+        opened(model)
+
+
 def nested(depth: int) -> onnx.ModelProto:
     """Branches in branches."""
     info = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)

@@ -458,7 +458,8 @@ struct BatchNormalization {
     if (!s) return c.out_of_memory();
     s->epsilon = c.attribute_float("epsilon", 1e-5f);
     s->momentum = c.attribute_float("momentum", 0.9f);
-    s->is_training = c.attribute_int("training_mode", 0) != 0;
+    // Before there is no such attribute, and there are outputs that it says nothing about.
+    s->is_training = c.since_version() >= 14 && c.attribute_int("training_mode", 0) != 0;
     if (c.since_version() < 9 && c.attribute_int("spatial", 1) == 0)
       return c.fail(Status::kNotImplemented, "spatial 0 is not supported");
     for (size_t i = 1; i < c.output_count(); ++i)
