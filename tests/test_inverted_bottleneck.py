@@ -253,6 +253,7 @@ def test_a_small_web_build_makes_convolutions_of_them(
     ("weights", "message"),
     [
         ({"w": (4, 2, 3, 3)}, "has shape"),
+        ({"w": (0, 1, 3, 3), "p": (5, 0, 1, 1)}, "has shape"),
         ({"w": (4, 1, 3, 3), "p": (5, 3, 1, 1)}, "does not fit 4 channels"),
         ({"w": (4, 1, 3, 3), "e": (4, 5, 1, 1)}, "input 0 has 4 channels"),
         ({"w": (4, 1, 3, 3), "p": (6, 4, 1, 1), "pb": (5,)}, "the bias has 5 elements"),

@@ -148,7 +148,7 @@ struct InvertedBottleneck {
     if (!w || (c.has_input(kExpand) && !c.constant_input(kExpand)) ||
         (c.has_input(kProject) && !c.constant_input(kProject)))
       return c.fail(Status::kNotImplemented, "weights that are no constants are not supported");
-    if (w->shape.rank != 4 || w->shape[1] != 1)
+    if (w->shape.rank != 4 || w->shape[0] < 1 || w->shape[1] != 1)
       return c.invalid("input 1 has shape %, [channels, 1, height, width] is needed",
                        w->shape.span());
     s->window.rank = 2;
