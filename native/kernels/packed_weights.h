@@ -169,6 +169,7 @@ struct MatMulNBits {
   struct State {
     int64_t K = 0, N = 0, block = 0, bits = 4;
   };
+  static constexpr int64_t kMostBlock = 1 << 28;
   static constexpr size_t kWeights = 1, kScales = 2, kZeros = 3, kGroups = 4, kBias = 5;
 
   static Status prepare(Context& c) {
@@ -181,8 +182,8 @@ struct MatMulNBits {
     if (s->K < 1 || s->N < 1) return c.invalid("K % or N % is not positive", s->K, s->N);
     if (s->bits != 2 && s->bits != 4 && s->bits != 8)
       return c.invalid("bits % is not 2, 4 or 8", s->bits);
-    if (s->block < 16 || (s->block & (s->block - 1)))
-      return c.invalid("block_size % is no power of 2, 16 or more", s->block);
+    if (s->block < 16 || s->block > kMostBlock || (s->block & (s->block - 1)))
+      return c.invalid("block_size % is no power of 2 from 16 to %", s->block, kMostBlock);
     if (c.attribute_int("weight_prepacked", 0))
       return c.fail(Status::kNotImplemented, "weight_prepacked is not supported");
     return Status::kOk;
@@ -197,6 +198,8 @@ struct MatMulNBits {
     if (c.has_input(kBias) && c.input_shape(kBias).count() != static_cast<size_t>(s.N))
       return c.invalid("bias of shape % is not [%]", c.input_shape(kBias).span(), s.N);
     if (!is_omitted(c)) ORTOLAN_TRY(check(c));
+    if (c.has_input(kBias) && c.input_shape(kBias).count() != static_cast<size_t>(s.N))
+      return c.invalid("bias of shape % is not [%]", c.input_shape(kBias).span(), s.N);
     const size_t M = y.product(0, y.rank - 1);
     const size_t depth = c.has_input(kGroups) ? static_cast<size_t>(s.K) : padded(s);
     c.request_scratch(c.has_input(kGroups) ? 0 : M * depth * sizeof(float),
