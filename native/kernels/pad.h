@@ -134,10 +134,11 @@ struct Pad {
       for (uint32_t i = 0; i < input.dims.rank; ++i) {
         const Extent extent(c, borders, input.order[i]);
         nest.add(static_cast<size_t>(extent.size), input.strides[i], output.strides[i]);
-        from += static_cast<size_t>(extent.from * input.strides[i]);
-        to += static_cast<size_t>(extent.to * output.strides[i]);
+        // Where nothing is kept the places may be anywhere: they wrap.
+        from += static_cast<size_t>(extent.from) * static_cast<size_t>(input.strides[i]);
+        to += static_cast<size_t>(extent.to) * static_cast<size_t>(output.strides[i]);
       }
-      if (nest.count() == 0) from = to = 0;  // nothing is kept: the places may be outside
+      if (nest.count() == 0) from = to = 0;
     }
   };
 
