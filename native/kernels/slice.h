@@ -248,7 +248,7 @@ struct Split {
   }
   static Status equal_sizes(Context& c, int64_t dim, int64_t n, Sizes* sizes) {
     sizes->rest = dim;
-    sizes->piece = (dim + n - 1) / n;
+    sizes->piece = dim / n + (dim % n ? 1 : 0);  // an empty tensor may have the greatest dimension
     if ((n - 1) * sizes->piece > dim)
       return c.invalid("dimension % is too small for % pieces of %", dim, n, sizes->piece);
     return Status::kOk;
