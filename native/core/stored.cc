@@ -40,7 +40,7 @@ Status Loader::take_bytes(String what, TensorView* tensor, const uint8_t* data, 
                 "tensor \"%\": its dimensions are negative or too large", what);
   const uint8_t bits = schema::kElementBits[static_cast<uint8_t>(tensor->type)];
   const size_t count = bytes;
-  if (kHasPacked && bits < 8) bytes = (count * bits + 7) / 8;
+  if (kHasPacked && bits < 8) bytes = count / 8 * bits + (count % 8 * bits + 7) / 8;
   if (size != bytes)
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions need % bytes, the file has %", what, bytes, size);
