@@ -127,6 +127,22 @@ def test_both_forms_of_a_tensor_are_the_same(name: str) -> None:
     assert len(results[0]) == 5
 
 
+def test_attributes_of_other_forms_turn_no_integers() -> None:
+    """Those of com.microsoft:FusedMatMul: there was no memory to turn them in. Found by reading."""
+    integers = {"a": (3, 5), "b": (4, 5)}
+    model = graph_of(
+        [helper.make_node("MatMul", ["a", "b"], ["y"], transB=1)],
+        ["y"],
+        initializer=[
+            numpy_helper.from_array(np.ones(shape, np.int32), name)
+            for name, shape in integers.items()
+        ],
+    )
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    with pytest.raises(ortolan.errors.InvalidArgument, match="differ in the inner dimension"):
+        run(model)
+
+
 @pytest.mark.parametrize("shift", range(8))
 def test_weights_lie_anywhere_in_the_file(shift: int) -> None:
     weights = numpy_helper.from_array(np.array([0.5, 4], np.float64), "w")

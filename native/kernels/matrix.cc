@@ -96,12 +96,15 @@ struct MatMul {
     State* state = c.make_state<State>();
     if (!state) return c.out_of_memory();
     state->alpha = c.attribute_float("alpha", 1);
+    // The standard's has no such attributes, and com.microsoft's forms are of floats: infer asks
+    // for no memory to turn others in.
+    if (!is_float<T>) return Status::kOk;
     state->transposes[0] = c.attribute_int("transA", 0) != 0;
     state->transposes[1] = c.attribute_int("transB", 0) != 0;
     state->moves_first[0] = c.attribute_int("transBatchA", 0) != 0;
     state->moves_first[1] = c.attribute_int("transBatchB", 0) != 0;
-    const Slot* constant = c.constant_input(1);
     if (!is_same<T, float>) return Status::kOk;
+    const Slot* constant = c.constant_input(1);
     Product p;
     const bool can_pack = constant && constant->shape.rank > 1 && !state->moves_first[1];
     if (can_pack) place(*state, 1, constant->shape, &p);
