@@ -127,6 +127,16 @@ def test_both_forms_of_a_tensor_are_the_same(name: str) -> None:
     assert len(results[0]) == 5
 
 
+def test_a_lone_number_is_not_the_name_before_it() -> None:
+    """Both have four bytes; numbers that are not packed come one by one. Found by reading."""
+    tensor = b"\x08\x01\x10\x01\x42\x04nine\x25" + np.float32(2.5).tobytes()
+    model = graph_of([], ["nine"])
+    graph = model.graph.SerializeToString() + b"\x2a" + bytes([len(tensor)]) + tensor
+    model.ClearField("graph")
+    data = model.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph
+    assert opened(data).run(None, {"x": X})[0] == [2.5]
+
+
 def test_attributes_of_other_forms_turn_no_integers() -> None:
     """Those of com.microsoft:FusedMatMul: there was no memory to turn them in. Found by reading."""
     integers = {"a": (3, 5), "b": (4, 5)}

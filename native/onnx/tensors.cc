@@ -95,8 +95,9 @@ Status OnnxReader::read_fixed(const Message& source, uint32_t field, size_t widt
   size_t bytes = 0, parts = 0;
   Bytes last;
   for (Fields each = source.each(field); each.next(); ++parts) {
-    last = each.field().bytes;
-    bytes += each.field().wire == Wire::kBytes ? last.size : width;
+    const bool packed = each.field().wire == Wire::kBytes;
+    last = packed ? each.field().bytes : Bytes();
+    bytes += packed ? last.size : width;
   }
   if (parts == 0 || (parts == 1 && bytes == last.size))
     return take_bytes(what, view, last.data, last.size);
