@@ -210,6 +210,20 @@ def test_depth_has_a_limit() -> None:
         opened(chain(64, 1))
 
 
+def test_what_calls_read_again_has_a_limit() -> None:
+    """A constant of a body is one for each call. Found by reading: 120 KB took 760 MB."""
+    steps = "".join(f"t{k + 1} = f.a(t{k}) " for k in range(2000))
+    model = model_of(
+        f"g (float[n, 3] t0) => (float[n, 3] t2000) {{ {steps} }} "
+        "%F a (p) => (q) { c = Constant <value = int64[1] {1}> () q = Identity(p) }"
+    )
+    tensor = model.functions[0].node[0].attribute[0].t
+    tensor.Clear()
+    tensor.CopyFrom(helper.make_tensor("c", TensorProto.INT64, [100000], [1] * 100000))
+    with pytest.raises(errors.LimitExceeded, match="functions bring more than"):
+        opened(model)
+
+
 @pytest.mark.parametrize("leaf", ["q = Neg(p)", ""])
 def test_calls_that_multiply_have_a_limit(leaf: str) -> None:
     """Two to the power of 40 nodes, or of calls without any."""

@@ -140,7 +140,7 @@ Status OnnxReader::expand(Body& body) {
 }
 
 Status OnnxReader::enter(Body& body, const Item& call, size_t index, Scope** result) {
-  const Function& f = functions_[index];
+  Function& f = functions_[index];
   Node shown;
   shown.type = call.node.text(node::kOpType);
   shown.name = call.node.text(node::kName);
@@ -151,7 +151,8 @@ Status OnnxReader::enter(Body& body, const Item& call, size_t index, Scope** res
   if (depth > kMaxCalls)
     return node_error(shown, Status::kLimitExceeded, "functions call each other deeper than %",
                       kMaxCalls);
-  ORTOLAN_TRY(charge(1 + f.fields));
+  ORTOLAN_TRY(charge(1 + f.fields + (f.is_called ? f.message.size() / 2 : 0)));
+  f.is_called = true;
   for (size_t i = f.imports; i < f.imports_end; ++i) ORTOLAN_TRY(check_import(imports_[i]));
   const Allocator& allocator = model_.allocator();
   void* memory = allocator.get(sizeof(Scope));

@@ -14,7 +14,8 @@ struct Import {
 
 struct Function {
   Message message;
-  uint64_t fields = 0;  // of the message: what one call costs
+  uint64_t fields = 0;     // of the message: what one call costs
+  bool is_called = false;  // what is in its body is read for each call anew
   size_t imports = 0, imports_end = 0;
 };
 

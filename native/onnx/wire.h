@@ -152,6 +152,7 @@ class Message {
   Message() = default;
   explicit Message(const Bytes& bytes) : bytes_(bytes) {}
   explicit operator bool() const { return bytes_.data != nullptr; }
+  size_t size() const { return bytes_.size; }
 
   Fields each(uint32_t number) const { return {bytes_, number}; }
   size_t count(uint32_t number) const;
