@@ -347,7 +347,7 @@ Status OrtReader::read_tensor(FbTable table, String what, TensorView* tensor) {
     return kHasTexts ? read_texts(table, what, tensor) : wrong("this build has no strings");
   const uint8_t bits = schema::kElementBits[type];
   const size_t count = bytes;
-  if (kHasPacked && bits < 8) bytes = (count * bits + 7) / 8;
+  if (kHasPacked && bits < 8) bytes = count / 8 * bits + (count % 8 * bits + 7) / 8;
   int64_t offset = table.scalar<int64_t>(TensorTable::kExternalDataOffset, -1);
   if (offset >= 0) {
     if (data) return wrong("its data are in the file and in another one");
