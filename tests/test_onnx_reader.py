@@ -358,6 +358,18 @@ def test_outputs_of_training_are_none_of_old_versions() -> None:
         opened(model)
 
 
+def test_attributes_of_other_operators_make_no_strings_of_numbers() -> None:
+    """Those of a CategoryMapper: the numbers were read as addresses. Found by reading."""
+    node = helper.make_node(
+        "LabelEncoder", ["k"], ["y"], domain="ai.onnx.ml",
+        cats_strings=["a"], cats_int64s=[1 << 40], keys_strings=["a"], values_strings=["q"],
+    )  # fmt: skip
+    model = graph_of([node], ["y"], initializer=[helper.make_tensor("k", 8, [1], [b"a"])])
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    assert run(model)[0] == ["q"]
+
+
 def nested(depth: int) -> onnx.ModelProto:
     """Branches in branches."""
     info = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)

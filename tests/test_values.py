@@ -108,6 +108,12 @@ def test_map_of_strings_to_numbers() -> None:
         run(model, {"x": {7: "x1"}})
 
 
+def test_what_no_integer_holds_is_the_least() -> None:
+    """As Cast has it. Found by reading: the language leaves such conversions open."""
+    model = map_model("CastMap", INT64, FLOAT, cast_to="TO_INT64")
+    assert plain(run(model, {"x": {1: float("nan"), 2: 1e30}})) == [[[-(2**63), -(2**63)]]]
+
+
 def test_sequences_in_and_out() -> None:
     graph = (
         "g (seq(float[N]) x, float[N] z) => (seq(float[N]) y, float[M] c, int64 n) {"

@@ -4,6 +4,11 @@
 
 namespace ortolan::portable {
 
+// As conversion on x86 does, which answers the least integer for what does not fit.
+static int64_t whole(double x) {
+  return x >= -0x1p63 && x < 0x1p63 ? static_cast<int64_t>(x) : INT64_MIN;
+}
+
 struct OneHotEncoder {
   static Status prepare(Context& c) {
     Categories* categories = c.make_state<Categories>();
@@ -40,12 +45,6 @@ struct OneHotEncoder {
     }
     return Status::kOk;
   }
-
- private:
-  // As conversion on x86 does, which answers the least integer for what does not fit.
-  static int64_t whole(double x) {
-    return x >= -0x1p63 && x < 0x1p63 ? static_cast<int64_t>(x) : INT64_MIN;
-  }
 };
 
 // Keys to values. Version 1 and CategoryMapper: strings to numbers, and back.
@@ -58,8 +57,8 @@ struct LabelEncoder {
   static Status prepare(Context& c) {
     State* state = c.make_state<State>();
     if (!state) return c.out_of_memory();
-    const bool is_old = c.since_version() < 2 || !is_encoder(c);
-    return is_old ? read_pairs(c, state) : read_lists(c, state);
+    // By the version alone, which says what type the values have: none becomes a string's address.
+    return c.since_version() < 2 ? read_pairs(c, state) : read_lists(c, state);
   }
   static Status infer(Context& c) { return c.set_output(0, c.input_shape(0)); }
   static Status run(Context& c) {
@@ -260,7 +259,7 @@ struct CastMap {
         return Status::kOk;
       case DataType::kInt64:
         if (!value.is_text())
-          c.output_data<int64_t>(0)[place] = static_cast<int64_t>(value.number(k));
+          c.output_data<int64_t>(0)[place] = whole(value.number(k));
         else if (!decimal::read_int(value.text(k), c.output_data<int64_t>(0) + place))
           return c.invalid("\"%\" is no integer", value.text(k));
         return Status::kOk;
