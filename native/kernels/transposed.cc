@@ -213,6 +213,7 @@ struct Phase {
 }
 
 void pack_transposed(const Transposed& t, const float* weights, float* out) {
+  if (t.channels == 0) return;  // of such weights there may be any number of columns
   for (size_t g = 0; g < t.groups; ++g) {
     const float* from = weights + g * t.channels * t.outputs * t.taps();
     for (int64_t z = 0; z < t.axes[0].phases(); ++z)
