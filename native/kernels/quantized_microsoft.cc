@@ -216,10 +216,9 @@ struct QLinearConcat {
       const Shape& in = c.input_shape(i);
       bool fits = in.rank == out.rank;
       for (uint32_t d = 0; fits && d < in.rank; ++d) fits = d == axis || in[d] == out[d];
-      if (!fits)
+      if (!fits || __builtin_add_overflow(out[axis], in[axis], &out[axis]))
         return c.invalid("input % of shape % does not fit % but for axis %", i, in.span(),
                          c.input_shape(2).span(), axis);
-      out[axis] += in[axis];
     }
     constexpr uint8_t kSingles[] = {0, 1};
     ORTOLAN_TRY(check_singles(c, {kSingles, 2}));
