@@ -105,6 +105,7 @@ struct CDist {
 
 // Rows of a table whose numbers are packed in bytes, with a scale and a zero point for each block.
 struct GatherBlockQuantized {
+  static constexpr int64_t kMostBlock = 1 << 28;
   struct State {
     int64_t axis = 1, gather = 0, block = 128, bits = 4;
     bool packed = true, is_signed = false;  // int4 and uint4 have a byte each, and 0 for a zero
@@ -119,8 +120,8 @@ struct GatherBlockQuantized {
     s->bits = c.attribute_int("bits", 4);
     if (s->bits != 2 && s->bits != 4 && s->bits != 8)
       return c.invalid("bits % is not 2, 4 or 8", s->bits);
-    if (s->block < 16 || (s->block & (s->block - 1)))
-      return c.invalid("block_size % is no power of 2, 16 or more", s->block);
+    if (s->block < 16 || s->block > kMostBlock || (s->block & (s->block - 1)))
+      return c.invalid("block_size % is no power of 2 from 16 to %", s->block, kMostBlock);
     s->gather = c.attribute_int("gather_axis", 0);
     if (s->packed && s->gather != 0)
       return c.invalid("gather_axis % of a table of bytes is not 0", s->gather);
@@ -138,10 +139,12 @@ struct GatherBlockQuantized {
                        s.axis, data.span(), s.gather);
     if (ids.rank + data.rank - 1 > kMaxRank)
       return c.invalid("the result has more than % dimensions", kMaxRank);
+    if (data[data.rank - 1] > INT64_MAX / 8)
+      return c.invalid("a dimension of % is too large", data[data.rank - 1]);
     data[data.rank - 1] *= 8 / s.bits;
     bool fits = scales.rank == data.rank;
     for (uint32_t i = 0; fits && i < data.rank; ++i)
-      fits = scales[i] == (i == axis ? (data[i] + s.block - 1) / s.block : data[i]);
+      fits = scales[i] == (i == axis ? data[i] / s.block + (data[i] % s.block ? 1 : 0) : data[i]);
     if (!fits)
       return c.invalid("scales of shape % do not fit data of shape % in blocks of %", scales.span(),
                        data.span(), s.block);
