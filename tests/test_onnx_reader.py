@@ -137,6 +137,13 @@ def test_a_lone_number_is_not_the_name_before_it() -> None:
     assert opened(data).run(None, {"x": X})[0] == [2.5]
 
 
+def test_strings_count_as_what_memory_has_for_them() -> None:
+    """Of none there may be no dimension that none could have. Found by reading."""
+    tensor = TensorProto(name="y", data_type=TensorProto.STRING, dims=[0, 1 << 61])
+    with pytest.raises(ortolan.errors.InvalidFormat, match="do not fit the 0 strings"):
+        opened(graph_of([], ["y"], initializer=[tensor]))
+
+
 def test_attributes_of_other_forms_turn_no_integers() -> None:
     """Those of com.microsoft:FusedMatMul: there was no memory to turn them in. Found by reading."""
     integers = {"a": (3, 5), "b": (4, 5)}

@@ -133,7 +133,7 @@ Status OnnxReader::read_texts(const Message& source, uint32_t field, String what
                               TensorView* view) {
   size_t count = 0, bytes = 0, wanted;
   for (Fields each = source.each(field); each.next(); ++count) bytes += each.text().size;
-  if (!checked_bytes(view->shape, 1, &wanted) || wanted != count)
+  if (!checked_bytes(view->shape, sizeof(Text), &wanted) || wanted / sizeof(Text) != count)
     return fail(error_, Status::kInvalidFormat,
                 "tensor \"%\": its dimensions do not fit the % strings that the file has", what,
                 count);
