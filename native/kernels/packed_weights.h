@@ -198,8 +198,6 @@ struct MatMulNBits {
     if (c.has_input(kBias) && c.input_shape(kBias).count() != static_cast<size_t>(s.N))
       return c.invalid("bias of shape % is not [%]", c.input_shape(kBias).span(), s.N);
     if (!is_omitted(c)) ORTOLAN_TRY(check(c));
-    if (c.has_input(kBias) && c.input_shape(kBias).count() != static_cast<size_t>(s.N))
-      return c.invalid("bias of shape % is not [%]", c.input_shape(kBias).span(), s.N);
     const size_t M = y.product(0, y.rank - 1);
     const size_t depth = c.has_input(kGroups) ? static_cast<size_t>(s.K) : padded(s);
     c.request_scratch(c.has_input(kGroups) ? 0 : M * depth * sizeof(float),
