@@ -111,6 +111,35 @@ def test_a_nan_stays_in_its_row(level: int) -> None:
     assert (got[9] == 0).all()
 
 
+@pytest.mark.parametrize("level", range(len(LEVELS)), ids=LEVELS)
+def test_scores_of_microsoft_are_put_out(level: int) -> None:
+    names = ["q", "k", "v"]
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                "MultiHeadAttention", names, ["y", "", "", "s"], domain="com.microsoft", num_heads=2
+            )
+        ],
+        "attention",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None] * 3) for n in names],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "s")],
+    )
+    imports = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    options = ortolan.SessionOptions()
+    options.add_session_config_entry("ortolan.instruction_set", str(level))
+    made = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    session = ortolan.InferenceSession(made.SerializeToString(), options)
+    rng = np.random.default_rng(SEED)
+    feeds = {n: rng.standard_normal((1, 40 if n == "q" else 1700, 16)) for n in names}
+    y, scores = session.run(None, {n: x.astype(np.float32) for n, x in feeds.items()})
+    q, k, v = (feeds[n].reshape(1, -1, 2, 8).swapaxes(1, 2) for n in names)
+    want = q @ k.swapaxes(2, 3) / math.sqrt(8)
+    assert np.abs(scores - want).max() < 1e-5
+    e = np.exp(want)
+    result = (e / e.sum(axis=3, keepdims=True) @ v).swapaxes(1, 2).reshape(1, 40, 16)
+    assert np.abs(y - result).max() < 1e-5
+
+
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_results_do_not_depend_on_the_number_of_threads(threads: int) -> None:
     rng = np.random.default_rng(SEED)

@@ -118,7 +118,8 @@ ORTOLAN_NOINLINE inline AttentionScratch attention_layout(const AttentionTask& t
   return at;
 }
 
-// Bytes of scratch for each thread; false when there are too many keys.
+// Bytes of scratch for each thread; false when there are too many keys. The stage counts: scores
+// that are put out lie in whole rows.
 ORTOLAN_NOINLINE inline bool attention_scratch(const AttentionTask& t, size_t* bytes) {
   size_t k, v, scores;
   if (!packed_bytes(t.keys, max<size_t>(t.width, 1), 1, &k) ||

@@ -114,7 +114,6 @@ struct GroupQueryAttention {
       fill_zero(scratch + p.sinks_at, t.heads * sizeof(float));
     }
     if (state.scores) {
-      t.stage = state.scores == 1 ? Stage::kMasked : Stage::kSoftmax;
       t.unseen = 0;
       t.scores = c.output_data<float>(3);
     }
@@ -137,6 +136,7 @@ struct GroupQueryAttention {
     t.softcap = state.softcap;
     if (state.causal) t.right = 0;
     if (state.window > 0) t.left = state.window - 1;
+    if (state.scores) t.stage = state.scores == 1 ? Stage::kMasked : Stage::kSoftmax;
     if (state.rotates) ORTOLAN_TRY(plan_rotation(c, p));
     ORTOLAN_TRY(plan_bias(c, p));
     size_t floats = state.rotates ? t.batches * t.rows * t.heads * t.width : 0;

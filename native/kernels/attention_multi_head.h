@@ -76,7 +76,6 @@ struct MultiHeadAttention {
       t.hidden = kLowest;  // a row of padding sees what lies behind it too
     }
     if (c.has_output(3)) {
-      t.stage = Stage::kMasked;
       t.unseen = kLowest;
       t.scores = c.output_data<float>(3);
     }
@@ -96,6 +95,7 @@ struct MultiHeadAttention {
     if (!t.width || !t.value_width) return c.invalid("a head has no elements");
     t.scale = state.scale != 0 ? state.scale : 1 / __builtin_sqrtf(static_cast<float>(t.width));
     if (state.unidirectional) t.right = 0;
+    if (c.has_output(3)) t.stage = Stage::kMasked;
     ORTOLAN_TRY(plan_past(c, p, is_run));
     const size_t vector = t.heads * (2 * t.width + t.value_width);
     if (c.has_input(kBias)) {

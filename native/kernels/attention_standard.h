@@ -64,7 +64,6 @@ struct Attention {
 
   template <class T>
   static Status run(Context& c) {
-    const State& state = c.state<State>();
     AttentionTask t;
     size_t past = 0;
     ORTOLAN_TRY(plan(c, &t, &past));
@@ -80,11 +79,7 @@ struct Attention {
         offsets[b] = max<int64_t>(t.lengths[b], 0) - signed_size(t.rows);
       t.offsets = offsets;
     }
-    if (c.has_output(3)) {
-      constexpr Stage kStages[] = {Stage::kScaled, Stage::kCapped, Stage::kMasked, Stage::kSoftmax};
-      t.stage = kStages[state.mode];
-      t.scores = c.output_data<float>(3);
-    }
+    if (c.has_output(3)) t.scores = c.output_data<float>(3);
     t.y = c.output_data<float>(0);
     const bool by_heads = c.input_shape(kQuery).rank == 4;
     t.y_row = by_heads ? t.value_width : t.heads * t.value_width;
@@ -103,6 +98,8 @@ struct Attention {
     t->scale = state.has_scale ? state.scale : 1 / __builtin_sqrtf(static_cast<float>(t->width));
     t->softcap = state.softcap;
     t->left = state.left, t->right = state.causal ? 0 : state.right;
+    constexpr Stage kStages[] = {Stage::kScaled, Stage::kCapped, Stage::kMasked, Stage::kSoftmax};
+    if (c.has_output(3)) t->stage = kStages[state.mode];
     if (!c.has_input(kLengths)) return Status::kOk;
     const Shape& s = c.input_shape(kLengths);
     if (s.rank != 1 || s[0] != signed_size(t->batches))
