@@ -69,6 +69,9 @@ ORTOLAN_NOINLINE static Status fill_mask(const Context& c, size_t input, MaskFor
   const int32_t* from = c.input_data<int32_t>(input);
   const bool is_square = form.kind == MaskForm::kSquare;
   const size_t side = is_square ? static_cast<size_t>(c.input_shape(input)[3]) : 0;
+  // Queries need not be as many as the keys that come with them.
+  if (is_square && side < static_cast<size_t>(t.offset) + t.rows)
+    return c.invalid("a mask of % rows is too small for % queries after %", side, t.rows, t.offset);
   const size_t rows = form.kind >= MaskForm::kRows ? t.rows : 1;
   for (size_t b = 0; b < t.batches; ++b)
     for (size_t r = 0; r < rows; ++r, to += t.keys) {
