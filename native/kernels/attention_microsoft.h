@@ -121,8 +121,9 @@ struct MicrosoftAttention {
     int64_t sizes[3] = {w[1] / 3, w[1] / 3, w[1] / 3};
     for (size_t i = 0; i < state.sizes.size; ++i) sizes[i] = state.sizes[i];
     for (const int64_t size : sizes)
-      if (size < state.heads || size % state.heads)
-        return c.invalid("% heads do not divide a hidden size of %", state.heads, size);
+      if (size < state.heads || size % state.heads || size > w[1])
+        return c.invalid("% heads do not divide a hidden size of %, of % columns", state.heads,
+                         size, w[1]);
     if (sizes[0] != sizes[1] || sizes[0] + sizes[1] + sizes[2] != w[1])
       return c.invalid("hidden sizes %, %, % do not fit weights of shape %", sizes[0], sizes[1],
                        sizes[2], w.span());
