@@ -139,6 +139,12 @@ struct GroupQueryAttention {
     if (state.scores) t.stage = state.scores == 1 ? Stage::kMasked : Stage::kSoftmax;
     if (state.rotates) ORTOLAN_TRY(plan_rotation(c, p));
     ORTOLAN_TRY(plan_bias(c, p));
+    // K and V may both go to scratch, for which the sum of all must fit.
+    const Shape cache = shape_of({signed_size(t.batches), signed_size(t.kv_heads),
+                                  signed_size(p->room), signed_size(t.width)});
+    size_t most;
+    if (!checked_bytes(cache, 4 * sizeof(float), &most))
+      return c.fail(Status::kLimitExceeded, "a cache of shape % is too large", cache.span());
     size_t floats = state.rotates ? t.batches * t.rows * t.heads * t.width : 0;
     for (size_t i = 0; i < 2; ++i) {
       p->cache_at[i] = floats;
@@ -293,7 +299,7 @@ struct GroupQueryAttention {
     for (size_t b = 0; b < p.task.batches; ++b)
       for (size_t r = 0; r < p.task.rows; ++r) {
         const int64_t place = place_of(c, p, n, b, r);
-        if (place < 0 || (place >= limit && signed_size(r) < n.fresh[b]))
+        if (place < 0 || (place >= limit && (signed_size(r) < n.fresh[b] || limit == 0)))
           return c.invalid("position % is outside cos_cache with % rows", place, limit);
       }
     return Status::kOk;
