@@ -48,8 +48,10 @@ struct Attention {
     const int64_t batches = signed_size(t.batches), rows = signed_size(t.rows);
     const int64_t heads = signed_size(t.heads), kv_heads = signed_size(t.kv_heads);
     const int64_t keys = signed_size(t.keys), values = signed_size(t.value_width);
-    const int64_t y[] = {batches, rows, heads * values};
+    int64_t y[] = {batches, rows, 0};
     const bool by_heads = c.input_shape(kQuery).rank == 4;
+    if (!by_heads && __builtin_mul_overflow(heads, values, &y[2]))
+      return c.fail(Status::kLimitExceeded, "% heads of % are too large", heads, values);
     ORTOLAN_TRY(
         c.set_output(0, by_heads ? shape_of({batches, heads, rows, values}) : Shape::of({y, 3})));
     ORTOLAN_TRY(c.set_output(1, shape_of({batches, kv_heads, keys, signed_size(t.width)})));
