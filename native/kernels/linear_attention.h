@@ -91,8 +91,11 @@ struct LinearAttention {
     if (v.rank != 3 || v[2] % kv_heads || !fits(v, q, v[2]))
       return c.invalid("value of shape % does not fit query of shape %", v.span(), q.span());
     const int64_t values = v[2] / kv_heads;
+    int64_t keys;
+    if (__builtin_mul_overflow(kv_heads, width, &keys))
+      return c.fail(Status::kLimitExceeded, "% heads of % are too large", kv_heads, width);
     if (state.decays && !fits(c.input_shape(kDecay), q, kv_heads) &&
-        !fits(c.input_shape(kDecay), q, kv_heads * width))
+        !fits(c.input_shape(kDecay), q, keys))
       return c.invalid("decay of shape % does not fit % heads of %", c.input_shape(kDecay).span(),
                        kv_heads, width);
     if (state.corrects && !fits(c.input_shape(kBeta), q, kv_heads) &&
@@ -239,7 +242,10 @@ struct CausalConvWithState {
     if (c.has_input(2) && (c.input_shape(2).rank != 1 || c.input_shape(2)[0] != w[0]))
       return c.invalid("bias has shape %, not [%]", c.input_shape(2).span(), w[0]);
     p->taps = static_cast<size_t>(w[2]);
-    p->past = (p->taps - 1) * static_cast<size_t>(state.dilation);
+    if (__builtin_mul_overflow(p->taps - 1, static_cast<size_t>(state.dilation), &p->past) ||
+        p->past > SIZE_MAX / 2)
+      return c.fail(Status::kLimitExceeded, "% taps with dilation % reach too far", p->taps,
+                    state.dilation);
     p->channel_step = last ? 1 : p->length;
     p->time_step = last ? p->channels : 1;
     *past = x;
