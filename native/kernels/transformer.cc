@@ -139,12 +139,13 @@ struct GatherBlockQuantized {
                        s.axis, data.span(), s.gather);
     if (ids.rank + data.rank - 1 > kMaxRank)
       return c.invalid("the result has more than % dimensions", kMaxRank);
-    if (data[data.rank - 1] > INT64_MAX / 8)
-      return c.invalid("a dimension of % is too large", data[data.rank - 1]);
+    // Longer ones have no elements; what follows multiplies by 8 bits.
+    if (data[data.rank - 1] > INT64_MAX >> 8)
+      return c.fail(Status::kLimitExceeded, "data of shape % is too large", data.span());
     data[data.rank - 1] *= 8 / s.bits;
     bool fits = scales.rank == data.rank;
     for (uint32_t i = 0; fits && i < data.rank; ++i)
-      fits = scales[i] == (i == axis ? data[i] / s.block + (data[i] % s.block ? 1 : 0) : data[i]);
+      fits = scales[i] == (i == axis ? data[i] / s.block + (data[i] % s.block != 0) : data[i]);
     if (!fits)
       return c.invalid("scales of shape % do not fit data of shape % in blocks of %", scales.span(),
                        data.span(), s.block);
