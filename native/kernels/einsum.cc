@@ -134,6 +134,7 @@ struct Step {
     product.batches = count_of(c, batch);
     product.batch.append(static_cast<int64_t>(product.batches));
     product.a_steps[0] = product.b_steps[0] = 1;
+    product.a_matrices = product.b_matrices = product.batches;
   }
   static void join(Term* to, const Term& a, const Term& b, const Term& c) {
     const Term* parts[] = {&a, &b, &c};
