@@ -108,10 +108,12 @@ def test_map_of_strings_to_numbers() -> None:
         run(model, {"x": {7: "x1"}})
 
 
-def test_what_no_integer_holds_is_the_least() -> None:
-    """As Cast has it. Found by reading: the language leaves such conversions open."""
+def test_maps_of_numbers_that_are_no_integers() -> None:
+    """As conversion on x86 does; integers are not rounded on the way."""
     model = map_model("CastMap", INT64, FLOAT, cast_to="TO_INT64")
-    assert plain(run(model, {"x": {1: float("nan"), 2: 1e30}})) == [[[-(2**63), -(2**63)]]]
+    assert plain(run(model, {"x": {7: float("nan"), 5: 1e30}})) == [[[-(2**63), -(2**63)]]]
+    model = map_model("CastMap", INT64, INT64, cast_to="TO_INT64")
+    assert plain(run(model, {"x": {7: 2**63 - 1, 5: 2**53 + 1}})) == [[[2**53 + 1, 2**63 - 1]]]
 
 
 def test_sequences_in_and_out() -> None:

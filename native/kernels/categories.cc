@@ -4,11 +4,6 @@
 
 namespace ortolan::portable {
 
-// As conversion on x86 does, which answers the least integer for what does not fit.
-static int64_t whole(double x) {
-  return x >= -0x1p63 && x < 0x1p63 ? static_cast<int64_t>(x) : INT64_MIN;
-}
-
 struct OneHotEncoder {
   static Status prepare(Context& c) {
     Categories* categories = c.make_state<Categories>();
@@ -259,7 +254,7 @@ struct CastMap {
         return Status::kOk;
       case DataType::kInt64:
         if (!value.is_text())
-          c.output_data<int64_t>(0)[place] = whole(value.number(k));
+          c.output_data<int64_t>(0)[place] = value.whole(k);
         else if (!decimal::read_int(value.text(k), c.output_data<int64_t>(0) + place))
           return c.invalid("\"%\" is no integer", value.text(k));
         return Status::kOk;

@@ -6,6 +6,11 @@
 
 namespace ortolan::portable {
 
+// As conversion on x86 does, which answers the least integer for what does not fit.
+inline int64_t whole(double x) {
+  return x >= -0x1p63 && x < 0x1p63 ? static_cast<int64_t>(x) : INT64_MIN;
+}
+
 class Categories {
  public:
   // Of equal keys the first counts, or the last.
@@ -98,15 +103,14 @@ class Elements {
            : type_ == DataType::kDouble ? get<double>(i)
                                         : static_cast<double>(integer(i));
   }
-  int64_t word(size_t i) const {
-    const bool is_float = type_ == DataType::kFloat || type_ == DataType::kDouble;
-    return is_float ? Categories::word(number(i)) : integer(i);
-  }
+  int64_t word(size_t i) const { return is_float() ? Categories::word(number(i)) : integer(i); }
+  int64_t whole(size_t i) const { return is_float() ? portable::whole(number(i)) : integer(i); }
   size_t find(const Categories& keys, size_t i) const {
     return is_text() ? keys.find(text(i)) : keys.find(word(i));
   }
 
  private:
+  bool is_float() const { return type_ == DataType::kFloat || type_ == DataType::kDouble; }
   template <class T>
   T get(size_t i) const {
     T value;
