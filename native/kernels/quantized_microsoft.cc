@@ -216,9 +216,11 @@ struct QLinearConcat {
       const Shape& in = c.input_shape(i);
       bool fits = in.rank == out.rank;
       for (uint32_t d = 0; fits && d < in.rank; ++d) fits = d == axis || in[d] == out[d];
-      if (!fits || __builtin_add_overflow(out[axis], in[axis], &out[axis]))
+      if (!fits)
         return c.invalid("input % of shape % does not fit % but for axis %", i, in.span(),
                          c.input_shape(2).span(), axis);
+      if (__builtin_add_overflow(out[axis], in[axis], &out[axis]))
+        return c.fail(Status::kLimitExceeded, "the result is too long");
     }
     constexpr uint8_t kSingles[] = {0, 1};
     ORTOLAN_TRY(check_singles(c, {kSingles, 2}));
@@ -367,7 +369,8 @@ struct QLinearAveragePool {
     const Coded x(c, 0, 1, 2);
     const Coder to(c, 3, 4);
     const size_t out_pixels = w.out_pixels(), in_pixels = w.in_pixels();
-    const size_t grain = (1 << 14) / (out_pixels * w.taps() + 1) + 1;
+    const size_t work = max<size_t>(out_pixels * w.taps(), 1);  // it may go over: a hint
+    const size_t grain = (1 << 14) / work + 1;
     c.parallel(planes, grain, [&](size_t begin, size_t end, size_t) {
       for (size_t p = begin; p < end; ++p) {
         const size_t n = p / images.channels, ch = p % images.channels;
