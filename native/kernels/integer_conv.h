@@ -31,7 +31,7 @@ inline Status weight_sizes(const Context& c, const Shape& w, IntegerConv* v) {
   v->depth = w.product(1, w.rank);
   v->pairs = pairs_of(v->depth);
   if (__builtin_mul_overflow(v->outputs, v->pairs * 2 * sizeof(int16_t), &v->weight_bytes) ||
-      v->weight_bytes > SIZE_MAX / 4)
+      v->weight_bytes > SIZE_MAX / 4 || v->pairs > SIZE_MAX / 8 / (kPanelColumns * sizeof(int16_t)))
     return c.fail(Status::kLimitExceeded, "the weights are too large");
   return Status::kOk;
 }
@@ -119,6 +119,7 @@ inline void gather_pixels(const IntegerConv& v, const uint8_t* x, uint8_t flip, 
       start[j][d] = static_cast<ptrdiff_t>(at[d] * w.stride[d]) - w.pad[d];
   }
   fill_zero(to, panel_size(v.pairs) * sizeof(int16_t));
+  if (!v.depth) return;  // no channels, but a kernel that may be huge
   for (size_t tap = 0; tap < taps; ++tap) {
     const size_t k[3] = {tap / (w.kernel[1] * w.kernel[2]), tap / w.kernel[2] % w.kernel[1],
                          tap % w.kernel[2]};
