@@ -190,3 +190,34 @@ def _copy_of(graph: Any, inner: Any) -> Any:
     made = copy.copy(graph)
     made.nodes = [node]
     return made
+
+
+@pytest.mark.parametrize(
+    ("operator", "domain", "width", "region"),
+    [
+        ("RoiAlign", "", 2**24 + 3, [2**24 + 4, 0, 2**24 + 4, 1]),
+        ("CropAndResize", "com.microsoft", 2**24 + 4, [0, 1, 0, 1]),
+    ],
+)
+def test_regions_at_the_end_of_an_axis_that_floats_round(
+    operator: str, domain: str, width: int, region: list[int]
+) -> None:
+    """Its last pixel's number is rounded up, to one behind the image."""
+    index = np.int32 if domain else np.int64
+    feeds = {
+        "x": np.ones((1, 1, 1, width), np.float32),
+        "rois": np.array([region], np.float32),
+        "images": np.zeros(1, index),
+    }
+    if domain:
+        feeds["size"] = np.ones(2, index)
+    values = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in feeds.items()
+    ]
+    node = helper.make_node(operator, list(feeds), ["y"], domain=domain)
+    graph = helper.make_graph([node], "g", values, [value("y")])
+    graph.output[0].type.tensor_type.ClearField("shape")
+    imports = [helper.make_opsetid("", 15), helper.make_opsetid("com.microsoft", 1)]
+    made = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    assert plain(made.SerializeToString()).run(None, feeds)[0].tolist() == [[[[1]]]]

@@ -22,6 +22,13 @@ struct Sides {
   T weight;
 };
 
+// Of a place that is within an axis, but for the rounding of large numbers.
+template <class T>
+Sides<T> sides_of(T at, int64_t size) {
+  const size_t last = static_cast<size_t>(size) - 1, low = min(static_cast<size_t>(at), last);
+  return {low, min(low + 1, last), at - static_cast<T>(low)};
+}
+
 template <class T>
 Corners<T> corners(const Sides<T>& y, const Sides<T>& x, size_t width) {
   const T v = 1 - y.weight, u = 1 - x.weight;
@@ -122,10 +129,7 @@ struct RoiAlign {
       const T n = static_cast<T>(size);
       T at = start + static_cast<T>(index) * bin + (static_cast<T>(k) + T(0.5)) * bin / samples;
       if (!(at >= -1 && at <= n)) return false;
-      at = min(max<T>(at, 0), n - 1);
-      found->low = static_cast<size_t>(at);
-      found->high = min(found->low + 1, static_cast<size_t>(size) - 1);
-      found->weight = at - static_cast<T>(found->low);
+      *found = sides_of(min(max<T>(at, 0), n - 1), size);
       return true;
     }
   };
@@ -310,9 +314,7 @@ struct CropAndResize {
       at += static_cast<T>(i) * ((end - begin) * last / steps);
     if (!(at >= 0 && at <= last)) return false;
     if (nearest) at = math::floor(at + T(0.5));
-    found->low = static_cast<size_t>(at);
-    found->high = min(found->low + 1, static_cast<size_t>(size) - 1);
-    found->weight = at - static_cast<T>(found->low);
+    *found = sides_of(at, size);
     return true;
   }
 };
