@@ -230,7 +230,7 @@ struct MelWeightMatrix {
     };
     const double length = number(1), rate = number(2);
     const double low = mel(number(3)), high = mel(number(4));
-    if (!(rate > 0) || !(low <= high) || !(high < 1e9))
+    if (!(rate > 0) || !(low > -1e9 && low <= high && high < 1e9))
       return c.invalid("sample_rate is not positive, or the edges are not in order");
     const Shape& shape = c.output_shape(0);
     const int64_t bins = shape[0], bands = shape[1];
