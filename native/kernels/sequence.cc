@@ -179,7 +179,8 @@ struct ConcatFromSequence {
       if (!fits)
         return c.invalid("tensors of shapes % and % cannot be joined on axis %", shape.span(),
                          part.span(), axis);
-      length += is_new ? 1 : part[at];
+      if (__builtin_add_overflow(length, is_new ? 1 : part[at], &length))
+        return c.fail(Status::kLimitExceeded, "the result is too long");
     }
     Shape result;
     for (uint32_t d = 0; d < shape.rank + is_new; ++d)
