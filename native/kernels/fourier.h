@@ -97,7 +97,8 @@ class Fourier {
   const Complex *roots_ = nullptr, *chirp_ = nullptr, *kernel_ = nullptr;
 };
 
-constexpr int64_t kLongestTransform = 1 << 26;
+// Tables of the longest take 4 GB, which an address space of 32 bits cannot hold.
+constexpr int64_t kLongestTransform = sizeof(size_t) < 8 ? 1 << 24 : 1 << 26;
 
 // Scratch of a kernel that transforms: tables for all, a buffer for each thread.
 inline void request_transform(Context& c, const Fourier& f) {

@@ -571,6 +571,7 @@ struct FeatureVectorizer {
       if (width < 0 || width > INT32_MAX) return c.invalid("an input dimension is %", width);
       total += static_cast<uint64_t>(width);
     }
+    if (total > INT32_MAX) return c.invalid("the input dimensions make %", total);
     if (!c.has_input(0)) return c.invalid("it has no inputs");
     const size_t rows = row_count(c, 0);
     for (size_t k = 0; k < c.input_count(); ++k)

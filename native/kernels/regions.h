@@ -101,8 +101,8 @@ struct RoiAlign {
       if (!(region.y.samples <= kMostSamples && region.x.samples <= kMostSamples))
         return c.invalid("region % is no number, or too large", r);
     }
-    const size_t work = static_cast<size_t>(out[1]) * 16;
-    c.parallel(regions * bins, 16384 / work + 1, [&](size_t begin, size_t end, size_t) {
+    const size_t channels = static_cast<size_t>(out[1]);
+    c.parallel(regions * bins, 1024 / channels + 1, [&](size_t begin, size_t end, size_t) {
       for (size_t i = begin; i < end; ++i) pool(c, Region<T>(c, i / bins), i / bins, i % bins);
     });
     return Status::kOk;

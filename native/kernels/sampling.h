@@ -107,22 +107,21 @@ struct GridSample {
     const Shape &x = c.input_shape(0), &out = c.output_shape(0);
     if (out.count() == 0) return Status::kOk;
     const uint32_t rank = x.rank - 2;
-    const size_t channels = static_cast<size_t>(x[1]), work = channels << (2 * rank);
+    const size_t channels = static_cast<size_t>(x[1]), grain = (16384 >> (2 * rank)) / channels + 1;
     const size_t in_plane = x.product(2, x.rank), plane = out.product(2, x.rank);
-    c.parallel(static_cast<size_t>(x[0]) * plane, 16384 / work + 1,
-               [&](size_t begin, size_t end, size_t) {
-                 for (size_t i = begin; i < end; ++i) {
-                   Taps taps;
-                   AxisTaps axes[3];
-                   for (uint32_t d = 0; d < rank; ++d)  // x comes first
-                     place(c.state<State>(), coordinate(c, i * rank + rank - 1 - d, x[2 + d]),
-                           x[2 + d], &axes[d]);
-                   taps.combine(axes, x.dims + 2, rank);
-                   const size_t first = i / plane * channels;
-                   for (size_t k = first; k < first + channels; ++k)
-                     put(c, taps, k * in_plane, k * plane + i % plane);
-                 }
-               });
+    c.parallel(static_cast<size_t>(x[0]) * plane, grain, [&](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; ++i) {
+        Taps taps;
+        AxisTaps axes[3];
+        for (uint32_t d = 0; d < rank; ++d)  // x comes first
+          place(c.state<State>(), coordinate(c, i * rank + rank - 1 - d, x[2 + d]), x[2 + d],
+                &axes[d]);
+        taps.combine(axes, x.dims + 2, rank);
+        const size_t first = i / plane * channels;
+        for (size_t k = first; k < first + channels; ++k)
+          put(c, taps, k * in_plane, k * plane + i % plane);
+      }
+    });
     return Status::kOk;
   }
 
