@@ -137,7 +137,9 @@ class Ngrams {
         for (size_t k = static_cast<size_t>(at); k < static_cast<size_t>(at) + n; ++k)
           hash = combine(hash, is_text ? Tokens::hash_of(texts_[k]) : Tokens::hash_of(numbers_[k]));
         size_t place = hash & (capacity - 1);
-        while (table[place].length) place = (place + 1) & (capacity - 1);
+        for (; table[place].length; place = (place + 1) & (capacity - 1))
+          if (is_same(table[place], hash, static_cast<size_t>(at), n, is_text))
+            return c.invalid("n-gram % comes twice", number);
         table[place] = {hash, static_cast<uint32_t>(at), static_cast<uint32_t>(n),
                         static_cast<uint32_t>(number)};
       }
@@ -145,6 +147,15 @@ class Ngrams {
     if (number != columns_.size)
       return c.invalid("% n-grams and % ngram_indexes", number, columns_.size);
     return Status::kOk;
+  }
+
+  // As in onnxruntime, none comes twice. Many times the same would also take quadratic time.
+  bool is_same(const Gram& gram, uint64_t hash, size_t at, size_t n, bool is_text) const {
+    bool same = gram.hash == hash && gram.length == n;
+    for (size_t k = 0; same && k < n; ++k)
+      same = is_text ? texts_[at + k] == texts_[gram.begin + k]
+                     : numbers_[at + k] == numbers_[gram.begin + k];
+    return same;
   }
 
   void add(const Tokens& tokens, size_t first, size_t distance, size_t n, uint64_t hash,
