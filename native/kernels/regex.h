@@ -371,12 +371,13 @@ class Regex {
   void pair(uint32_t low, uint32_t high) {
     emit({Op::kPair, false, low, high});
     if (!folds_) return;
-    const uint32_t end = min<uint32_t>(high, 0xFFFF);
-    for (uint32_t p = low; p <= end; ++p) {
-      const uint32_t others[] = {to_lower(p), to_upper(p)};
-      for (uint32_t other : others)
-        if (other < low || other > high) emit({Op::kPair, false, other, other});
-    }
+    // Of each two letters of which the range has one, the other; a range may be long.
+    const auto has = [&](uint32_t p) { return p >= low && p <= high; };
+    for (const CaseRange& range : kCases)
+      for (uint32_t p = range.first; p <= range.last; p += range.distance == 1 ? 2 : 1) {
+        const uint32_t small = to_lower(p), other = has(p) ? small : p;
+        if (has(p) != has(small)) emit({Op::kPair, false, other, other});
+      }
   }
   void close() {
     if (wrong_.size == 0) code_[open_].x = here() - open_;
