@@ -583,6 +583,12 @@ struct ConvTranspose {
     Shape out;
     ORTOLAN_TRY(place(c, &out, &t));
     if (out.count() == 0) return Status::kOk;
+    const size_t bias = c.state<TransposedState>().bias;
+    const auto fill = [&] {
+      fill_bias(c.has_input(bias) ? c.input_data<float>(bias) : nullptr, t.outputs * t.groups,
+                t.batch * t.pixels(true), c.output_data<float>(0));
+    };
+    if (!t.channels) return fill(), Status::kOk;  // the kernel may be huge
     const float* packed = c.state<TransposedState>().packed;
     if (!packed) {
       float* own = static_cast<float*>(c.scratch());
@@ -591,10 +597,7 @@ struct ConvTranspose {
     }
     bool is_covered = true;
     for (const Axis& a : t.axes) is_covered = is_covered && (a.merges() || a.phases() == a.stride);
-    const size_t bias = c.state<TransposedState>().bias;
-    if (!is_covered)
-      fill_bias(c.has_input(bias) ? c.input_data<float>(bias) : nullptr, t.outputs * t.groups,
-                t.batch * t.pixels(true), c.output_data<float>(0));
+    if (!is_covered) fill();
     const TransposedPlan plan(t);
     const size_t columns = min(t.all_columns(), kTileColumns);
     const size_t work = plan.block * columns * t.channels * t.most_segments();
