@@ -242,10 +242,12 @@ struct CausalConvWithState {
     if (c.has_input(2) && (c.input_shape(2).rank != 1 || c.input_shape(2)[0] != w[0]))
       return c.invalid("bias has shape %, not [%]", c.input_shape(2).span(), w[0]);
     p->taps = static_cast<size_t>(w[2]);
-    if (__builtin_mul_overflow(p->taps - 1, static_cast<size_t>(state.dilation), &p->past) ||
-        p->past > SIZE_MAX / 2)
+    int64_t reach;
+    if (__builtin_mul_overflow(w[2] - 1, state.dilation, &reach) ||
+        static_cast<uint64_t>(reach) > SIZE_MAX / 2)
       return c.fail(Status::kLimitExceeded, "% taps with dilation % reach too far", p->taps,
                     state.dilation);
+    p->past = static_cast<size_t>(reach);
     p->channel_step = last ? 1 : p->length;
     p->time_step = last ? p->channels : 1;
     *past = x;

@@ -66,7 +66,7 @@ class Ngrams {
     if (least < 1 || most < least || skips < 0 || most > 64)
       return c.invalid("n-grams of % to % elements, up to % skipped", least, most, skips);
     least_ = static_cast<size_t>(least), most_ = static_cast<size_t>(most);
-    skips_ = static_cast<size_t>(skips);
+    skips_ = static_cast<size_t>(min<int64_t>(skips, INT32_MAX));
     if (weights_.size && weights_.size != columns_.size)
       return c.invalid("% weights for % n-grams", weights_.size, columns_.size);
     for (int64_t column : columns_) {
