@@ -17,6 +17,7 @@ import ortolan
 F32, U8 = np.float32, np.uint8
 HUGE = 2**27
 PADS = [HUGE // 2, HUGE // 2, HUGE // 2 - 1, HUGE // 2 - 1]
+TOO_MANY = "has more than 268435456 taps"
 ONE = [np.array(1, F32), np.array(0, U8)]
 
 
@@ -26,12 +27,12 @@ def empty(*shape: int, dtype: Any = F32) -> Any:
 
 
 class Node(NamedTuple):
-    """One node; what it must answer, or a piece of what it must say."""
+    """One node and a piece of what it must say."""
 
     operator: str
     inputs: list[Any]
     attributes: dict[str, Any]
-    answer: Any
+    error: str
     domain: str = ""
 
 
@@ -46,9 +47,11 @@ NODES = [
     Node("QLinearConcat", ONE + [empty(2**62, 0, dtype=U8), *ONE] * 2, {"axis": 0},
          "the result is too long", "com.microsoft"),
     Node("ConvInteger", [empty(1, 0, 1, 1, dtype=U8), empty(1, 0, HUGE, HUGE, dtype=U8)],
-         {"pads": PADS}, 0),
+         {"pads": PADS}, TOO_MANY),
+    Node("Conv", [empty(1, 0, 1, 1), empty(1, 0, HUGE, HUGE)], {"pads": PADS}, TOO_MANY),
     Node("ConvTranspose", [empty(1, 0, 1, 1), empty(0, 1, HUGE, HUGE), np.array([0.5], F32)],
-         {"pads": PADS, "strides": [HUGE // 2] * 2}, 0.5),
+         {"pads": PADS, "strides": [HUGE // 2] * 2}, TOO_MANY),
+    Node("ConvTranspose", [np.ones((1, 3, 4), F32), empty(0, 2**33, 4)], {}, "channels"),
 ]  # fmt: skip
 
 
@@ -72,11 +75,8 @@ def test_endless_shapes(node: Node) -> None:
     made = helper.make_node(
         node.operator, list(feeds), ["y"], domain=node.domain, **node.attributes
     )
-    if isinstance(node.answer, str):
-        with pytest.raises(ortolan.OrtolanError, match=node.answer):
-            run([made], feeds)
-    else:
-        assert run([made], feeds).tolist() == [[[[node.answer]]]]
+    with pytest.raises(ortolan.OrtolanError, match=node.error):
+        run([made], feeds)
 
 
 def test_endless_sequence() -> None:
