@@ -28,7 +28,7 @@ def turn_transposed(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 def _turn(rewriter: Rewriter, node: ir.Node) -> bool:
     weights, graph = constant(node.inputs[1]), node.graph
-    if weights is None or weights.ndim < 3 or not isinstance(graph, ir.Graph):
+    if weights is None or weights.ndim < 3 or not weights.size or not isinstance(graph, ir.Graph):
         return False
     rank, kernel = weights.ndim - 2, list(weights.shape[2:])
     group = node.attributes.get_int("group", 1)
