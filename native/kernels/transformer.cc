@@ -206,9 +206,7 @@ struct GatherBlockQuantized {
     const size_t per_byte = static_cast<size_t>(8 / s.bits);
     size_t inner = data.product(at + 1, data.rank), length = static_cast<size_t>(data[at]);
     (at + 1 == data.rank ? length : inner) *= per_byte;
-    const size_t blocks = static_cast<size_t>(scales[at]);
-    // Longer blocks are as long as the axis; in 32 bits they could be 0.
-    const size_t block = static_cast<size_t>(min(s.block, static_cast<int64_t>(length)));
+    const size_t blocks = static_cast<size_t>(scales[at]), block = static_cast<size_t>(s.block);
     const size_t last = static_cast<size_t>(scales[scales.rank - 1]);
     const float* scale = c.input_data<float>(2);
     const uint8_t* zeros = c.has_input(3) ? c.input_data<uint8_t>(3) : nullptr;
