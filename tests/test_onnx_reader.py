@@ -371,7 +371,8 @@ def test_attributes_of_other_operators_make_no_strings_of_numbers() -> None:
         "LabelEncoder", ["k"], ["y"], domain="ai.onnx.ml",
         cats_strings=["a"], cats_int64s=[1 << 40], keys_strings=["a"], values_strings=["q"],
     )  # fmt: skip
-    model = graph_of([node], ["y"], initializer=[helper.make_tensor("k", 8, [1], [b"a"])])
+    key = numpy_helper.from_array(np.array(["a"], object), "k")
+    model = graph_of([node], ["y"], initializer=[key])
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
     assert run(model)[0] == ["q"]
