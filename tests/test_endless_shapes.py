@@ -86,3 +86,11 @@ def test_endless_sequence() -> None:
     ]
     with pytest.raises(ortolan.OrtolanError, match="the result is too long"):
         run(nodes, {"x": empty(2**62, 0, dtype=np.int8)})
+
+
+def test_endless_split() -> None:
+    nodes = [
+        helper.make_node("Split", ["x"], ["first", "second"], num_outputs=2),
+        helper.make_node("Shape", ["first"], ["y"]),
+    ]
+    assert run(nodes, {"x": empty(2**63 - 1, 0, dtype=np.int8)}).tolist() == [2**62, 0]
