@@ -33,16 +33,14 @@ _MOST_BYTES = 30_000
 _MOST_ELEMENTS = 20_000
 
 
-def mutants(
-    cases: Iterable[cases_lib.Case], seed: int, count: int
-) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yields `count` mutants of each case with the case's id; cases of long models are left out."""
+def mutants(cases: Iterable[cases_lib.Case], seed: int, count: int) -> Iterator[onnx.ModelProto]:
+    """Yields `count` mutants of each case; cases of long models are left out."""
     draw = random.Random(seed)
     for case in cases:
         model = cases_lib.make_model(case)
         if model.proto.ByteSize() <= _MOST_BYTES:
             for _ in range(count):
-                yield case.id, _Mutant(model, case.operator, draw).make()
+                yield _Mutant(model, case.operator, draw).make()
 
 
 class _Mutant:

@@ -102,7 +102,7 @@ def test_mutants_of_operator_cases_are_refused_or_run(tmp_path: Path) -> None:
     pack = tmp_path / "pack"
     count = 0
     with pack.open("wb") as file:
-        for _, model in case_mutants.mutants(cases_lib.load_cases(), SEED, CASE_MUTANTS):
+        for model in case_mutants.mutants(cases_lib.load_cases(), SEED, CASE_MUTANTS):
             mutant = model.SerializeToString()
             file.write(struct.pack("<I", len(mutant)) + mutant)
             count += 1

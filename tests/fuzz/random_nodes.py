@@ -170,11 +170,9 @@ class _Graph:
 
     def _add_input(self, type_: str) -> str:
         draw, name = self._draw, self._name()
-        shape: list[Any] | None = draw.many(lambda: draw.of(_SIZES))
-        assert shape is not None
-        shape = [draw.of((None, "N", size)) if draw.chance(50) else size for size in shape]
-        if draw.chance(12):
-            shape = None
+        sizes = draw.many(lambda: draw.of(_SIZES))
+        dims: list[Any] = [draw.of((None, "N", n)) if draw.chance(50) else n for n in sizes]
+        shape = None if draw.chance(12) else dims
         element = _TYPES[type_.removeprefix("seq(").removeprefix("optional(").rstrip(")") + ")"]
         made = helper.make_tensor_type_proto(element, shape)
         if type_.startswith("seq("):
