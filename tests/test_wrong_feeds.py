@@ -171,3 +171,38 @@ def test_calls_that_are_wrong(kind: str) -> None:
 def test_feeds_may_be_any_mapping() -> None:
     made = InferenceSession(convert(TWO))
     np.testing.assert_array_equal(made.run(["yy"], collections.UserDict(GOOD))[0], F[0] + F[1])
+
+
+class Fresh(collections.UserDict[str, Any]):
+    """Makes an array each time that it is asked for one, as numpy's files of arrays do."""
+
+    def __getitem__(self, name: str) -> Any:
+        return np.full(100, self.data[name], np.float32)
+
+
+def test_arrays_that_nobody_else_holds_stay_until_the_run_is_over() -> None:
+    made = InferenceSession(convert(f"{HEAD} g (float[N] x, float[N] z, float[N] w)"
+        " => (float[N] yy) { t = Add(x, z) yy = Add(t, w) }"))  # fmt: skip
+    for _ in range(10):
+        (got,) = made.run(None, Fresh(x=1, z=10, w=100))
+        np.testing.assert_array_equal(got, np.full(100, 111, np.float32))
+
+
+class Double(collections.UserDict[str, Any]):
+    """Has an entry twice, as collections of headers do."""
+
+    def items(self) -> Any:
+        return [("x", self.data["x"])] * 2
+
+    def __iter__(self) -> Any:
+        return iter(["x", "x"])
+
+    def __len__(self) -> int:
+        return 2
+
+
+def test_a_name_that_comes_twice_stands_for_no_other() -> None:
+    made = InferenceSession(convert(TWO))
+    made.run(None, GOOD)
+    with pytest.raises(errors.InvalidArgument, match=r"\['z'\]"):
+        made.run(None, Double(x=F[0]))

@@ -335,6 +335,8 @@ class Call:
             raise errors.InvalidArgument(
                 f"feeds are a dict of values by names of inputs, not a {type(feed).__name__}"
             )
+        # Keeps the arrays: a mapping may make them when asked, another thread may replace them.
+        feed = dict(feed)
         signature = self.signature
         index, dtypes, misaligned = signature.input_index, signature.dtypes, signature.misaligned
         tensors, shapes = self._tensors, self._shapes
