@@ -260,6 +260,23 @@ def test_terminate_is_never_missed() -> None:
         np.testing.assert_array_equal(session.run(None, {**feeds, "m": np.int64(3)})[0], [-1, -1])
 
 
+def test_what_terminates_too_late_is_not_for_the_next_call() -> None:
+    """Set when the run is over and before its options know of it, and taken back at once."""
+    session = InferenceSession(convert(ENDLESS))
+    feeds: dict[str, Any] = {"m": np.int64(3), "c": np.array(True), "x": np.ones(2, np.float32)}
+
+    class Calls(set[Any]):
+        def discard(self, call: Any) -> None:
+            options.terminate = True
+            options.terminate = False
+            super().discard(call)
+
+    options = RunOptions()
+    options._calls = Calls()
+    for given in (options, None):
+        np.testing.assert_array_equal(session.run(None, feeds, given)[0], [-1, -1])
+
+
 def test_runs_from_within_callbacks() -> None:
     """A message's handler and an asynchronous call's may load and run models themselves."""
     content, feeds = hostile_models.converted("control"), hostile_models.FEEDS["control"]

@@ -285,6 +285,8 @@ class Call:
 
     def cancel(self) -> None:
         """Stops the call before its next node; from any thread."""
+        # If it comes too late for this call, it would stop the next one.
+        self.is_spent = True
         self._cancel(self.handle)
 
     def error_text(self) -> str:
@@ -443,9 +445,9 @@ class Call:
                 raise errors.Cancelled("Exiting due to terminate flag being set to true.")
             return int(self._execute(self.handle, self._address))
         finally:
-            # First out, then looked at: what came too late for this call would stop the next one.
+            # First out, then looked at: who still cancels has set it before.
             options._calls.discard(self)
-            self.is_spent = options.terminate
+            self.is_spent = self.is_spent or options.terminate
             for key in limits:
                 self._limit(key, "")
 
