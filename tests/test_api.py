@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 import ortolan
 from ortolan import errors
 from ortolan.runtime import environment
+from ortolan.runtime.profiling import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = '<ir_version: 8, opset_import: ["" : 17], producer_name: "house", model_version: 3>'
@@ -466,6 +468,48 @@ def test_profiles_are_chrome_traces(ort: Any, tmp_path: Path) -> None:
     for run, first in zip(runs, nodes[::2], strict=True):
         assert run["ts"] - 1 <= first["ts"] <= run["ts"] + run["dur"]
         assert 0 < first["dur"] <= run["dur"] + 1
+
+
+class Ending:
+    """A feed during whose conversion the profile is ended."""
+
+    def __init__(self, session: ortolan.InferenceSession) -> None:
+        self.session = session
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        self.session.end_profiling()
+        return X
+
+
+def test_a_profile_may_end_while_a_call_is_in_flight(tmp_path: Path) -> None:
+    options = ortolan.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = ortolan.InferenceSession(model(ADD), options)
+    z = session.run(["z"], {"x": Ending(session), "b": B})[0]
+    np.testing.assert_array_equal(z, X + B)
+    assert session.end_profiling() == ""
+
+
+def test_an_interrupted_profile_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes between a call and the end of its recording does not take the memory away."""
+    options = ortolan.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = ortolan.InferenceSession(model(ADD), options)
+
+    def interrupt(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(Recorder, "steps", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            session.run(None, {"x": X, "b": B})
+    gc.collect()
+    session.end_profiling()
+    np.testing.assert_array_equal(session.run(["z"], {"x": X, "b": B})[0], X + B)
 
 
 CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -114,7 +114,7 @@ def _steps(session: InferenceSession, feeds: Feeds, runs: int) -> list[list[Node
     for _ in range(runs):
         session.run(None, feeds)
         call = session._idle[-1]
-        recorder = profiler.record(call.handle)
+        recorder = profiler.record(call)
         session.run(None, feeds)
         found.append(recorder.steps())
     return found

@@ -391,9 +391,10 @@ class InferenceSession:
         except IndexError:
             call = Call(self._model, self._signature)
         try:
-            if self._profiler is not None:
+            profiler = self._profiler
+            if profiler is not None:
                 run = functools.partial(call.run, output_names, input_feed, run_options)
-                return self._profiled(call, run)
+                return _profiled(profiler, call, run)
             return call.run(output_names, input_feed, run_options)
         finally:
             if not call.is_spent:
@@ -472,7 +473,8 @@ class InferenceSession:
             run = functools.partial(
                 call.run_bound, iobinding._feeds, iobinding._outputs, run_options
             )
-            results = run() if self._profiler is None else self._profiled(call, run)
+            profiler = self._profiler
+            results = run() if profiler is None else _profiled(profiler, call, run)
         finally:
             if not call.is_spent:
                 self._idle.append(call)
@@ -486,18 +488,6 @@ class InferenceSession:
         self._profiler = Profiler(self._model, self._options.profile_file_prefix)
         self._profiler.start_ns = started
         self._profiler.session_event("model_loading", started, time.monotonic_ns())
-
-    def _profiled(self, call: Call, run: Callable[[], list[Any]]) -> list[Any]:
-        recorder = self._profiler.record(call.handle)
-        begin = time.monotonic_ns()
-        steps = []
-        try:
-            results = run()
-        finally:
-            end = time.monotonic_ns()
-            steps = recorder.steps()
-        self._profiler.call(begin, end, steps)
-        return results
 
     def end_profiling(self) -> str:
         """Ends the profile that `SessionOptions.enable_profiling` began.
@@ -530,6 +520,19 @@ class InferenceSession:
         return OrtValue.ortvalue_from_shape_and_type(
             shape, element_type, device_type, device_id, vendor_id
         )
+
+
+def _profiled(profiler: Any, call: Call, run: Callable[[], list[Any]]) -> list[Any]:
+    recorder = profiler.record(call)
+    begin = time.monotonic_ns()
+    steps = []
+    try:
+        results = run()
+    finally:
+        end = time.monotonic_ns()
+        steps = recorder.steps()
+    profiler.call(begin, end, steps)
+    return results
 
 
 def _source(given: Any) -> str | bytes:

@@ -241,6 +241,7 @@ class Call:
         code = library.ortolan_run_create(model, ctypes.byref(handle))
         self.handle = handle.value or 0
         self.is_spent = False  # not to be used again
+        self.borrowed: Any = None  # what the run writes to beside its outputs
         self._error = library.ortolan_run_error
         self._release = library.ortolan_run_release
         self._cancel = library.ortolan_run_cancel

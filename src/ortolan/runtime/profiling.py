@@ -6,7 +6,6 @@ Session for calls and for loading; times in microseconds since the profile began
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import threading
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ortolan import _native
 from ortolan.runtime.environment import PROVIDER
+from ortolan.runtime.execution import Call
 
 __all__ = ["NodeTime", "Profiler"]
 
@@ -79,9 +79,9 @@ class Profiler:
             if len(self._events) < _MOST_EVENTS:
                 self._events.append(event)
 
-    def record(self, handle: int) -> Recorder:
-        """Has the next executions of a run note their nodes."""
-        return Recorder(self._model, handle, self._nodes)
+    def record(self, call: Call) -> Recorder:
+        """Has the next executions of a call note their nodes."""
+        return Recorder(self._model, call, self._nodes)
 
     def write(self, path: str = "") -> str:
         """Writes the trace; returns the name of the file, by default of the prefix and the time."""
@@ -96,22 +96,24 @@ class Recorder:
     """Room for the steps of one execution."""
 
     def __init__(
-        self, model: int, handle: int, nodes: dict[tuple[int, int], tuple[str, str]]
+        self, model: int, call: Call, nodes: dict[tuple[int, int], tuple[str, str]]
     ) -> None:
         self._model = model
-        self._handle = handle
+        self._call = call
         self._nodes = nodes
         self._steps = (_native.Step * _CAPACITY)()
-        _native.library().ortolan_run_profile(handle, self._steps, _CAPACITY)
+        # The call writes there until it is told not to, which an interrupt may prevent.
+        call.borrowed = self._steps
+        _native.library().ortolan_run_profile(call.handle, self._steps, _CAPACITY)
 
     def steps(self) -> list[NodeTime]:
         """What ran since it was made, the first 65,536 nodes; ends the recording."""
         library = _native.library()
-        count = ctypes.c_int64()
-        library.ortolan_run_number(self._handle, b"steps", ctypes.byref(count))
-        library.ortolan_run_profile(self._handle, None, 0)
+        count = self._call.number(b"steps")
+        library.ortolan_run_profile(self._call.handle, None, 0)
+        self._call.borrowed = None
         found = []
-        for step in self._steps[: min(count.value, _CAPACITY)]:
+        for step in self._steps[: min(count, _CAPACITY)]:
             name, operator = self._node(step.graph, step.node)
             found.append(NodeTime(name, operator, step.begin, step.end - step.begin))
         return found
