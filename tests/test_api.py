@@ -157,6 +157,32 @@ def test_bindings(ort: Any) -> None:
         session.run_with_iobinding(binding)
 
 
+UNFIT: dict[str, tuple[Any, str]] = {
+    "read-only": (lambda: np.frombuffer(bytes(24), np.float32).reshape(2, 3), "read-only"),
+    "strided": (lambda: np.zeros((2, 6), np.float32)[:, ::2], "order"),
+    "reversed": (lambda: np.zeros((2, 3), np.float32)[::-1], "order"),
+    "swapped": (lambda: np.zeros((2, 3), np.dtype(np.float32).newbyteorder()), "order"),
+    "deep": (lambda: np.zeros((1,) * 9, np.float32), "9 dimensions"),
+    "another shape": (lambda: np.zeros((3, 2), np.float32), "shape"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_memory_that_cannot_take_an_output_is_refused(kind: str) -> None:
+    make, text = UNFIT[kind]
+    place = make()
+    session = ortolan.InferenceSession(model(ADD))
+    binding = session.io_binding()
+    binding.bind_cpu_input("b", B)
+    binding.bind_ortvalue_output("w", ortolan.OrtValue(place))
+    # The second time it is state in place.
+    for x in (X, place)[: 1 + (place.shape == X.shape)]:
+        binding.bind_cpu_input("x", x)
+        with pytest.raises(errors.InvalidArgument, match=rf"output \W+w.*{text}"):
+            session.run_with_iobinding(binding)
+    assert not place.any()
+
+
 def test_state_goes_from_output_to_input_without_a_copy() -> None:
     text = HEAD + "g (float[1000] s) => (float[1000] t) <float one = {1}> { t = Add(s, one) }"
     session = ortolan.InferenceSession(model(text))

@@ -502,6 +502,7 @@ class Call:
         Returns:
             An array per entry of `outputs`, those that were given among them.
         """
+        outputs = dict(outputs)
         self._choose([self.signature.outputs[i].name for i in outputs])
         kept = []
         self._given.clear()
@@ -518,6 +519,8 @@ class Call:
                 if array is not None and any(np.may_share_memory(array, feed) for feed in arrays)
             }
             for k, (which, array) in enumerate(outputs.items()):
+                if array is not None:
+                    self._check_place(which, array)
                 self._set_place(self._places[k], None if which in shared else array)
             self._block.places = _addressof(self._places)
             self._execute_once(options)
@@ -534,6 +537,19 @@ class Call:
             if array is not None:
                 results[k] = array
         return results
+
+    def _check_place(self, which: int, array: Array) -> None:
+        flags = array.flags
+        if not flags.writeable:
+            wrong = "is read-only"
+        elif not (flags.c_contiguous and array.dtype.isnative):
+            wrong = "has its elements or their bytes in another order"
+        elif array.ndim > _native.MAX_RANK:
+            wrong = f"has {array.ndim} dimensions; at most {_native.MAX_RANK} are supported"
+        else:
+            return
+        name = self.signature.outputs[which].name
+        raise errors.InvalidArgument(f"the memory given for output {name!r} {wrong}")
 
     def _set_place(self, tensor: _native.Tensor, array: Array | None) -> None:
         tensor.type = 0
