@@ -184,6 +184,22 @@ def test_workers_that_wake_when_their_part_is_taken(threads: int) -> None:
         assert result_bytes(session, "x", inputs[k % 3]) == expected[k % 3]
 
 
+@pytest.mark.parametrize("flushes", [False, True])
+def test_denormals_are_flushed_by_all_threads_or_none(flushes: bool) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "g (float[N] x, float[N] f) => (float[N] y) { y = Mul (x, f) }"
+    )
+    options = ortolan.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.set_denormal_as_zero", str(int(flushes)))
+    session = ortolan.InferenceSession(ortolan.convert(onnx.parser.parse_model(text)), options)
+    small = np.full(1 << 20, 1e-20, np.float32)
+    for _ in range(10):
+        (y,) = session.run(None, {"x": small, "f": small})
+        assert np.count_nonzero(y) == (0 if flushes else y.size)
+
+
 @pytest.mark.slow
 def test_an_idle_session_uses_no_processor() -> None:
     sessions = [make_session(wide_model(), threads) for threads in (1, 2, 4)]

@@ -77,6 +77,13 @@ bool exchange(uint32_t& word, uint32_t expected, uint32_t value) {
 bool try_take(uint32_t& flag) { return exchange(flag, 0, 1); }
 void give_back(uint32_t& flag) { __atomic_store_n(&flag, 0, __ATOMIC_RELEASE); }
 
+// How this thread takes denormals, for platform::restore_denormals of others.
+uint32_t denormals() {
+  const uint32_t state = platform::flush_denormals();
+  platform::restore_denormals(state);
+  return state;
+}
+
 }  // namespace
 
 void ThreadPool::Waiter::locate() {
@@ -135,10 +142,11 @@ void ThreadPool::run(size_t units, size_t threads, size_t work, Body body, void*
     return;
   }
   const uint32_t parts = 1 + ready(static_cast<uint32_t>(most) - 1, work);
-  const uint32_t job = ++job_ * kStates;
+  const uint32_t job = ++job_ * kStates, state = denormals();
   for (uint32_t i = 1; i < parts; ++i) {
     Worker& w = list_[i];
     w.parts = parts;
+    w.denormals = state;
     w.body = body;
     w.user = user;
     w.begin = units * i / parts;
@@ -175,6 +183,7 @@ void ThreadPool::work(void* worker) {
   for (;;) {
     const uint32_t now = wait_for(w->word, kOpen, w->self, w->caller);
     if (!exchange(w->word, now, now - kOpen + kTaken)) continue;
+    platform::restore_denormals(w->denormals);
     pool.finish(index);
     pool.take_others(w->parts);
     tell(w->word, now - kOpen + kDone, w->caller, w->self);

@@ -35,6 +35,7 @@ class ThreadPool {
   struct alignas(128) Worker {
     uint32_t word = 0;  // number of the job * kStates + State of the part
     uint32_t parts = 0;
+    uint32_t denormals = 0;  // how the caller takes them
     Waiter self, caller;
     Body body = nullptr;
     void* user = nullptr;
