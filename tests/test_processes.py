@@ -260,6 +260,35 @@ def test_terminate_is_never_missed() -> None:
         np.testing.assert_array_equal(session.run(None, {**feeds, "m": np.int64(3)})[0], [-1, -1])
 
 
+_UNLOAD = """
+import _ctypes, ctypes, shutil
+from ortolan import _native
+
+copy = pathlib.Path(path).with_name("copy.so")
+shutil.copy(_native.library_path(), copy)
+library = ctypes.CDLL(str(copy))
+load, release = library.ortolan_model_load, library.ortolan_model_release
+load.argtypes = _native._SIGNATURES["ortolan_model_load"][1]
+release.argtypes = [ctypes.c_void_p]
+content, option = pathlib.Path(path).read_bytes(), _native.Option(
+    b"session.intra_op_num_threads", b"3")
+model = ctypes.c_void_p()
+assert load(content, len(content), option, 1, None, model) == 0
+release(model)
+_ctypes.dlclose(library._handle)
+time.sleep(0.05)
+if os.fork() == 0:
+    os._exit(0)
+print(os.wait()[1])
+"""
+
+
+@linux
+def test_a_library_that_is_unloaded_leaves_its_threads_their_code(tmp_path: Path) -> None:
+    """They spin or sleep there, and a fork calls it."""
+    assert run_script(_UNLOAD, hostile_models.converted("control"), tmp_path).split() == ["0"]
+
+
 def test_what_terminates_too_late_is_not_for_the_next_call() -> None:
     """Set when the run is over and before its options know of it, and taken back at once."""
     session = InferenceSession(convert(ENDLESS))

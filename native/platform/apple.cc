@@ -15,6 +15,14 @@ int pthread_mutex_lock(void* mutex);
 int pthread_mutex_unlock(void* mutex);
 int pthread_cond_wait(void* condition, void* mutex);
 int pthread_cond_broadcast(void* condition);
+struct OrtolanPlace {
+  const char* file;
+  void* base;
+  const char* name;
+  void* address;
+};
+int dladdr(const void* address, OrtolanPlace* place);
+void* dlopen(const char* path, int mode);
 int sched_yield();
 long sysconf(int name);
 uint64_t clock_gettime_nsec_np(int clock);
@@ -69,6 +77,10 @@ bool start_thread(void (*entry)(void*), void* argument) {
   Start* start = static_cast<Start*>(allocate(nullptr, sizeof(Start)));
   if (!start) return false;
   *start = {entry, argument};
+  // The library stays, even if it is closed: the thread is in it until the process ends.
+  constexpr int kLazyNoLoadNoDelete = 0x91;
+  OrtolanPlace place;
+  if (dladdr(gates, &place)) dlopen(place.file, kLazyNoLoadNoDelete);
   OrtolanThread* thread = nullptr;
   auto trampoline = [](void* memory) -> void* {
     Start copy = *static_cast<Start*>(memory);

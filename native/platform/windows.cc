@@ -11,6 +11,8 @@ ORTOLAN_IMPORT Handle __stdcall CreateThread(void* attributes, size_t stack,
                                              uint32_t(__stdcall* entry)(void*), void* argument,
                                              uint32_t flags, uint32_t* id);
 ORTOLAN_IMPORT int __stdcall CloseHandle(Handle handle);
+ORTOLAN_IMPORT int __stdcall GetModuleHandleExW(uint32_t flags, const wchar_t* name,
+                                                Handle* module);
 ORTOLAN_IMPORT uint32_t __stdcall GetActiveProcessorCount(uint16_t group);
 ORTOLAN_IMPORT int __stdcall SwitchToThread();
 ORTOLAN_IMPORT int __stdcall QueryPerformanceCounter(int64_t* count);
@@ -98,6 +100,10 @@ bool start_thread(void (*entry)(void*), void* argument) {
   Start* start = static_cast<Start*>(allocate(nullptr, sizeof(Start)));
   if (!start) return false;
   *start = {entry, argument};
+  // The library stays, even if it is freed: the thread is in it until the process ends.
+  constexpr uint32_t kPinByAddress = 5;
+  Handle self = nullptr;
+  GetModuleHandleExW(kPinByAddress, reinterpret_cast<const wchar_t*>(run_thread), &self);
   Handle thread = CreateThread(nullptr, 0, run_thread, start, 0, nullptr);
   if (!thread) release(nullptr, start, sizeof(Start));
   if (thread) CloseHandle(thread);

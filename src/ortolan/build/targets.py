@@ -48,9 +48,10 @@ class Target:
     """Whether it tells, if it has every operator, which variants of kernels a model uses."""
 
 
+# Not deleted: the threads of its pool run there until the process ends.
 _ELF_LINK = (
-    "-shared", "-z", "defs", "--gc-sections", "-z", "max-page-size=16384", "-soname",
-    "libortolan.so", "-O2", "--icf=all", "--build-id=none", "--hash-style=both",
+    "-shared", "-z", "defs", "-z", "nodelete", "--gc-sections", "-z", "max-page-size=16384",
+    "-soname", "libortolan.so", "-O2", "--icf=all", "--build-id=none", "--hash-style=both",
 )  # fmt: skip
 _ANDROID_LINK = (*_ELF_LINK, "--exclude-libs", "ALL", "-z", "relro", "-z", "now")
 _SSE2 = InstructionSet("sse2")
