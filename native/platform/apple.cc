@@ -122,8 +122,9 @@ uint64_t nanoseconds() {
 }
 
 bool map_file(const char* path, Mapping* mapping, int* reason) {
-  constexpr int kCloseOnExec = 0x1000000, kRead = 1, kPrivate = 2, kEnd = 2;
-  int file = open(path, kCloseOnExec);
+  constexpr int kCloseOnExec = 0x1000000, kNoWait = 4, kRead = 1, kPrivate = 2, kEnd = 2;
+  // Not waiting for somebody who writes to what is a pipe: it cannot be mapped.
+  int file = open(path, kNoWait | kCloseOnExec);
   int64_t size = file < 0 ? -1 : lseek(file, 0, kEnd);
   void* memory = nullptr;
   if (size > 0) memory = mmap(nullptr, static_cast<size_t>(size), kRead, kPrivate, file, 0);
