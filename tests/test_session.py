@@ -129,6 +129,18 @@ def test_an_option_that_is_no_number_is_an_error() -> None:
         InferenceSession(convert(ADD), options)
 
 
+@pytest.mark.parametrize("value", ["9\x00x", "\ud800"])
+def test_an_option_that_is_no_text_is_an_error(value: str) -> None:
+    options, limits = SessionOptions(), RunOptions()
+    options.add_session_config_entry("ortolan.max_nodes", value)
+    with pytest.raises(errors.InvalidArgument, match=r"option 'ortolan\.max_nodes'"):
+        InferenceSession(convert(ADD), options)
+    limits.add_run_config_entry("ortolan.max_run_bytes", value)
+    text = HEAD + "g (float[N] x) => (float[N] y) { y = Neg(x) }"
+    with pytest.raises(errors.InvalidArgument, match=r"option 'ortolan\.max_run_bytes'"):
+        InferenceSession(convert(text)).run(None, {"x": np.ones(1, np.float32)}, limits)
+
+
 def test_the_arena_is_close_to_its_floor() -> None:
     chain = "".join(f"t{i} = Transpose <perm = [1, 0]> (t{i - 1}) " for i in range(1, 9))
     text = HEAD + "g (float[64, 32] t0) => (float[64, 32] y) { " + chain + "y = Relu(t8) }"

@@ -70,6 +70,20 @@ class Option(Structure):
     _fields_ = [("key", c_char_p), ("value", c_char_p)]
 
 
+def option(key: str, value: str) -> Option:
+    """An option as the C interface takes it.
+
+    Raises:
+        ortolan.errors.InvalidArgument: it is no text, or ends before its end.
+    """
+    try:
+        if "\0" in key + value:
+            raise ValueError("there is a zero byte in it")
+        return Option(key.encode(), value.encode())
+    except ValueError as error:
+        raise errors.InvalidArgument(f"option {key!r} cannot be {value!r}: {error}") from error
+
+
 TENSOR_SIZE = ctypes.sizeof(Tensor)
 
 

@@ -250,7 +250,7 @@ class InferenceSession:
         entries = {**seed_entries(), **self._options._entries}
         if self._options.intra_op_num_threads:
             entries["session.intra_op_num_threads"] = str(self._options.intra_op_num_threads)
-        pairs = [_native.Option(k.encode(), v.encode()) for k, v in entries.items()]
+        pairs = [_native.option(key, value) for key, value in entries.items()]
         return (_native.Option * len(pairs))(*pairs)
 
     def _open_bytes(self, content: Any, size: int | None = None, failure: int = 3) -> None:

@@ -453,7 +453,7 @@ class Call:
                 self._limit(key, "")
 
     def _limit(self, key: str, value: str) -> None:
-        option = _native.Option(key.encode(), value.encode())
+        option = _native.option(key, value)
         code = _native.library().ortolan_run_option(self.handle, ctypes.byref(option))
         if code:
             raise errors.from_code(code, self.error_text())
