@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import onnxruntime
 import pytest
@@ -270,6 +271,51 @@ def test_weights_of_an_ort_file_are_replaced() -> None:
     wrong.add_initializer("w", np.ones(3, np.float32))
     with pytest.raises(errors.InvalidArgument, match="'w'"):
         ortolan.InferenceSession(content, wrong)
+
+
+NAMED = "g (string[N] x) => (string[N] y) { y = StringConcat(x, w) }"
+COUNTED = (
+    "g (float[N] x) => (float[N] y) { s = Shape(w) n = Size(s) c = Cast <to = 1> (n) "
+    "d = Cast <to = 1> (w) e = Add(x, d) y = Add(e, c) }"
+)
+REPLACED: dict[str, tuple[str, Any, Any, Any, Any]] = {
+    "swapped bytes": (COUNTED, np.ones(2, np.float32), np.array([3, 4], ">f4"), X[0, :2], [4, 6]),
+    "no dimension": (COUNTED, np.array(1, np.float32), np.array(5, np.float32), X[0], [5, 6, 7]),
+    "four bits": (
+        COUNTED, np.ones(2, ml_dtypes.int4), np.array([3, -4], ml_dtypes.int4), X[0, :2], [4, -2],
+    ),
+    "texts": (
+        NAMED, np.array(["abc", "d"], object), np.array(["é", b"q"], object),
+        np.array(["a", "b"], object), ["aé", "bq"],
+    ),
+    "numpy's texts": (
+        NAMED, np.array(["abc", "d"], object), np.array(["é", "q"]),
+        np.array(["a", "b"], object), ["aé", "bq"],
+    ),
+}  # fmt: skip
+
+
+def with_weight(text: str, weight: Any) -> bytes:
+    """A model whose weight "w" is an array."""
+    proto = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> ' + text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    return bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("kind", REPLACED)
+@pytest.mark.parametrize("is_ort", [False, True])
+def test_weights_of_every_kind_are_replaced(kind: str, is_ort: bool) -> None:
+    text, weight, new, x, expected = REPLACED[kind]
+    options = ortolan.SessionOptions()
+    options.graph_optimization_level = ortolan.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_initializer("w", new)
+    content = with_weight(text, weight)
+    source = ortolan.convert(content, level="disable") if is_ort else content
+    assert ortolan.InferenceSession(source, options).run(None, {"x": x})[0].tolist() == expected
+    if weight.dtype == object:
+        options.add_initializer("w", np.array(["a", 1], object))
+        with pytest.raises(errors.InvalidArgument, match=r"'w'.* is 1"):
+            ortolan.InferenceSession(source, options)
 
 
 def test_weights_in_files_that_are_missing_are_given(tmp_path: Path) -> None:

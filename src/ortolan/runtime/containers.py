@@ -22,6 +22,7 @@ __all__ = [
     "decode_strings",
     "describe_array",
     "encode_strings",
+    "encode_texts",
     "kind_of_type",
     "make_value",
     "read_value",
@@ -35,18 +36,14 @@ AsArray = Callable[[Any, int], Array]
 """Makes an array of an element type of what a caller gave."""
 
 
-def encode_strings(array: Array) -> Array:
-    """A string tensor's bytes: offsets of the texts, then the texts as UTF-8.
+def encode_texts(array: Array) -> list[bytes]:
+    """The elements of a string tensor as UTF-8.
 
     Args:
         array: of objects that are str or bytes, or of numpy's own text types.
 
-    Returns:
-        uint32 elements that hold them, padded to a multiple of 4 bytes.
-
     Raises:
         ortolan.errors.InvalidArgument: an element is no text.
-        ortolan.errors.LimitExceeded: the text is too long for the offsets.
     """
     texts: list[bytes] = []
     for item in array.ravel().tolist():
@@ -63,6 +60,23 @@ def encode_strings(array: Array) -> Array:
             raise errors.InvalidArgument(
                 f"an element of a string tensor is {item!r}, a {type(item).__name__}"
             )
+    return texts
+
+
+def encode_strings(array: Array) -> Array:
+    """A string tensor's bytes: offsets of the texts, then the texts as UTF-8.
+
+    Args:
+        array: as for `encode_texts`.
+
+    Returns:
+        uint32 elements that hold them, padded to a multiple of 4 bytes.
+
+    Raises:
+        ortolan.errors.InvalidArgument: an element is no text.
+        ortolan.errors.LimitExceeded: the text is too long for the offsets.
+    """
+    texts = encode_texts(array)
     start = 4 * (len(texts) + 1)
     ends = np.cumsum([start, *map(len, texts)], dtype=np.int64)
     if ends[-1] > _MOST_BYTES:

@@ -26,7 +26,8 @@ from ortolan.ortformat.external import is_external
 from ortolan.ortformat.packed import unpack_weights
 from ortolan.ortformat.writer import write_file
 from ortolan.passes.pipeline import optimize
-from ortolan.runtime.element_types import number_of
+from ortolan.runtime.containers import encode_texts
+from ortolan.runtime.element_types import STRING, number_of
 
 __all__ = [
     "convert_for_session",
@@ -153,7 +154,9 @@ def replace_initializers(model: onnx.ModelProto, values: Mapping[str, Any]) -> N
         if tensor is None:
             raise errors.InvalidArgument(f"the model has no initializer {name!r} to replace")
         _check_same(name, array, tensor.data_type, tuple(tensor.dims))
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        if tensor.data_type == STRING:
+            array = np.array(_texts(name, array), object).reshape(array.shape)
+        tensor.CopyFrom(numpy_helper.from_array(array, name))
 
 
 def replace_in_ort(content: bytes, values: Mapping[str, Any]) -> bytes:
@@ -176,12 +179,23 @@ def replace_in_ort(content: bytes, values: Mapping[str, Any]) -> bytes:
         if tensor is None:
             raise errors.InvalidArgument(f"the model has no initializer {name!r} to replace")
         _check_same(name, array, int(tensor.data_type), tuple(tensor.dims))
-        tensor.raw_data = np.ascontiguousarray(array).tobytes()
+        if tensor.data_type == STRING:
+            tensor.string_data = _texts(name, array)
+        else:
+            tensor.raw_data = onnx_ir.tensor(array).tobytes()
     return write(session)
 
 
 def _array(value: Any) -> Any:
-    return np.asarray(getattr(value, "_ortolan_data", value))
+    array = np.asarray(getattr(value, "_ortolan_data", value))
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
+def _texts(name: str, array: Any) -> list[bytes]:
+    try:
+        return encode_texts(array)
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(f"initializer {name!r}: {error}") from error
 
 
 def _check_same(name: str, array: Any, number: int, shape: tuple[int, ...]) -> None:
