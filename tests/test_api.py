@@ -184,6 +184,35 @@ def test_memory_that_cannot_take_an_output_is_refused(kind: str) -> None:
     assert not place.any()
 
 
+def test_memory_that_is_read_only_is_not_updated() -> None:
+    value = ortolan.OrtValue.ortvalue_from_numpy(np.frombuffer(bytes(12), np.float32))
+    with pytest.raises(errors.InvalidArgument, match="read-only"):
+        value.update_inplace(B)
+
+
+PLACES: dict[str, tuple[Any, Any]] = {
+    "negative": ((-1,), 64),
+    "no numbers": (("N",), 64),
+    "a fraction": ((1.5,), 64),
+    "no shape": (5, 64),
+    "more than memory": ((2**40, 2**40), 64),
+    "a size that overflows": ((2**62, 4), 64),
+    "nowhere": ((2, 3), 0),
+    "no address": ((2, 3), "here"),
+    "no such address": ((2, 3), 2**64),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_places_where_no_tensor_can_be(kind: str) -> None:
+    shape, address = PLACES[kind]
+    binding = ortolan.InferenceSession(model(ADD)).io_binding()
+    with pytest.raises(errors.InvalidArgument, match=r"input 'x'.* no tensor"):
+        binding.bind_input("x", "cpu", 0, np.float32, shape, address)
+    with pytest.raises(errors.InvalidArgument, match=r"output 'z'.* no tensor"):
+        binding.bind_output("z", "cpu", 0, np.float32, shape, address)
+
+
 def test_state_goes_from_output_to_input_without_a_copy() -> None:
     text = HEAD + "g (float[1000] s) => (float[1000] t) <float one = {1}> { t = Add(s, one) }"
     session = ortolan.InferenceSession(model(text))

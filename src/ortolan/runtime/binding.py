@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +56,7 @@ class IOBinding:
         """
         del device_id
         check_device(device_type)
-        self.bind_cpu_input(name, _array_at(element_type, shape, buffer_ptr))
+        self.bind_cpu_input(name, _array_at(f"input {name!r}", element_type, shape, buffer_ptr))
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
         """Binds an input to a value."""
@@ -84,7 +86,7 @@ class IOBinding:
             raise errors.InvalidArgument(
                 f"output {name!r}: memory by its address needs element_type and shape"
             )
-        self._outputs[i] = _array_at(element_type, shape, buffer_ptr)
+        self._outputs[i] = _array_at(f"output {name!r}", element_type, shape, buffer_ptr)
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
         """Has an output written into the memory of a tensor, which must have its shape."""
@@ -117,14 +119,22 @@ class IOBinding:
         self._results = []
 
 
-def _array_at(element_type: Any, shape: Sequence[int], address: int) -> Array:
+def _array_at(what: str, element_type: Any, shape: Sequence[int], address: int) -> Array:
     """An array over memory that somebody else owns."""
     number = number_from(element_type)
     if number == STRING:
         raise errors.InvalidArgument("strings have no address")
     dtype = numpy_type(number)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if size == 0:
-        return np.empty(tuple(shape), dtype)
-    buffer: Any = (ctypes.c_char * size).from_address(int(address))
-    return np.ndarray(tuple(shape), dtype, buffer)
+    try:
+        sizes = tuple(map(operator.index, shape))
+        size = math.prod(sizes) * dtype.itemsize
+        if size == 0:
+            return np.empty(sizes, dtype)
+        if not address:
+            raise ValueError("this address is none")
+        buffer: Any = (ctypes.c_char * size).from_address(operator.index(address))
+        return np.ndarray(sizes, dtype, buffer)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise errors.InvalidArgument(
+            f"{what}: there can be no tensor of shape {shape} at address {address}: {error}"
+        ) from error

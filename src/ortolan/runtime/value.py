@@ -231,9 +231,11 @@ class OrtValue:
             data: an array or a tensor of this shape and type.
 
         Raises:
-            ortolan.errors.InvalidArgument: shape or type are others.
+            ortolan.errors.InvalidArgument: shape or type are others, or the memory is read-only.
         """
         to = self._tensor()
+        if not to.flags.writeable:
+            raise errors.InvalidArgument("the memory of this tensor is read-only")
         new = np.asarray(getattr(data, "_ortolan_data", data))
         if new.shape != to.shape or number_of(new.dtype) != self._number:
             raise errors.InvalidArgument(
