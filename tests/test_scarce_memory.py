@@ -7,17 +7,23 @@ piece of memory is a request of its own.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import pytest
 
 import hostile_models
 import ortolan
+from ortolan import _native
 from scarce_lib import NEVER, OUT_OF_MEMORY, Memory, Model, Run
 
 Feeds = dict[str, Any]
@@ -217,3 +223,28 @@ def test_what_fails_again_and_again_does_not_pile_up() -> None:
     model.close()
     assert memory.bytes == 0
     assert not memory.wrong
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks at what Linux says is mapped")
+def test_files_that_were_mapped_are_given_back(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> '
+        "g (float[64] x) => (float[64] y) <float[64] w = {1}> { y = Add (x, w) }"
+    )
+    proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones(64, np.float32), "w"))
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    library = _native.library()
+    for at in itertools.count():
+        memory, handle = Memory(), ctypes.c_void_p()
+        memory.fail(at, 1)
+        code = library.ortolan_model_open(
+            os.fsencode(path), None, 0, ctypes.addressof(memory.hooks), ctypes.byref(handle)
+        )
+        library.ortolan_model_release(handle)
+        assert code in (0, OUT_OF_MEMORY)
+        assert "weights.bin" not in Path("/proc/self/maps").read_text()
+        if at >= memory.calls:
+            break
+    assert code == 0
+    assert at > 5

@@ -242,7 +242,11 @@ Status OnnxReader::map_external(String what, String location, platform::Mapping*
                 location, reason);
   }
   mapped_ += mapping->size;
-  if (!files_.push({location, *mapping}) || !model_.keep(*mapping)) return out_of_memory();
+  if (!model_.keep(*mapping)) {
+    platform::unmap_file(*mapping);
+    return out_of_memory();
+  }
+  if (!files_.push({location, *mapping})) return out_of_memory();
   return model_.count_file(mapping->size);
 }
 
