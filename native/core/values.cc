@@ -16,8 +16,9 @@ bool is_blob(const void* blob, size_t bytes, size_t count) {
   return offsets[0] >= (count + 1) * sizeof(uint32_t) && offsets[count] <= bytes;
 }
 
-size_t blob_bytes(const Text* texts, size_t count) {
-  size_t bytes = (count + 1) * sizeof(uint32_t);
+// Elements may share a text: their sum is not bounded by memory, nor by what a size can be.
+uint64_t blob_bytes(const Text* texts, size_t count) {
+  uint64_t bytes = (uint64_t{count} + 1) * sizeof(uint32_t);
   for (size_t i = 0; i < count; ++i) bytes += texts[i].size();
   return bytes;
 }
@@ -127,8 +128,11 @@ Status Run::export_value(ValueType type, const Shape& shape, const void* data,
   if (!kHasContainers || type.layers == 0) {
     size_t count = shape.count(), bytes = count * element_size(type.element);
     bool is_text = kHasTexts && type.element == DataType::kString;
-    if (is_text) bytes = blob_bytes(static_cast<const Text*>(data), count);
-    if (is_text && bytes > UINT32_MAX) return too_large_text();
+    if (is_text) {
+      const uint64_t all = blob_bytes(static_cast<const Text*>(data), count);
+      if (all > UINT32_MAX) return too_large_text();
+      bytes = static_cast<size_t>(all);
+    }
     ORTOLAN_TRY(make(bytes));
     if (is_text)
       write_blob((*result)->data(), static_cast<const Text*>(data), count);
