@@ -393,6 +393,29 @@ def nested(depth: int) -> onnx.ModelProto:
     return model
 
 
+def test_texts_have_a_limit(tmp_path: Path) -> None:
+    """A name of 3 GB, most of it a hole in the file; errors count the bytes of texts in 31 bits."""
+    size = 3 << 30
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    )
+    node, path = model.graph.node.pop(), tmp_path / "model.onnx"
+    node.input.clear()
+    tail = node.SerializeToString()
+    name = b"\x0a" + wire.varint(size)
+    named = b"\x0a" + wire.varint(len(name) + size + len(tail)) + name
+    rest = model.graph.SerializeToString()
+    model.ClearField("graph")
+    head = model.SerializeToString() + b"\x3a"
+    head += wire.varint(len(named) + size + len(tail) + len(rest)) + named
+    with path.open("wb") as file:
+        file.write(head)
+        file.seek(size, os.SEEK_CUR)
+        file.write(tail + rest)
+    with pytest.raises(errors.InvalidFormat, match=r"a text of 2 GB or more at byte"):
+        opened(path)
+
+
 def test_nesting_has_a_limit() -> None:
     assert run(nested(20))[0].tolist() == [-1, 2]
     with pytest.raises(errors.LimitExceeded, match="nested deeper"):

@@ -37,7 +37,7 @@ void write_blob(void* blob, const Text* texts, size_t count) {
 
 char* new_text(Zone& zone, size_t bytes, Text* text) {
   auto n = static_cast<uint32_t>(bytes);
-  if (bytes > UINT32_MAX - 64) return nullptr;
+  if (bytes > INT32_MAX) return nullptr;  // errors hold the size of a text in 31 bits
   char* block = static_cast<char*>(zone.allocate(sizeof(n) + n, alignof(uint32_t)));
   if (!block) return nullptr;
   copy(block, &n, sizeof(n));

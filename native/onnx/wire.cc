@@ -208,6 +208,10 @@ class Verifier {
         break;
     }
     if (!packed) return wrong();
+    // Errors hold the size of a text in 31 bits.
+    const bool is_text =
+        rule.kind == Kind::kText || (rule.kind == Kind::kBytes && rule.of == Id::kAttribute);
+    if (is_text && size > INT32_MAX) return bad("a text of 2 GB or more", begin);
     if (rule.kind == Kind::kText &&
         !is_utf8({reinterpret_cast<const char*>(field.bytes.data), size}))
       return bad("a text that is not UTF-8", begin);
