@@ -143,14 +143,16 @@ void ThreadPool::run(size_t units, size_t threads, size_t work, Body body, void*
   }
   const uint32_t parts = 1 + ready(static_cast<uint32_t>(most) - 1, work);
   const uint32_t job = ++job_ * kStates, state = denormals();
+  // units * i / parts, with no product that a size of 32 bits cannot hold.
+  auto begin = [&](uint32_t i) { return units / parts * i + units % parts * i / parts; };
   for (uint32_t i = 1; i < parts; ++i) {
     Worker& w = list_[i];
     w.parts = parts;
     w.denormals = state;
     w.body = body;
     w.user = user;
-    w.begin = units * i / parts;
-    w.end = units * (i + 1) / parts;
+    w.begin = begin(i);
+    w.end = begin(i + 1);
     tell(w.word, job + kOpen, w.self, w.caller);
   }
   body(user, 0, units / parts, 0);
