@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper
 
 import ortolan
 from ortolan import _native
+from ortolan.runtime.containers import decode_strings
 
 HEAD = '<ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 3]>'
 
@@ -267,3 +269,14 @@ def test_what_is_no_map_is_refused(operator: str, given: str) -> None:
     x = np.ones(2, np.float32)
     with pytest.raises(ortolan.OrtolanError, match=r"map|kernel|type"):
         run(model_of(graph), {"x": x if given == "float[2]" else [x]})
+
+
+def test_text_may_take_more_than_an_int_counts() -> None:
+    """Nearly all of it is memory that nobody looks at."""
+    size = (1 << 31) + 64
+    with mmap.mmap(-1, size) as memory:
+        place = ctypes.c_char.from_buffer(memory)
+        memory[:15] = np.array([12, 14, 15], "<u4").tobytes() + "ü!".encode()
+        texts = decode_strings(ctypes.addressof(place), size, (2,))
+        del place
+    assert texts.tolist() == ["ü", "!"]

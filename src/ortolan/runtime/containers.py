@@ -94,12 +94,13 @@ def decode_strings(address: int, size: int, shape: tuple[int, ...]) -> Array:
         size: its bytes.
         shape: of the tensor.
     """
-    block = ctypes.string_at(address, size)
+    # Not string_at, whose size is an int.
+    block = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
     result = np.empty(shape, object)
     count = result.size
     offsets = np.frombuffer(block, "<u4", count + 1).tolist()
     texts = [
-        block[begin:end].decode("utf-8", "surrogateescape")
+        str(block[begin:end], "utf-8", "surrogateescape")
         for begin, end in itertools.pairwise(offsets)
     ]
     flat = result.reshape(-1)
