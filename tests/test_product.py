@@ -118,6 +118,32 @@ def test_a_build_for_a_model_runs_it_and_tells_what_is_in(name: str, tmp_path: P
     assert artefact["bytes"]["raw"] < whole / 2
 
 
+_NO_FOLDERS = """
+import { readFileSync } from "node:fs";
+const module = new WebAssembly.Module(readFileSync(process.argv[1]));
+const imports = { wasi_snapshot_preview1: {} };
+for (const { module: from, name } of WebAssembly.Module.imports(module))
+  imports[from][name] = () => Number(process.argv[2]);
+const e = new WebAssembly.Instance(module, imports).exports;
+const path = e.ortolan_allocate(64);
+new Uint8Array(e.memory.buffer).set(Buffer.from("model.ort\\0"), path);
+console.log(e.ortolan_model_open(path, 0, 0, 0, path + 32));
+"""
+
+
+@pytest.mark.parametrize("error", ["BADF", "NOSYS"])
+def test_a_host_of_wasi_need_have_no_folders(error: str, tmp_path: Path) -> None:
+    node = verify._node()
+    if node is None:
+        pytest.skip("there is no Node")
+    make("wasi", tmp_path / "out", models=[DIGITS])
+    (module,) = (tmp_path / "out").rglob("*.wasm")
+    number = {"BADF": "8", "NOSYS": "52"}[error]
+    command = [node, "--input-type=module", "-e", _NO_FOLDERS, str(module), number]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 @pytest.mark.slow
 def test_relaxed_simd_is_tried_where_the_node_of_the_path_is_too_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

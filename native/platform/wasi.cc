@@ -25,7 +25,7 @@ namespace ortolan::platform {
 namespace {
 
 // WASI's numbers of errors.
-constexpr int kNoAccess = 2, kBadFile = 8, kInputOutput = 29, kNotFound = 44, kNoMemory = 48;
+constexpr int kNoAccess = 2, kInputOutput = 29, kNotFound = 44, kNoMemory = 48;
 
 // As errno has them.
 int reason_of(int32_t error) {
@@ -48,7 +48,7 @@ int32_t open_below_any(const char* path, int32_t* file) {
   for (int32_t folder = kFirst;; ++folder) {
     uint32_t prestat[2];
     char name[1024];
-    if (wasi_prestat(folder, prestat) == kBadFile) return result;
+    if (wasi_prestat(folder, prestat) != 0) return result;  // they follow each other
     if (prestat[0] != 0 || prestat[1] > sizeof(name)) continue;
     if (wasi_prestat_name(folder, name, prestat[1]) != 0) continue;
     const char* rest = below(path, {name, prestat[1]});
