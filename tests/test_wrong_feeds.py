@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ortolan import errors
-from ortolan.session import InferenceSession
+from ortolan.session import InferenceSession, OrtValue
 from test_session import convert
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>'
@@ -154,6 +154,8 @@ CALLS: dict[str, tuple[Any, Any, str]] = {
     "an output's name alone": ("yy", GOOD, "list"),
     "a number as output": ([0], GOOD, "0; the outputs"),
     "a list as output": ([["yy"]], GOOD, "the outputs are: yy"),
+    "a generator of outputs": ((name for name in ["yy"]), GOOD, "not in a generator"),
+    "one number for outputs": (5, GOOD, "not in a int"),
 }
 
 
@@ -166,6 +168,21 @@ def test_calls_that_are_wrong(kind: str) -> None:
             made.run(names, feeds)
         # Nothing of the wrong call is left.
         np.testing.assert_array_equal(made.run(None, GOOD)[0], F[0] + F[1])
+
+
+@pytest.mark.parametrize("names", [("yy",), np.array(["yy"]), {"yy": 1}, np.array([], str)])
+def test_names_of_outputs_may_be_in_any_collection(names: Any) -> None:
+    made = InferenceSession(convert(TWO))
+    for _ in range(2):
+        (got,) = made.run(names, GOOD)
+        np.testing.assert_array_equal(got, F[0] + F[1])
+
+
+def test_masked_elements_are_in_no_value() -> None:
+    with pytest.raises(errors.InvalidArgument, match="masked"):
+        OrtValue.ortvalue_from_numpy(np.ma.masked_array(F, mask=F > 3))
+    value = OrtValue.ortvalue_from_numpy(np.ma.masked_array(F))
+    np.testing.assert_array_equal(value.numpy(), F)
 
 
 def test_feeds_may_be_any_mapping() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,10 @@ class Signature:
         Raises:
             ortolan.errors.InvalidArgument: the model has no such output.
         """
+        if names is not None and not isinstance(names, Collection):
+            raise errors.InvalidArgument(
+                f"output names come in a list, not in a {type(names).__name__}"
+            )
         if names is None or len(names) == 0:
             return list(range(len(self.outputs)))
         if isinstance(names, str):
@@ -332,7 +336,7 @@ class Call:
         if names is None:
             if self._names is not None:
                 self._choose(None)
-        elif names != self._names:
+        elif type(names) is not list or names != self._names:
             self._choose(names)
         if type(feed) is not dict and not isinstance(feed, Mapping):
             raise errors.InvalidArgument(

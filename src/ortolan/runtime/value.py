@@ -85,10 +85,13 @@ class OrtValue:
             vendor_id: ignored.
 
         Raises:
-            ortolan.errors.OrtolanError: ONNX has no such type, or there is no such device.
+            ortolan.errors.OrtolanError: ONNX has no such type, there is no such device, or elements
+                are masked.
         """
         del device_id, vendor_id
         check_device(device_type)
+        if np.ma.is_masked(numpy_obj):
+            raise errors.InvalidArgument("masked elements have no value: give the array filled")
         array = np.asarray(numpy_obj)
         number = number_of(array.dtype)
         if array.dtype != numpy_type(number) or not _is_plain(array):
