@@ -56,7 +56,12 @@ class Api {
     const short = { shape, data: this.feed.data.subarray(1) };
     this.expectError("short feed", () => this.run(model, short), "InvalidArgument", "bytes");
     this.expect("a run after errors", this.run(model), first);
+    const both = { [name]: this.feed, other: this.feed };
+    this.expectError("a wrong feed behind a right one", () => model.run(both), "InvalidArgument");
+    this.expectError("nothing is left of it", () => model.run({}), "InvalidArgument", "is missing");
     model.release();
+    model.release();
+    this.expectError("a run after release", () => this.run(model), "InvalidArgument", "released");
   }
 
   testLoading() {

@@ -222,8 +222,13 @@ export class Model {
       return status;
     });
     if (code !== 0) throw this.error(code, this.exports.ortolan_model_error(this.handle));
+    this.newRun();
+  }
+
+  newRun() {
+    this.exports.ortolan_run_release(this.run_);
     const status = this.exports.ortolan_run_create(this.handle, this.scratch.address);
-    this.run_ = runtime.view().getUint32(this.scratch.address, true);
+    this.run_ = this.runtime.view().getUint32(this.scratch.address, true);
     this.check(status);
   }
 
@@ -245,9 +250,15 @@ export class Model {
    * @returns by output name: {type, shape, data}, copied out of the runtime's memory.
    */
   run(feeds) {
+    if (this.file === null) throw new OrtolanError(2, "the model was released");
     const fed = [];
     try {
-      for (const [name, tensor] of Object.entries(feeds)) fed.push(this.feed(name, tensor));
+      try {
+        for (const [name, tensor] of Object.entries(feeds)) fed.push(this.feed(name, tensor));
+      } catch (error) {
+        this.newRun(); // without those that it has already
+        throw error;
+      }
       this.check(this.exports.ortolan_run_execute(this.run_));
       return Object.fromEntries(this.outputs.map(({ name }, k) => [name, this.take(k)]));
     } finally {
@@ -290,10 +301,12 @@ export class Model {
 
   /** Frees everything; the model must not be used after it. */
   release() {
+    if (this.file === null) return;
     this.exports.ortolan_run_release(this.run_);
     this.exports.ortolan_model_release(this.handle);
     this.runtime.free(this.scratch);
     this.runtime.free(this.file);
     this.run_ = this.handle = 0;
+    this.file = null;
   }
 }
