@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ortolan.build.compile import build
+from ortolan.build.compile import build, source_root
 from ortolan.build.host import cache_folder
-from ortolan.build.targets import LINUX_ARM64, LINUX_X64, Target
+from ortolan.build.link import compiler, run, zig
+from ortolan.build.targets import COMMON_FLAGS, LINUX_ARM64, LINUX_X64, TARGETS, Target
 
 pytest.importorskip("ziglang", reason="the compiler (ziglang) is not installed")
 
@@ -106,3 +108,30 @@ def test_the_same_build_gives_the_same_bytes(tmp_path: Path) -> None:
     first = build(LINUX_ARM64, tmp_path / "a", tmp_path / "cache-a", wanted=lambda o, t: False)
     second = build(LINUX_ARM64, tmp_path / "b", tmp_path / "cache-b", wanted=lambda o, t: False)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_32_bit_x86_tells_links(tmp_path: Path) -> None:
+    """Its flags for that are not those of other machines of 32 bits."""
+    target, native = TARGETS["android-x86"], source_root()
+    sources = [
+        Path(__file__).with_name("native") / "links_probe.cc",
+        native / "platform" / "linux.cc", native / "core" / "memory.cc",
+    ]  # fmt: skip
+    objects = [tmp_path / f"{source.stem}.o" for source in sources]
+    for source, made in zip(sources, objects, strict=True):
+        command = [*compiler(), "-target", target.triple, *COMMON_FLAGS, *target.flags, "-Os"]
+        command += [*target.instruction_sets[0].flags, f"-I{native}", "-c", str(source)]
+        run([*command, "-o", str(made)], cache_folder())
+    program = tmp_path / "program"
+    run([zig(), "ld.lld", "-o", str(program), *map(str, objects)], cache_folder())
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "w.bin").write_bytes(bytes(64))
+    (inside / "link.bin").symlink_to(outside / "w.bin")
+    (inside / "folder").symlink_to(outside)
+    try:
+        done = subprocess.run([program], cwd=inside, timeout=60, check=False)
+    except OSError:
+        pytest.skip("this machine runs no programs of 32-bit x86")
+    assert done.returncode == 3

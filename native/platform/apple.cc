@@ -1,6 +1,6 @@
 // macOS and iOS, over libSystem alone. Waiting uses mutexes and conditions chosen by address: the
 // system's own wait on an address is private, or too new.
-#include "platform/joined.h"
+#include "platform/inside.h"
 #include "platform/processor.h"
 
 extern "C" {
@@ -27,6 +27,7 @@ int sched_yield();
 long sysconf(int name);
 uint64_t clock_gettime_nsec_np(int clock);
 int open(const char* path, int flags, ...);
+int openat(int folder, const char* path, int flags, ...);
 int64_t lseek(int file, int64_t offset, int whence);
 void* mmap(void* address, size_t bytes, int protection, int flags, int file, int64_t offset);
 int munmap(void* address, size_t bytes);
@@ -121,23 +122,59 @@ uint64_t nanoseconds() {
   return clock_gettime_nsec_np(kUptime);
 }
 
-bool map_file(const char* path, Mapping* mapping, int* reason) {
-  constexpr int kCloseOnExec = 0x1000000, kNoWait = 4, kRead = 1, kPrivate = 2, kEnd = 2;
-  // Not waiting for somebody who writes to what is a pipe: it cannot be mapped.
-  int file = open(path, kNoWait | kCloseOnExec);
-  int64_t size = file < 0 ? -1 : lseek(file, 0, kEnd);
+namespace {
+
+constexpr int kCloseOnExec = 0x1000000, kNoWait = 4;
+
+long or_error(int descriptor) { return descriptor < 0 ? -*__error() : descriptor; }
+
+// Maps an open file, or one that could not be opened, and closes it.
+bool map_opened(long opened, Mapping* mapping, int* reason) {
+  constexpr int kRead = 1, kPrivate = 2, kEnd = 2;
+  if (opened < 0) {
+    *reason = static_cast<int>(-opened);
+    return false;
+  }
+  const int file = static_cast<int>(opened);
+  int64_t size = lseek(file, 0, kEnd);
   void* memory = nullptr;
   if (size > 0) memory = mmap(nullptr, static_cast<size_t>(size), kRead, kPrivate, file, 0);
   bool failed = size < 0 || memory == reinterpret_cast<void*>(-1);
   if (failed) *reason = *__error();
-  if (file >= 0) close(file);
+  ::close(file);
   if (failed) return false;
   *mapping = {static_cast<const uint8_t*>(memory), static_cast<size_t>(size)};
   return true;
 }
 
+struct System {
+  static constexpr int kFolder = 0x100000, kNoLink = 0x100;
+  static constexpr long kTooLong = -63;
+
+  static long open_folder(const char* name) {
+    return or_error(::open(name, kFolder | kCloseOnExec));
+  }
+  static long open_inside(long at, const char* name, bool is_last) {
+    constexpr long kLink = -62, kNoFolder = -20;  // such may be a link, too
+    const int flags = (is_last ? kNoWait : kFolder) | kNoLink | kCloseOnExec;
+    const long next = or_error(openat(static_cast<int>(at), name, flags));
+    return next == kLink || (!is_last && next == kNoFolder) ? -kIsLink : next;
+  }
+  static void close(long at) { ::close(static_cast<int>(at)); }
+  static bool map(long file, Mapping* mapping, int* reason) {
+    return map_opened(file, mapping, reason);
+  }
+};
+
+}  // namespace
+
+bool map_file(const char* path, Mapping* mapping, int* reason) {
+  // Not waiting for somebody who writes to what is a pipe: it cannot be mapped.
+  return map_opened(or_error(::open(path, kNoWait | kCloseOnExec)), mapping, reason);
+}
+
 bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
-  return map_joined(folder, path, mapping, reason);
+  return map_below<System>(folder, path, mapping, reason);
 }
 
 void unmap_file(const Mapping& mapping) {

@@ -1,6 +1,7 @@
 // Linux and Android: raw system calls, and symbols of the process for memory and threads. On Linux
 // these are weak, so that the library itself needs nothing; Android's linker looks only into
 // libraries that are named, and there the library needs libc.so.
+#include "platform/inside.h"
 #include "platform/processor.h"
 
 #if defined(__ANDROID__)
@@ -281,6 +282,30 @@ bool map_opened(long file, Mapping* mapping, int* reason) {
   return true;
 }
 
+struct System {
+#if defined(__x86_64__) || defined(__i386__)
+  static constexpr long kFolder = 0200000, kNoLink = 0400000;
+#else
+  static constexpr long kFolder = 040000, kNoLink = 0100000;
+#endif
+  static constexpr long kPathOnly = 010000000, kTooLong = -36;
+
+  static long open(long at, const char* name, long flags) {
+    return call(kOpenat, at, reinterpret_cast<long>(name), flags | kCloseOnExec);
+  }
+  static long open_folder(const char* name) { return open(kHere, name, kFolder | kPathOnly); }
+  // Not waiting for what is no file.
+  static long open_inside(long at, const char* name, bool is_last) {
+    constexpr long kNoFolder = -20;  // such is a link, too
+    const long next = open(at, name, (is_last ? kNoWait : kFolder | kPathOnly) | kNoLink);
+    return !is_last && next == kNoFolder ? -kIsLink : next;
+  }
+  static void close(long at) { call(kClose, at); }
+  static bool map(long file, Mapping* mapping, int* reason) {
+    return map_opened(file, mapping, reason);
+  }
+};
+
 }  // namespace
 
 bool map_file(const char* path, Mapping* mapping, int* reason) {
@@ -289,35 +314,8 @@ bool map_file(const char* path, Mapping* mapping, int* reason) {
   return map_opened(call(kOpenat, kHere, reinterpret_cast<long>(path), flags), mapping, reason);
 }
 
-// Folder by folder, none of them through a link; not waiting for what is no file.
 bool map_file_inside(const char* folder, const char* path, Mapping* mapping, int* reason) {
-#if defined(__x86_64__)
-  constexpr long kFolder = 0200000, kNoLink = 0400000;
-#else
-  constexpr long kFolder = 040000, kNoLink = 0100000;
-#endif
-  constexpr long kPathOnly = 010000000;
-  const char* start = folder[0] ? folder : ".";
-  long at = call(kOpenat, kHere, reinterpret_cast<long>(start), kFolder | kPathOnly | kCloseOnExec);
-  while (at >= 0) {
-    char part[256];
-    size_t n = 0;
-    while (*path == '/') ++path;
-    while (path[n] && path[n] != '/' && n + 1 < sizeof(part)) part[n] = path[n], ++n;
-    part[n] = 0;
-    path += n;
-    const bool is_last = *path == 0;
-    const long flags = is_last ? kNoWait : kFolder | kPathOnly;
-    long next = n + 1 < sizeof(part) ? call(kOpenat, at, reinterpret_cast<long>(part),
-                                            flags | kNoLink | kCloseOnExec)
-                                     : -36;  // the name is too long
-    call(kClose, at);
-    if (is_last) return map_opened(next, mapping, reason);
-    constexpr long kNoFolder = -20;  // such is a link, too
-    at = next == kNoFolder ? -kIsLink : next;
-  }
-  *reason = static_cast<int>(-at);
-  return false;
+  return map_below<System>(folder, path, mapping, reason);
 }
 
 void unmap_file(const Mapping& mapping) {
