@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -24,7 +25,7 @@ import hostile_models
 import models_lib
 import onnx_wire as wire
 import ortolan
-from ortolan import errors
+from ortolan import _native, errors
 from ortolan.catalog import FAMILIES
 from ortolan.catalog.onnx_versions import since_versions
 from ortolan.catalog.operator import Operator
@@ -391,6 +392,34 @@ def nested(depth: int) -> onnx.ModelProto:
     model = graph_of(list(graph.node), ["o"])
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
     return model
+
+
+_ADDED = """
+<ir_version: 10, opset_import: ["" : 20]>
+g (float[1, 8, 6, 6] x, float16[2, 3] h) => (float[1, 8, n] y, float16[2, 3] z)
+    <float[8, 8, 1, 1] w, int64[3] s = {1, 8, -1}> {
+    middle = Sin (x)
+    convolved = Conv (middle, w)
+    y = Reshape (convolved, s)
+    half = Neg (h)
+    soft = Softmax (half)
+    z = Neg (soft)
+}
+"""
+
+
+def test_nodes_that_loading_adds_have_whole_names() -> None:
+    """They are called as values, whose names have no end of their own in the file."""
+    model = onnx.parser.parse_model(_ADDED)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 8, 1, 1), np.float32), "w"))
+    session, names = opened(model), list[str]()
+    node = _native.library().ortolan_model_node
+    while node(session._model, 0, len(names), b"type"):
+        names.append(node(session._model, 0, len(names), b"name").decode())
+    assert "middle" in names
+    assert len(set(names)) > 3
+    known = {name for each in model.graph.node for name in (*each.input, *each.output)}
+    assert set(names) <= {"", *known}
 
 
 def test_texts_have_a_limit(tmp_path: Path) -> None:

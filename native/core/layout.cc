@@ -86,6 +86,7 @@ Status Loader::convert(GraphBuilder& b, LayoutPass& pass, uint32_t value, Layout
   uint32_t fresh = static_cast<uint32_t>(b.values.size());
   Node node;
   node.name = converted.name;
+  if (kReadsOnnx) ORTOLAN_TRY(keep_text(converted.name, &node.name));
   node.type = "Layout";
   node.domain = "ai.ortolan";
   node.since_version = 1;

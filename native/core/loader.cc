@@ -96,6 +96,14 @@ Status Loader::not_utf8(String what) {
   return fail(error_, Status::kInvalidFormat, "damaged model: % is not UTF-8", what);
 }
 
+Status Loader::keep_text(String text, String* kept) {
+  auto* bytes = static_cast<char*>(model_.zone.allocate(text.size + 1, 1));
+  if (!bytes) return out_of_memory();
+  if (text.size) copy(bytes, text.data, text.size);
+  *kept = {bytes, text.size};
+  return Status::kOk;
+}
+
 Status Loader::open_graph(GraphBuilder* parent, GraphBuilder** result) {
   const uint32_t depth = parent ? parent->graph->depth + 1 : 0;
   if (depth > model_.options.max_depth)

@@ -82,6 +82,8 @@ class Loader {
   // Where a node keeps the graph that is its attribute `name`.
   Status find_body(Node& node, String name, Graph*** place);
   Status not_utf8(String what);
+  // Texts that leave through the C interface need a zero at their end, which an ONNX file's lack.
+  Status keep_text(String text, String* kept);
   // An array in the model's zone.
   template <class T>
   Status make_array(size_t n, Span<T>* place) {

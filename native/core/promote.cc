@@ -33,6 +33,7 @@ Status Loader::make_wide(GraphBuilder& b, uint32_t value, bool is_pending, uint3
 Status Loader::add_cast(GraphBuilder& b, uint32_t from, uint32_t to) {
   Node node;
   node.name = b.values[from].name;
+  if (kReadsOnnx) ORTOLAN_TRY(keep_text(node.name, &node.name));
   node.type = "Cast";
   node.since_version = 13;
   ORTOLAN_TRY(make_array(1, &node.inputs));

@@ -89,7 +89,7 @@ Status OnnxReader::read_functions(const Message& model) {
     String key, kept;
     ORTOLAN_TRY(function_key(f.message.text(function::kDomain), f.message.text(function::kName),
                              f.message.text(function::kOverload), &key));
-    ORTOLAN_TRY(keep(key, &kept));
+    ORTOLAN_TRY(keep_text(key, &kept));
     f.fields = f.message.count(0);
     f.imports = imports_.size();
     for (Fields imports = f.message.each(function::kOpsetImport); imports.next();)

@@ -71,32 +71,23 @@ Status OnnxReader::run(const Message& model) {
   return complete();
 }
 
-// Texts that leave through the C interface need a zero at their end.
-Status OnnxReader::keep(String text, String* kept) {
-  auto* bytes = static_cast<char*>(model_.zone.allocate(text.size + 1, 1));
-  if (!bytes) return out_of_memory();
-  if (text.size) copy(bytes, text.data, text.size);
-  *kept = {bytes, text.size};
-  return Status::kOk;
-}
-
 Status OnnxReader::read_metadata(const Message& model) {
   Metadata& m = model_.metadata;
   Message graph = model.message(model::kGraph);
-  ORTOLAN_TRY(keep(model.text(model::kProducerName), &m.texts[Metadata::kProducerName]));
-  ORTOLAN_TRY(keep(model.text(model::kProducerVersion), &m.texts[Metadata::kProducerVersion]));
-  ORTOLAN_TRY(keep(model.text(model::kDomain), &m.texts[Metadata::kDomain]));
-  ORTOLAN_TRY(keep(model.text(model::kDocString), &m.texts[Metadata::kDescription]));
-  ORTOLAN_TRY(keep(graph.text(graph::kName), &m.texts[Metadata::kGraphName]));
-  ORTOLAN_TRY(keep(graph.text(graph::kDocString), &m.texts[Metadata::kGraphDescription]));
+  ORTOLAN_TRY(keep_text(model.text(model::kProducerName), &m.texts[Metadata::kProducerName]));
+  ORTOLAN_TRY(keep_text(model.text(model::kProducerVersion), &m.texts[Metadata::kProducerVersion]));
+  ORTOLAN_TRY(keep_text(model.text(model::kDomain), &m.texts[Metadata::kDomain]));
+  ORTOLAN_TRY(keep_text(model.text(model::kDocString), &m.texts[Metadata::kDescription]));
+  ORTOLAN_TRY(keep_text(graph.text(graph::kName), &m.texts[Metadata::kGraphName]));
+  ORTOLAN_TRY(keep_text(graph.text(graph::kDocString), &m.texts[Metadata::kGraphDescription]));
   m.ir_version = static_cast<int64_t>(model.number(model::kIrVersion));
   m.model_version = static_cast<int64_t>(model.number(model::kModelVersion));
   m.properties = model_.zone.array<Metadata::Property>(model.count(model::kMetadataProps));
   size_t i = 0;
   for (Fields props = model.each(model::kMetadataProps); props.next(); ++i) {
     if (i >= m.properties.size) return out_of_memory();
-    ORTOLAN_TRY(keep(props.message().text(entry::kKey), &m.properties[i].key));
-    ORTOLAN_TRY(keep(props.message().text(entry::kValue), &m.properties[i].value));
+    ORTOLAN_TRY(keep_text(props.message().text(entry::kKey), &m.properties[i].key));
+    ORTOLAN_TRY(keep_text(props.message().text(entry::kValue), &m.properties[i].value));
   }
   return Status::kOk;
 }
@@ -248,7 +239,7 @@ Status OnnxReader::declare_inputs(GraphBuilder& b, const Body& body) {
     Value& v = b.values[value];
     v.is_input = true;
     v.is_constant = false;
-    ORTOLAN_TRY(keep(name, &v.name));
+    ORTOLAN_TRY(keep_text(name, &v.name));
     if (!found.push(value)) return out_of_memory();
   }
   b.graph->inputs = model_.zone.array<uint32_t>(found.size());
@@ -262,9 +253,9 @@ Status OnnxReader::declare_nodes(GraphBuilder& b, const Body& body) {
     const Message& source = item.node;
     if (is_constant(source)) continue;
     Node node;
-    ORTOLAN_TRY(keep(source.text(node::kName), &node.name));
-    ORTOLAN_TRY(keep(source.text(node::kOpType), &node.type));
-    ORTOLAN_TRY(keep(canonical(source.text(node::kDomain)), &node.domain));
+    ORTOLAN_TRY(keep_text(source.text(node::kName), &node.name));
+    ORTOLAN_TRY(keep_text(source.text(node::kOpType), &node.type));
+    ORTOLAN_TRY(keep_text(canonical(source.text(node::kDomain)), &node.domain));
     node.since_version = since_version(item.scope, node.domain, node.type);
     node.file_index = static_cast<uint32_t>(&item - body.items.begin());
     if (node.type.size == 0) return node_error(node, Status::kInvalidGraph, "it names no operator");
@@ -356,7 +347,7 @@ Status OnnxReader::read_shape(const Message& shape, Value& v) {
     int64_t size = static_cast<int64_t>(dim.number(shape::kDimValue));
     v.shape.append(fixed && size >= 0 ? size : -1);
     String name = dim.text(shape::kDimParam);
-    if (!fixed && !is_no_name(name)) ORTOLAN_TRY(keep(name, &names[i]));
+    if (!fixed && !is_no_name(name)) ORTOLAN_TRY(keep_text(name, &names[i]));
   }
   v.dim_names = {names.data, names.size};
   return Status::kOk;
@@ -394,7 +385,7 @@ Status OnnxReader::resolve_outputs(GraphBuilder& b, const Body& body) {
     ORTOLAN_TRY(full_name(body.scope, each.message().text(value_info::kName), &name));
     ORTOLAN_TRY(resolve_output(b, i, name));
     Value& v = b.values[b.graph->outputs[i]];
-    if (!b.parent) ORTOLAN_TRY(keep(name, &v.name));
+    if (!b.parent) ORTOLAN_TRY(keep_text(name, &v.name));
   }
   return Status::kOk;
 }

@@ -23,7 +23,6 @@ class OnnxReader : public Loader {
   // reader.cc
   Status read_metadata(const Message& model);
   Status read_imports(const Message& model);
-  Status keep(String text, String* kept);
   Status check_import(const Import& import);
   Status read_graph(const Message& graph, Scope* scope, GraphBuilder* parent, Graph** result);
   Status declare(GraphBuilder& b, const Body& body);
