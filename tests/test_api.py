@@ -571,6 +571,16 @@ def test_profiles_are_chrome_traces(ort: Any, tmp_path: Path) -> None:
         assert 0 < first["dur"] <= run["dur"] + 1
 
 
+def test_a_profile_shows_names_that_are_no_text(tmp_path: Path) -> None:
+    content = ortolan.convert(model(HEAD + "g (float[N] x) => (float[N] y) { [named] y = Neg(x) }"))
+    options = ortolan.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = ortolan.InferenceSession(content.replace(b"named", b"n\xff\xfe\xfdd"), options)
+    np.testing.assert_array_equal(session.run(None, {"x": B})[0], -B)
+    assert "n\\ufffd\\ufffd\\ufffdd_kernel_time" in Path(session.end_profiling()).read_text()
+
+
 class Ending:
     """A feed during whose conversion the profile is ended."""
 

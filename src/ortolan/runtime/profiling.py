@@ -121,12 +121,11 @@ class Recorder:
     def _node(self, graph: int, node: int) -> tuple[str, str]:
         known = self._nodes.get((graph, node))
         if known is None:
-            texts = [
-                (
-                    _native.library().ortolan_model_node(self._model, graph, node, key) or b""
-                ).decode()
+            told = [
+                _native.library().ortolan_model_node(self._model, graph, node, key)
                 for key in (b"name", b"domain", b"type")
             ]
+            texts = [(text or b"").decode("utf-8", "replace") for text in told]
             domain = "" if texts[1] in ("", "ai.onnx") else f"{texts[1]}:"
             known = self._nodes[graph, node] = (texts[0], domain + texts[2])
         return known
