@@ -184,6 +184,24 @@ def test_memory_that_cannot_take_an_output_is_refused(kind: str) -> None:
     assert not place.any()
 
 
+def test_outputs_do_not_share_memory() -> None:
+    session = ortolan.InferenceSession(model(ADD))
+    both = np.zeros((3, 3), np.float32)
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", X)
+    binding.bind_cpu_input("b", B)
+    for w, z in ((0, 0), (0, 1), (1, 0)):
+        binding.bind_ortvalue_output("w", ortolan.OrtValue(both[w : w + 2]))
+        binding.bind_ortvalue_output("z", ortolan.OrtValue(both[z : z + 2]))
+        with pytest.raises(errors.InvalidArgument, match=r"outputs '[wz]' and '[wz]' overlaps"):
+            session.run_with_iobinding(binding)
+    whole = np.zeros((4, 3), np.float32)
+    binding.bind_ortvalue_output("w", ortolan.OrtValue(whole[:2]))
+    binding.bind_ortvalue_output("z", ortolan.OrtValue(whole[2:]))
+    session.run_with_iobinding(binding)
+    np.testing.assert_array_equal(whole, np.concatenate([(X + B) ** 2, X + B]))
+
+
 def test_memory_that_is_read_only_is_not_updated() -> None:
     value = ortolan.OrtValue.ortvalue_from_numpy(np.frombuffer(bytes(12), np.float32))
     with pytest.raises(errors.InvalidArgument, match="read-only"):

@@ -7,6 +7,7 @@ are made once and kept; what repeats from call to call is not written again.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -526,6 +527,7 @@ class Call:
                 if array is not None:
                     self._check_place(which, array)
                 self._set_place(self._places[k], None if which in shared else array)
+            self._check_apart(list(outputs))
             self._block.places = _addressof(self._places)
             self._execute_once(options)
         except KeyboardInterrupt:
@@ -554,6 +556,19 @@ class Call:
             return
         name = self.signature.outputs[which].name
         raise errors.InvalidArgument(f"the memory given for output {name!r} {wrong}")
+
+    def _check_apart(self, numbers: list[int]) -> None:
+        spans = sorted(
+            (place.data, place.data + place.bytes, which)
+            for place, which in zip(self._places, numbers, strict=False)
+            if place.type and place.bytes
+        )
+        for (_, end, first), (begin, _, second) in itertools.pairwise(spans):
+            if begin < end:
+                names = [self.signature.outputs[which].name for which in (first, second)]
+                raise errors.InvalidArgument(
+                    f"the memory given for the outputs {names[0]!r} and {names[1]!r} overlaps"
+                )
 
     def _set_place(self, tensor: _native.Tensor, array: Array | None) -> None:
         tensor.type = 0
