@@ -434,6 +434,42 @@ def test_external_data_elsewhere_is_refused(location: str, tmp_path: Path) -> No
         load(path)
 
 
+@pytest.mark.parametrize("key", ["location", "offset", "length"])
+def test_external_data_with_an_entry_twice_is_refused(key: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(512))
+    path = external_model(tmp_path / "models", "weights.bin")
+    model = onnx.load(path, load_external_data=False)
+    value = str(tmp_path / "secret") if key == "location" else "0"
+    model.graph.initializer[0].external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(errors.InvalidGraph, match=f'has the entry "{key}" twice'):
+        load(path)
+
+
+def test_external_data_of_a_functions_default_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(16))
+    make = onnx.helper.make_node
+    constant = make("Constant", [], ["c"])
+    constant.attribute.add(name="value", ref_attr_name="w", type=onnx.AttributeProto.TENSOR)
+    imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("local", 1)]
+    function = onnx.helper.make_function(
+        "local", "F", ["x"], ["y"], [constant, make("Add", ["x", "c"], ["y"])], imports[:1]
+    )
+    default = function.attribute_proto.add(name="w", type=onnx.AttributeProto.TENSOR)
+    default.t.dims.append(4)
+    default.t.data_type = TensorProto.FLOAT
+    default.t.data_location = TensorProto.EXTERNAL
+    default.t.external_data.add(key="location", value="../secret")
+    x, y = (onnx.helper.make_tensor_value_info(k, TensorProto.FLOAT, [4]) for k in "xy")
+    graph = onnx.helper.make_graph([make("F", ["x"], ["y"], domain="local")], "g", [x], [y])
+    model = onnx.helper.make_model(graph, functions=[function], opset_imports=imports)
+    path = tmp_path / "models" / "m.onnx"
+    path.parent.mkdir()
+    onnx.save(model, path)
+    with pytest.raises(errors.InvalidGraph, match="outside the model's folder"):
+        load(path)
+
+
 def test_external_data_that_is_missing_or_short_is_refused(tmp_path: Path) -> None:
     path = external_model(tmp_path / "models", "weights.bin")
     (tmp_path / "models" / "weights.bin").write_bytes(b"short")

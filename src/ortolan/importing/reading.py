@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -131,8 +132,10 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yields all tensors of a model, those of sparse ones included."""
     yield from _graph_tensors(model.graph)
     for function in model.functions:
+        # Those are the defaults of attributes.
+        yield from _attribute_tensors(function.attribute_proto)
         for node in function.node:
-            yield from _node_tensors(node)
+            yield from _attribute_tensors(node.attribute)
 
 
 def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -140,11 +143,11 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
-        yield from _node_tensors(node)
+        yield from _attribute_tensors(node.attribute)
 
 
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
+def _attribute_tensors(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
         if attribute.HasField("t"):
             yield attribute.t
         if attribute.HasField("sparse_tensor"):
@@ -164,6 +167,10 @@ def _locate(tensor: onnx.TensorProto, folder: Path | None) -> None:
     what = f'the external data of "{tensor.name}"'
     if folder is None:
         raise InvalidGraph(f"{what} is in another file: give the path of the model, not its bytes")
+    counts = Counter(item.key for item in tensor.external_data)
+    if twice := [key for key, count in counts.items() if count > 1]:
+        # Who reads the data may take another entry than the one that is checked here.
+        raise InvalidGraph(f'{what} has the entry "{twice[0]}" twice')
     entry = next((item for item in tensor.external_data if item.key == "location"), None)
     if entry is None or not entry.value:
         raise InvalidGraph(f"{what} has no location")
