@@ -20,6 +20,7 @@ from ortolan.passes import constant_folding
 from ortolan.passes.constant_folding import fold_constants
 from ortolan.passes.dead_code import remove_dead_code, remove_unused_constants
 from ortolan.passes.identity_elimination import eliminate_identities
+from ortolan.passes.neutral import remove_neutral
 from ortolan.passes.pipeline import LEVELS, STEPS, optimize
 from ortolan.passes.verify import verify
 
@@ -132,6 +133,15 @@ def test_optional_outputs_that_nothing_uses_are_left_out() -> None:
     assert remove_dead_code(model)
     (node,) = model.graph
     assert [value.name for value in node.outputs] == ["y"]
+
+
+def test_part_that_is_left_out_counts() -> None:
+    model = model_of("g (float[6] x) => (float[3] y) { a, b = Split (x) y = Neg (a) }")
+    model.graph[0].outputs[1].name = ""
+    remove_dead_code(model)
+    remove_neutral(model)
+    assert operators(model) == ["Split", "Neg"]
+    assert len(model.graph[0].outputs) == 2
 
 
 def test_output_left_out_in_the_middle_keeps_the_place_of_the_next() -> None:

@@ -146,6 +146,10 @@ RESHAPES = [
         "other axes", "g (float[1, N, 1] x) => (float[A, B, C] y) <int64[1] s = {0}, "
         "int64[1] t = {2}> { a = Squeeze(x, s) y = Unsqueeze(a, t) }",
     ),
+    no(
+        "no axes mean all of size 1", "g (float[1, N] x) => (float[A] y) <int64[0] s = {}>"
+        "{ a = Squeeze(x, s) y = Unsqueeze(a, s) }",
+    ),
 ]  # fmt: skip
 
 TRANSPOSES = [
@@ -196,6 +200,8 @@ JOINING = [
         "the same axis", "g (float[9, 9] x) => (float[A, B] y) <int64[1] s = {1}, "
         "int64[1] e = {7}, int64[1] p = {0}> { a = Slice(x, s, e, p) y = Slice(a, s, e, p) }",
     ),
+    no("no axes", "g (float[N, M] x) => (float[A, B] y) <int64[0] e = {}>"
+       "{ a = Slice(x, e, e, e, e) y = Slice(a, e, e, e, e) }"),
 ]  # fmt: skip
 
 SHARING = [
@@ -255,6 +261,28 @@ STATIC = [
         "{ s = Shape(w) y = Reshape(x, s) }",
         feeds={"x": np.zeros((2, 3), np.float32), "w": np.zeros((3, 2), np.float32)},
     ),
+    Case(
+        "a number of two dimensions", "g (float[2, 3] x) => (int64[A, B] y) <int64 k = {0}, "
+        "int64[2] a = {0, 1}, int64[2] r = {2, 3}>"
+        "{ s = Shape(x) d = Gather(s, k) u = Unsqueeze(d, a) y = Tile(u, r) }", "Unsqueeze Tile",
+    ),
+    Case(
+        "no axes, and no product", "g (float[2, 3] x) => (int64[A] y) { s = Shape(x) "
+        "p = ReduceProd<noop_with_empty_axes=1>(s) y = Neg(p) }", "ReduceProd Neg", opset=18,
+    ),
+    Case(
+        "a product that wraps", "g (float[65536, 32768, 0] x) => (int32[A] y) <int64[1] b = {0}, "
+        "int64[1] e = {2}> { s = Shape(x) c = Cast<to=6>(s) k = Slice(c, b, e) d = Mul(k, k) "
+        "y = Neg(d) }", "Mul Neg",
+    ),
+    no("computed parts", "g (float[6] x, int64[2] p) => (int64[A] y) "
+       "{ a, b = Split(x, p) s = Shape(a) y = Neg(s) }"),
+    no("no axes mean all of size 1", "g (float[1, 3] x) => (int64[A] y) <int64[0] e = {}>"
+       "{ s = Squeeze(x, e) h = Shape(s) y = Neg(h) }"),
+    no("keys and values beside the query", "g (float[1, 2, 64] x, int32[1] l, int32 t) => "
+       "(int64[A] y, float[B, C, D, E] k, float[F, G, H, I] v) { o, k, v = "
+       "com.microsoft.GroupQueryAttention<num_heads=4, kv_num_heads=2>(x, , , , , l, t) "
+       "s = Shape(o) y = Neg(s) }"),
 ]  # fmt: skip
 
 CONV = "float[N, 2, 6, 6] x) => (float[A, B, C, D] y)"
@@ -288,6 +316,17 @@ PADDING = [
     no("reflects", f"g ({CONV} <{W}, {PADS}> {{ a = Pad<mode=\"reflect\">(x, p) y = Conv(a, w) }}"),
     no("automatic", f"g ({CONV} <{W}, {PADS}> {{ a = Pad(x, p) y = "
        f"Conv<auto_pad=\"SAME_UPPER\">(a, w) }}"),
+    no("places", f"g ({CONV[:-1]}, int64[E, F, G, H] z) <{PADS}, float v = {{-3.4028235e38}}> "
+       "{ a = Pad(x, p, v) y, z = MaxPool<kernel_shape=[3, 3]>(a) }"),
+    no("a window begins in the padding", f"g ({CONV} <int64[8] p = {{0, 0, 0, 0, 0, 0, 1, 1}}, "
+       "float v = {-3.4028235e38}> { a = Pad(x, p, v) "
+       "y = MaxPool<kernel_shape=[2, 2], strides=[6, 6], ceil_mode=1>(a) }"),
+    no("a window is all padding", f"g ({CONV} <{PADS}, float v = {{-3.4028235e38}}> "
+       "{ a = Pad(x, p, v) y = MaxPool<kernel_shape=[2, 2]>(a) }"),
+    no("a window is all padding: mean", f"g ({CONV} <{PADS}> {{ a = Pad(x, p) "
+       "y = AveragePool<kernel_shape=[2, 2], count_include_pad=1>(a) }"),
+    no("a window with gaps", f"g ({CONV} <{PADS}, float v = {{-3.4028235e38}}> {{ "
+       "a = Pad(x, p, v) y = MaxPool<kernel_shape=[3, 3], dilations=[2, 2]>(a) }"),
     no("another user", f"g (float[N, 2, 6, 6] x) => (float[A, B, C, D] y, float[E, F, G, H] z)"
        f" <{W}, {PADS}> {{ a = Pad(x, p) z = Abs(a) y = Conv(a, w) }}"),
 ]  # fmt: skip
@@ -486,6 +525,24 @@ ALL: list[tuple[Pass, list[Case]]] = [
 )
 def test_case(change: Pass, case: Case) -> None:
     check(case, _repeated(change))
+
+
+@pytest.mark.parametrize("operator", ["Squeeze", "Unsqueeze"])
+def test_axes_that_no_tensor_has_take_no_time(operator: str) -> None:
+    model = model_of(
+        "g (float[N] x) => (float y) <int64[1] s = {1099511627776}>"
+        f"{{ a = {operator}(x, s) y = {operator}(a, s) }}"
+    )
+    model.graph.inputs[0].shape = None
+    prepare(model)
+    assert not simplify_reshapes(model, ORTOLAN)
+
+
+def test_an_order_without_axes_is_none() -> None:
+    model = model_of("g (float[2, 3] x) => (float[A, B] y) { a = Transpose<perm:ints=[]>(x) "
+                     "y = Abs(a) }")  # fmt: skip
+    prepare(model)
+    assert not simplify_transposes(model, ORTOLAN)
 
 
 def _repeated(change: Pass) -> Pass:

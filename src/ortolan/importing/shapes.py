@@ -245,8 +245,16 @@ def _counts_outputs(node: ir.Node) -> bool:
     return count is None or count == len(node.outputs)
 
 
-# Where inference ends the process or does not come back, unless the node passes a test: found by
-# fuzzing, and by trying every operator.
+def _names_axes(node: ir.Node) -> bool:
+    """Inference takes no axes for none, but all of size 1 go."""
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if axes is not None and axes.const_value is not None:
+        return bool(axes.const_value.size)
+    return node.attributes.get_ints("axes", None) != ()
+
+
+# Where inference ends the process, does not come back, or is not right, unless the node passes a
+# test: found by fuzzing, and by trying every operator.
 _TESTS: dict[tuple[str, str], Callable[[ir.Node], bool]] = {
     ("", "Einsum"): _has_readable_equation,
     ("", "EyeLike"): _knows_input,
@@ -254,6 +262,7 @@ _TESTS: dict[tuple[str, str], Callable[[ir.Node], bool]] = {
     ("", "LayerNormalization"): _has_axis_of_means,
     ("", "RegexFullMatch"): _knows_input,
     ("", "Split"): _counts_outputs,
+    ("", "Squeeze"): _names_axes,
     ("ai.onnx.ml", "DictVectorizer"): _knows_input,
     ("ai.onnx.ml", "LabelEncoder"): _knows_input,
     ("ai.onnx.ml", "TreeEnsemble"): _knows_input,
@@ -261,7 +270,7 @@ _TESTS: dict[tuple[str, str], Callable[[ir.Node], bool]] = {
 
 
 def _is_safe(node: ir.Node) -> bool:
-    """Whether inference of the node is sure to come back."""
+    """Whether inference of the node is sure to come back, with what is right."""
     test = _TESTS.get((node.domain, node.op_type))
     return test is None or test(node)
 

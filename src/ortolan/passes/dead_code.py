@@ -74,6 +74,11 @@ def _leave_out_outputs(node: ir.Node) -> bool:
         if parameter.optional and value.name != "" and not _is_used(value):
             value.name = ""
             modified = True
-    while node.outputs and node.outputs[-1].name == "":
-        node.resize_outputs(len(node.outputs) - 1)
+    # How many outputs there are means something where there may be any number of them.
+    count = len(node.outputs)
+    while 0 < count <= len(operator.outputs) and node.outputs[count - 1].name == "":
+        if not operator.outputs[count - 1].optional:
+            break
+        count -= 1
+    node.resize_outputs(count)
     return modified

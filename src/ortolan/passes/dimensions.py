@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from ortolan.importing.shapes import known_shape
-from ortolan.passes.matching import constant, integers
+from ortolan.passes.matching import constant, integers, reduced_axes
 from ortolan.passes.sizes import Element, add, divide, multiply, subtract
 
 __all__ = ["Dimensions", "Elements"]
@@ -75,7 +76,14 @@ class Dimensions:
         if node is None or node.domain:
             return None
         rule = _RULES.get(node.op_type)
-        return None if rule is None else rule(self, node)
+        found = None if rule is None else rule(self, node)
+        return found if found is None or _fit(found, value.dtype) else None
+
+
+def _fit(elements: Elements, dtype: ir.DataType) -> bool:
+    """Whether a type holds all numbers: others wrap when the model runs."""
+    limits = np.iinfo(dtype.numpy())
+    return all(isinstance(e, str) or limits.min <= e <= limits.max for e in elements)
 
 
 def _shape(_: Dimensions, node: ir.Node) -> Elements | None:
@@ -138,8 +146,10 @@ def _concat(d: Dimensions, node: ir.Node) -> Elements | None:
 
 
 def _unsqueeze(d: Dimensions, node: ir.Node) -> Elements | None:
-    data = d.elements(node.inputs[0])
-    return Elements.of(data) if data is not None and data.scalar else None
+    data, axes = d.elements(node.inputs[0]), reduced_axes(node)
+    # With more axes it has more dimensions.
+    one = axes is not None and len(axes) == 1
+    return Elements.of(data) if data is not None and data.scalar and one else None
 
 
 def _squeeze(d: Dimensions, node: ir.Node) -> Elements | None:
@@ -171,6 +181,8 @@ def _reshape(d: Dimensions, node: ir.Node) -> Elements | None:
 def _product(d: Dimensions, node: ir.Node) -> Elements | None:
     data = d.elements(node.inputs[0])
     if data is None or data.scalar or len(node.inputs) > 1:
+        return None
+    if node.attributes.get_int("noop_with_empty_axes", 0):
         return None
     keep = node.attributes.get_int("keepdims", 1)
     return Elements.of([multiply(*data)], scalar=not keep)

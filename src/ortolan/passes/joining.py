@@ -72,7 +72,11 @@ def _slice(rewriter: Rewriter, node: ir.Node) -> bool:
     if before is None or after is None or only_user(x, ("Slice",)) is not node:
         return False
     axes = before["axes"] + after["axes"]
-    if min(axes) < 0 or len(set(axes)) != len(axes) or not isinstance(node.graph, ir.Graph):
+    if (
+        min(axes, default=-1) < 0
+        or len(set(axes)) != len(axes)
+        or not isinstance(node.graph, ir.Graph)
+    ):
         return False
     joined = {name: before[name] + after[name] for name in _INPUTS}
     if (node.version or 1) < 10:

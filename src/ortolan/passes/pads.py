@@ -7,7 +7,8 @@
 3. MaxPool: the padding is constant and the lowest number, or minus infinity.
 
 Not rewritten when batch or channels are padded, a pad is negative or not constant, the padded
-value has another user, or pads are chosen automatically.
+value has another user, or pads are chosen automatically; for pooling also when windows may lie in
+the padding or are counted up, or places of the largest are asked for.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ def _fold(_: Rewriter, node: ir.Node) -> bool:
         own = [0] * len(spatial)
     if len(own) != len(spatial):
         return False
-    user.attributes.add(ir.AttrInt64s("pads", [a + b for a, b in zip(own, spatial, strict=True)]))
+    both = [a + b for a, b in zip(own, spatial, strict=True)]
+    if user.op_type in ("MaxPool", "AveragePool") and not _touches(user, both):
+        return False
+    user.attributes.add(ir.AttrInt64s("pads", both))
     user.attributes.pop("auto_pad", None)
     user.replace_input_with(0, node.inputs[0])
     assert isinstance(node.graph, ir.Graph)
@@ -72,13 +76,25 @@ def _padding(node: ir.Node) -> tuple[list[int] | None, float | None]:
 
 
 def _accepts(user: ir.Node, value: float) -> bool:
+    if user.op_type in ("MaxPool", "AveragePool") and user.attributes.get_int("ceil_mode", 0) != 0:
+        return False  # A last window may begin in what was padded, but not in pads.
     if user.op_type == "MaxPool":
+        if any(output.uses() or output.is_graph_output() for output in user.outputs[1:]):
+            return False
         floats = user.inputs[0] is not None and user.inputs[0].dtype == ir.DataType.FLOAT
         return floats and (value <= _LOWEST or value == -math.inf)
     if user.op_type == "AveragePool":
-        # With rounding up, a window may begin in the padding: it counts differently.
-        counts = user.attributes.get_int("count_include_pad", 0) == 1
-        return value == 0 and counts and user.attributes.get_int("ceil_mode", 0) == 0
+        return value == 0 and user.attributes.get_int("count_include_pad", 0) == 1
     if user.op_type == "ConvInteger" and len(user.inputs) > 2 and user.inputs[2] is not None:
         return value == 0 and scalar(user.inputs[2]) == 0
     return value == 0
+
+
+def _touches(pool: ir.Node, pads: list[int]) -> bool:
+    """Whether every window has an element that is no padding: runtimes refuse wider pads."""
+    kernel = pool.attributes.get_ints("kernel_shape", ())
+    dilations = pool.attributes.get_ints("dilations", ())
+    within = len(pads) == 2 * len(kernel) and all(
+        pad < size for pad, size in zip(pads, [*kernel, *kernel], strict=True)
+    )
+    return within and all(dilation == 1 for dilation in dilations)

@@ -25,6 +25,8 @@ from ortolan.passes.target import ORTOLAN, Target
 
 __all__ = ["axes_of", "simplify_reshapes", "squeezing"]
 
+# More than any tensor has.
+_MOST_DIMS = 64
 _KINDS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
@@ -34,10 +36,10 @@ def simplify_reshapes(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 
 def axes_of(node: ir.Node) -> list[int] | None:
-    """Returns the axes of a Squeeze or Unsqueeze, None if they are left out or computed."""
+    """Returns the axes of a Squeeze or Unsqueeze, None if they are left out, none or computed."""
     if "axes" in node.attributes:
-        return list(node.attributes["axes"].as_ints())
-    return integers(node.inputs[1]) if len(node.inputs) > 1 else None
+        return list(node.attributes["axes"].as_ints()) or None
+    return (integers(node.inputs[1]) or None) if len(node.inputs) > 1 else None
 
 
 def squeezing(rewriter: Rewriter, node: ir.Node, x: ir.Value, axes: list[int]) -> ir.Node:
@@ -106,7 +108,7 @@ def _join(rewriter: Rewriter, node: ir.Node, x: ir.Value) -> bool:
         return False
     if first.op_type != node.op_type:
         return sorted(inner) == sorted(outer) and rewriter.bypass(node, source)
-    if only_user(x, (node.op_type,)) is not node:
+    if only_user(x, (node.op_type,)) is not node or max(inner + outer, default=0) >= _MOST_DIMS:
         return False
     # The outer axes count places with those of both, or (Squeeze) without the inner ones.
     last = max(inner + outer) + len(inner) + len(outer) + 1

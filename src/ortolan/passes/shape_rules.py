@@ -127,8 +127,8 @@ def _axes(node: ir.Node, index: int = 1) -> list[int] | None:
 
 def _squeeze(_: Dimensions, node: ir.Node) -> list[Known | None]:
     shape, axes = _shape(node.inputs[0]), _axes(node)
-    if shape is None or axes is None:
-        return []
+    if shape is None or not axes:
+        return []  # No axes mean all of size 1.
     gone = {axis % len(shape) for axis in axes} if shape else set()
     return [tuple(size for k, size in enumerate(shape) if k not in gone)]
 
@@ -168,12 +168,12 @@ def _split(d: Dimensions, node: ir.Node) -> list[Known | None]:
     if shape is None:
         return []
     axis = node.attributes.get_int("axis", 0) % max(len(shape), 1)
-    parts = list(node.attributes.get_ints("split") or ())
-    if not parts and len(node.inputs) > 1:
-        parts = integers(node.inputs[1]) or []
+    given = node.inputs[1] if len(node.inputs) > 1 else None
+    parts = list(node.attributes.get_ints("split") or integers(given) or ())
     n = len(node.outputs)
     whole = shape[axis]
-    if not parts and isinstance(whole, int) and whole % n == 0:
+    # Where parts are computed they need not be equal.
+    if not parts and given is None and isinstance(whole, int) and whole % n == 0:
         parts = [whole // n] * n
     return [
         (*shape[:axis], parts[k] if len(parts) == n else _own(node, axis, k), *shape[axis + 1 :])
@@ -282,6 +282,14 @@ def _many_heads(_: Dimensions, node: ir.Node) -> list[Known | None]:
     return [(*query[:2], value[2] if wide and value else _own(node, 2))]
 
 
+def _group_query(_: Dimensions, node: ir.Node) -> list[Known | None]:
+    """Keys and values may be columns beside those of the query."""
+    query, key = _shape(node.inputs[0]), node.inputs[1] if len(node.inputs) > 1 else None
+    if query is None or len(query) != 3:
+        return []
+    return [query if key is not None else (*query[:2], _own(node, 2))]
+
+
 def _attention(_: Dimensions, node: ir.Node) -> list[Known | None]:
     """That of com.microsoft: the weights are those of query, key and value side by side."""
     x, weights = (_shape(value) for value in node.inputs[:2])
@@ -330,5 +338,5 @@ _RULES: dict[str, Rule] = {
     "Gather": _gather, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
     "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv,
     "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _fused_matmul,
-    "MultiHeadAttention": _many_heads, "GroupQueryAttention": _same, "Attention": _attention,
+    "MultiHeadAttention": _many_heads, "GroupQueryAttention": _group_query, "Attention": _attention,
 }  # fmt: skip

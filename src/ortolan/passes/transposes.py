@@ -28,8 +28,8 @@ def simplify_transposes(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 def order_of(node: ir.Node) -> list[int] | None:
     """Returns the order of axes that a Transpose gives, None if the rank is not known."""
-    if "perm" in node.attributes:
-        return list(node.attributes["perm"].as_ints())
+    if order := node.attributes.get_ints("perm"):
+        return list(order)
     shape = known_shape(node.inputs[0])
     return None if shape is None else list(range(len(shape)))[::-1]
 
