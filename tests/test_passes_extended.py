@@ -56,6 +56,9 @@ LAYER_NORM = [
         "w = Sub(b, u) y = Add(t, w)"), "LayerNormalization"),
     Case("3: without a bias", norm(MEAN + ROOT + "n = Div(d, r) k = Mul(s, n) y = Abs(k)"),
          "LayerNormalization Abs"),
+    no("the variance is of columns", "g (float[4, 4] x) => (float[4, 4] y) <" + SCALE + "> { "
+       + MEAN + ROOT.replace("axes=[-1]", "axes=[-1], keepdims=0")
+       + "n = Div(d, r) y = Mul(s, n) }"),
     no("sizes are not known", "g (float[N, M] x) => (float[N, M] y) <float[1] s = {2}, "
        "float e = {0.001}, float two = {2}> {" + MEAN + ROOT + "n = Div(d, r) y = Mul(s, n) }"),
     no("another axis", norm("m = ReduceMean<axes=[1]>(x) d = Sub(x, m) q = Pow(d, two) "
@@ -106,6 +109,10 @@ SKIP = [
        + SCALE + "> { z = Abs(x) t = Add(x, z) y = LayerNormalization(t, s, b) }"),
     no("a user before", "g (float[N, M, 4] x) => (float[N, M, 4] y, float[N, M, 4] w) <"
        + SCALE + "> { z = Abs(x) t = Add(x, z) w = Neg(t) y = LayerNormalization(t, s, b) }"),
+    no("one scale for all", "g (float[N, M, 4] x, float[1] k) => (float[N, M, 4] y) "
+       "{ z = Abs(x) t = Add(x, z) y = LayerNormalization(t, k) }"),
+    no("a bias per row", "g (float[N, 3, 4] x, float[3, 1] k) => (float[N, 3, 4] y) <" + SCALE
+       + "> { z = Abs(x) t = Add(x, z) y = LayerNormalization(t, s, k) }"),
     no("four dimensions", "g (float[N, M, 1, 4] x) => (float[N, M, 1, 4] y) <" + SCALE + "> "
        "{ z = Abs(x) t = Add(x, z) y = LayerNormalization(t, s, b) }"),
     no("the mean is used", "g (float[N, M, 4] x) => (float[N, M, 4] y, float[N, M, 1] w) <"
@@ -178,6 +185,8 @@ QUICK_GELU = [
     no("another user", gelu("g = Sigmoid(x) y = Mul(g, x) z = Abs(g)",
        "float[N, 4] y, float[N, 4] z")),
     no("another value", gelu("w = Abs(x) g = Sigmoid(x) y = Mul(g, w)")),
+    no("alpha is a double", "g (double[N] x) => (double[N] y) <double a = {1.702}> "
+       "{ t = Mul(a, x) g = Sigmoid(t) y = Mul(x, g) }"),
 ]  # fmt: skip
 
 SWISH = "float three = {3}, float zero = {0}, float six = {6}, float sixth = {0.16666667}"
@@ -197,6 +206,7 @@ HARD_SWISH = [
          "HardSwish"),
     Case("3: the gate first", swish("c = Clip(s, zero, six) p = Mul(c, sixth) y = Mul(p, x)"),
          "HardSwish"),
+    no("double", swish("c = Clip(s, zero, six) y = Div(c, six)").replace("float", "double")),
     no("another bound", swish("c = Clip(s, zero, three) y = Div(c, six)")),
     no("another value", swish("c = Clip(s, zero, six) w = Mul(c, c) y = Div(w, six)")),
 ]  # fmt: skip
@@ -240,6 +250,10 @@ MATMUL = [
        "{ p = Transpose<perm=[0, 2, 1]>(x) y = MatMul(p, w) z = Abs(p) }"),
     no("quotient", "g (float[2, N, 3] x, float[2, 3, 4] w) => (float[2, N, 4] y) "
        "<float s = {3}> { m = MatMul(x, w) y = Div(s, m) }"),
+    no("a double", "g (double[N, 3] x, double[3, 4] w) => (double[N, 4] y) "
+       "<double s = {0.1}> { m = MatMul(x, w) y = Mul(s, m) }"),
+    no("a batch behind the rows", "g (float[2, 3, 4] x, float[4, 3, 5] w) => (float[A, B, C] y) "
+       "{ p = Transpose<perm=[0, 2, 1]>(x) y = com.microsoft.FusedMatMul<transBatchA=1>(p, w) }"),
     no("wider", "g (float[N, 3] x, float[3, 4] w) => (float[1, N, 4] y) "
        "<float[1, 1, 1] s = {3}> { m = MatMul(x, w) y = Mul(s, m) }"),
 ]  # fmt: skip

@@ -6,7 +6,8 @@
 2. A Mul or Div by a constant with one element behind the product, or before an input: alpha.
 
 The result is com.microsoft:FusedMatMul; one that is there takes more in. Not rewritten when what
-is between has another user, or the constant has more dimensions than the product.
+is between has another user, or the constant has more dimensions than the product, or is more exact
+than the attribute, which is a float.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     inputs = list(node.inputs[:2])
     last, changed = node, False
     for k, name in enumerate(("transA", "transB")):
-        source = _swapped(inputs[k])
+        # The batch would be where the rows are.
+        batches = node.attributes.get_int(f"transBatch{'AB'[k]}", 0)
+        source = None if batches else _swapped(inputs[k])
         if source is not None:
             attributes[name] = 1 - node.attributes.get_int(name, 0)
             inputs[k], changed = source, True
@@ -70,7 +73,7 @@ def _scaled(node: ir.Node) -> tuple[ir.Node, float] | None:
     y = node.outputs[0]
     user = _user(node)
     shape = known_shape(y)
-    if user is None or shape is None or y.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+    if user is None or shape is None or y.dtype != ir.DataType.FLOAT:
         return None
     if user.op_type == "Div" and user.inputs[0] is not y:
         return None

@@ -7,7 +7,8 @@
 2. The same with a Mul by `x` between the last two: HardSigmoid, and the Mul.
 3. HardSigmoid with alpha 1/6 and beta 1/2 times its input, from opset 14 on: HardSwish.
 
-Not rewritten when the bounds or terms are others, or a value inside has another user.
+Not rewritten when the bounds or terms are others, a value inside has another user, or numbers are
+double: 1/6 is a float as an attribute.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def fuse_hard_swish(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 
 def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
+    if node.outputs[0].dtype == ir.DataType.DOUBLE:
+        return False
     if (match := _find(_SWISH, node)) is not None:
         gate = _gate(rewriter, match)
         product = rewriter.node("Mul", [match["x"], gate.outputs[0]])

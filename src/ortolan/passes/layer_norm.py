@@ -122,6 +122,7 @@ def _replace(rewriter: Rewriter, last: ir.Node, match: Match, bias: ir.Value | N
     if (
         axis is None
         or epsilon is None
+        or not match.nodes["variance"].attributes.get_int("keepdims", 1)
         or reduced_axes(match.nodes["mean"]) != reduced_axes(match.nodes["variance"])
     ):
         return False

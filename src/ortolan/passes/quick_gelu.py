@@ -6,7 +6,8 @@
 1. SiLU, which has alpha 1.
 2. With a Mul by a constant before the Sigmoid, which is alpha.
 
-Both become com.microsoft:QuickGelu. Not rewritten when the Sigmoid has another user.
+Both become com.microsoft:QuickGelu. Not rewritten when the Sigmoid has another user, or alpha is
+a double, which the attribute does not hold.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
         found = scalar(match["alpha"])
         # A constant of one element may have more dimensions than x.
         shape = match["alpha"].shape
-        if found is None or shape is None or len(shape) > 0:
+        exact = match["alpha"].dtype != ir.DataType.DOUBLE
+        if found is None or shape is None or len(shape) > 0 or not exact:
             return False
         alpha = found
     else:

@@ -9,7 +9,8 @@
 4. Where the sum has other users, they get the fourth output.
 
 Not rewritten when the shapes of `x` and `z` are not surely equal with two or three dimensions, a
-graph returns the sum, or the normalization returns its mean.
+graph returns the sum, scale or bias are not surely one number per column, or the normalization
+returns its mean.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     ):
         return False
     scale, beta, *_ = [*node.inputs[1:], None]
+    if any(term is not None and known_shape(term) != shape[-1:] for term in (scale, beta)):
+        return False
     x, z, bias = _take_bias(rewriter, x, z, shape[-1])
     simple = node.op_type == "SimplifiedLayerNormalization"
     inputs = [x, z, scale, bias] if simple else [x, z, scale, beta, bias]
