@@ -74,6 +74,8 @@ OPERATORS = [
     no("a bias of another scale", image(DX + "e = DequantizeLinear(w, t, o) "
        "f = DequantizeLinear(b, s) c = Conv(d, e, f) " + Q)),
     no("a bias of floats", image(DX + "e = DequantizeLinear(w, t, o) c = Conv(d, e, wt) " + Q)),
+    no("a window with gaps", image(DX + "c = AveragePool<kernel_shape=[2, 2], dilations=[2, 2]>(d) "
+       + Q), opset=19),
     no("one operand in float", rows(DX + "c = Add(d, t) " + Q)),
 ]  # fmt: skip
 
@@ -91,6 +93,8 @@ CLEAN_UP = [
     Case("3: Clip", image("d = DequantizeLinear(x, s, z) c = Clip(d, p, q) "
          "y = QuantizeLinear(c, t, zero)", ", float p = {0}, float q = {63.75}"),
          "DequantizeLinear QuantizeLinear"),
+    no("a negative scale", image(DX + "c = Relu(d) y = QuantizeLinear(c, minus, zero)",
+       ", float minus = {-1}")),
     no("other scales", image(DX + "c = Transpose(d) y = QuantizeLinear(c, t, z)")),
     no("other zero points", image(DX + "y = QuantizeLinear(d, s, o)")),
     no("there is less than 0", image(DX + "c = Relu(d) y = QuantizeLinear(c, t, o)")),
@@ -109,6 +113,8 @@ FUSED = [
          "MatMulIntegerToFloat"),
     Case("2: bias", DYNAMIC + INTEGERS + "r = Mul(p, t) k = Mul(f, r) y = Add(wt, k) }",
          "MatMulIntegerToFloat"),
+    no("a scale per row of a vector", "g (uint8[3, 3] x, uint8[3] v, float[1] p, float[3] k) => "
+       "(float[3] y) { i = MatMulInteger(x, v) f = Cast<to=1>(i) r = Mul(p, k) y = Mul(f, r) }"),
     no("a scale per row", DYNAMIC.replace("float[1] p", "float[N, 1] p") + INTEGERS
        + "r = Mul(p, t) y = Mul(f, r) }"),
     no("another user", DYNAMIC.replace("y)", "y, float[N, 2] k)") + INTEGERS

@@ -39,7 +39,9 @@ def _fuse(rewriter: Rewriter, node: ir.Node) -> bool:
     match = _PATTERN.match(node)
     if match is None or node.outputs[0].dtype != ir.DataType.FLOAT:
         return False
-    columns = (known_shape(match["b"]) or (None,))[-1]
+    shape = known_shape(match["b"])
+    # A vector has none.
+    columns = shape[-1] if shape is not None and len(shape) > 1 else None
     scales = _ordered(match["first"], match["second"], columns)
     if scales is None:
         return False

@@ -92,6 +92,8 @@ def _bounded(rewriter: Rewriter, node: ir.Node) -> bool:
     zero = 0 if zeros is None else int(zeros.reshape(-1)[0])
     limits = np.iinfo(dtype.numpy())
     scale = float(scales.reshape(-1)[0])
+    if not scale > 0:
+        return False
     low, high = ((limit - zero) * scale for limit in (limits.min, limits.max))
     if bounds[0] > low or bounds[1] < high:
         return False

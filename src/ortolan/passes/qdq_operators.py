@@ -120,8 +120,8 @@ def _unary(
     rewriter: Rewriter, node: ir.Node, items: list[Quantized | None], result: Quantized
 ) -> ir.Node | None:
     x = items[0]
-    if x is None:
-        return None
+    if x is None or any(k != 1 for k in node.attributes.get_ints("dilations", ())):
+        return None  # Pooling of com.microsoft has no dilations.
     inputs = [*_all(rewriter, node, x), *_all(rewriter, node, result)[1:]]
     attributes = dict(node.attributes.items())
     return rewriter.node(_UNARY[node.op_type], inputs, attributes, domain=MICROSOFT)
