@@ -90,6 +90,14 @@ CASES = [
          feeds={"mask": np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])}),
     Case("3: padding of int32", graph(PADDING, inputs=QKV + ", int32[B, T] mask", more=ONES), MHA,
          feeds={"mask": np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]], np.int32)}),
+    Case("3: padding for all of the batch", graph(PADDING, inputs=QKV + ", int64[1, T] mask",
+         more=ONES), "Unsqueeze Cast Sub Mul " + STRETCH + " " + MHA,
+         feeds={"mask": np.array([[1, 1, 0, 0, 1]])}),
+    Case("3: padding of queries", graph(PADDING.replace("u = Unsqueeze(mask, ax)",
+         "w = Unsqueeze(mask, two) u = Unsqueeze(w, one1) n = Abs(w)"), more=ONES
+         + ", int64[1] one1 = {1}, int64[1] two = {2}", inputs=SQUARE + ", int64[B, S] mask",
+         y=", int64[B, S, 1] n"), "Unsqueeze Unsqueeze Abs Cast Sub Mul " + STRETCH + " " + MHA,
+         feeds={"mask": np.array([[1, 1, 0], [1, 0, 0]])}),
     Case("4: a triangle", graph(SLICES, inputs=SQUARE, more=TRIANGLE), MHA),
     Case("5: past", graph("s = MatMul(q4, k4) m = Div(s, c)", PASTS, split=PAST, y=PRESENT),
          MHA + " Abs Abs"),
@@ -225,6 +233,8 @@ ROTATIONS = [
     Case("2: computed", rotary(ANGLES + HALVES + TURN),
          "Cast Unsqueeze MatMul Concat Cos Sin Mul Mul Shape Gather ReduceProd Range Reshape "
          "Slice Reshape Slice Reshape RotaryEmbedding", feeds=FEEDS),
+    no("each other row", rotary("t0 = Slice(t, zero, four, zero, two) "
+       + ROWS.replace("Gather(t,", "Gather(t0,") + HALVES + TURN), feeds=FEEDS),
     no("halves differ", rotary(ROWS.replace("Gather(t", "Gather(uneven") + HALVES + TURN),
        feeds=FEEDS),
     no("the halves are not swapped", rotary(ROWS + HALVES + TURN.replace("(n, a)", "(a, n)")),

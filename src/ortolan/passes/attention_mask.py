@@ -55,6 +55,8 @@ _JOINED_TRIANGLE = Pattern("""
     flags! = Cast?(all)
     y = Where(flags, scores, filtered)
 """)
+# Axes that make (batch, 1, 1, keys) of (batch, keys), in one step or one after the other.
+_MIDDLE = ([1, 2], [1, 1])
 # Lower than any score: what is there after Softmax is 0.
 _LOW = -1000.0
 
@@ -94,7 +96,9 @@ def _added(scores: ir.Value, other: ir.Value) -> Mask | None:
     same = [_same_size(scores, other, axis) for axis in range(4)]
     if same[2] and same[3] and all(same[k] or given[k] == 1 for k in (0, 1)):
         return Mask(bias=other)
-    padding = _padding(other)
+    # The operator has a mask for all of the batch and all keys; one that is stretched is a bias.
+    stretched = any(given[k] == 1 and not same[k] for k in (0, 3))
+    padding = None if stretched else _padding(other)
     if padding is not None or not all(same[k] or given[k] == 1 for k in (0, 1)):
         return padding
     return Mask(bias=other, stretches=True)
@@ -127,10 +131,10 @@ def _padding(value: ir.Value) -> Mask | None:
         unsqueeze = wide.producer() if wide is not None else None
         if unsqueeze is None or unsqueeze.op_type != "Unsqueeze":
             break
-        axes = [*axes, *(axes_of(unsqueeze) or [])]
+        axes = [*sorted(axes_of(unsqueeze) or []), *axes]
         wide = unsqueeze.inputs[0]
     shape = known_shape(wide)
-    if wide is None or shape is None or len(shape) != 2 or sorted(axes) not in ([1, 2], [1, 1]):
+    if wide is None or shape is None or len(shape) != 2 or axes not in _MIDDLE:
         return None
     integer = wide.dtype in (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL)
     return Mask(padding=wide, filtered=filtered, term=value) if integer else None

@@ -177,7 +177,8 @@ def _whole(table: ir.Value | None) -> ir.Value | None:
         starts, axes = integers(node.inputs[1]), [0]
         if len(node.inputs) > 3 and node.inputs[3] is not None:
             axes = integers(node.inputs[3]) or []
-        if starts != [0] or axes != [0]:
+        steps = node.inputs[4] if len(node.inputs) > 4 else None
+        if starts != [0] or axes != [0] or (steps is not None and integers(steps) != [1]):
             return None
         table = node.inputs[0]
     array = constant(table)
