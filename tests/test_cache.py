@@ -263,22 +263,35 @@ def test_a_full_disk(
 
 def test_the_least_recently_used_go_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mkdir()
-    names = ["a", "b", "c"]
+    names = [letter * 64 for letter in "abc"]
     for age, name in enumerate(names):
         path = place / f"{name}.ort"
         path.write_bytes(bytes(400_000))
         os.utime(path, (time.time() - age * 100,) * 2)
-    left_behind = place / "x.0123.tmp"
+    left_behind = place / f"{'e' * 64}.{'0' * 16}.tmp"
     left_behind.write_bytes(b"")
     os.utime(left_behind, (0, 0))
-    being_written = place / "y.0123.tmp"
+    being_written = place / f"{'f' * 64}.{'0' * 16}.tmp"
     being_written.write_bytes(b"")
     monkeypatch.setenv("ORTOLAN_CACHE_LIMIT", "1")
-    cache._store(place / "new.ort", bytes(300_000))
+    cache._store(place / f"{'d' * 64}.ort", bytes(300_000))
     # 1 MB holds the new one and the one that was used last.
-    assert [path.name for path in entries(place)] == ["a.ort", "new.ort", "y.0123.tmp"]
-    cache._store(place / "huge.ort", bytes(2 << 20))
-    assert not (place / "huge.ort").exists()
+    assert [path.name[0] for path in entries(place)] == ["a", "d", "f"]
+    cache._store(place / f"{'9' * 64}.ort", bytes(2 << 20))
+    assert not (place / f"{'9' * 64}.ort").exists()
+
+
+def test_other_files_of_the_folder_stay(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.mkdir()
+    others = [place / name for name in ("mine.ort", "mine.note", "mine.tmp", "a.b.tmp")]
+    unfinished = place / f"{'0' * 64}.{'1' * 16}.tmp"
+    for path in (*others, unfinished):
+        path.write_bytes(bytes(1 << 20))
+        os.utime(path, (0, 0))
+    monkeypatch.setenv("ORTOLAN_CACHE_LIMIT", "1")
+    cache._store(place / f"{'2' * 64}.ort", bytes(1 << 19))
+    assert all(path.exists() for path in others)
+    assert not unfinished.exists()
 
 
 def test_many_processes(model: Path, place: Path) -> None:

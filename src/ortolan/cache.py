@@ -8,7 +8,7 @@ beside their place and renamed, so any number of processes may share the folder.
 with it, the model opens: at worst it is converted each time.
 
 ORTOLAN_CACHE names the folder, or is "off"; ORTOLAN_CACHE_LIMIT is its limit in MB, 1024 if unset.
-Beyond it, entries that were used least recently are deleted.
+Beyond it, entries that were used least recently are deleted. What else is in the folder stays.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import time
 import zlib
@@ -35,6 +36,9 @@ _LIMIT_MB = 1024
 # The line at the end of an entry, and its length: the flatbuffer before it does not look at it.
 _TRAILER = b"\nortolan-cache %08x %016x\n"
 _TRAILER_SIZE = len(_TRAILER % (0, 0))
+# The names of what is written here: a folder may have other files.
+_OURS = re.compile(rf"[0-9a-f]{{64}}\{_SUFFIX}|[0-9a-f]{{20,}}\{NOTE}")
+_UNFINISHED = re.compile(r"[0-9a-f]{20,}\.[0-9a-f]{16}\.tmp")
 # What another process was writing is left alone for so long, in seconds.
 _STALE = 3600.0
 _CHUNK = 1 << 20
@@ -217,9 +221,9 @@ def _evict(place: Path, limit: int) -> None:
         for item in found:
             with contextlib.suppress(OSError):  # another process deletes as well
                 facts = item.stat()
-                if item.name.endswith((_SUFFIX, NOTE)):
+                if _OURS.fullmatch(item.name):
                     entries.append((facts.st_atime, facts.st_size, item.path))
-                elif item.name.endswith(".tmp") and now - facts.st_mtime > _STALE:
+                elif _UNFINISHED.fullmatch(item.name) and now - facts.st_mtime > _STALE:
                     Path(item.path).unlink()
     total = sum(size for _, size, _ in entries)
     for _, size, path in sorted(entries):
