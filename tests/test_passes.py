@@ -349,6 +349,35 @@ g (float[6] x, bool b) => (float[z] y)
     assert run(model, feeds)[0].tolist() == [2, 4, 6, 8, 10, 12]
 
 
+@pytest.mark.parametrize(
+    ("first", "left"),
+    [
+        ("c = Reshape (w, wrong)", 0),
+        ("c = Add (w, w) d = Reshape (w, wrong) e = Add (d, x)", 2),
+        ("n = Abs (many) c = Expand (w, n)", 0),
+    ],
+    ids=["the first cannot be computed", "one cannot be computed", "all are large"],
+)
+def test_long_chains_take_few_tries(first: str, left: int) -> None:
+    chain = " ".join(f"a{k} = Neg (a{k - 1})" for k in range(1, 100))
+    model = model_of(
+        f"g (float[6] x) => (float[m] y) <int64[1] wrong = {{4}}, float[1] w = {{1}}, "
+        f"int64[1] many = {{400000}}> {{ {first} a0 = Neg (c) {chain} y = Add (x, a99) }}"
+    )
+    for value in graph_values(model.graph):
+        if value.producer() is not None:
+            value.shape = None
+    tries: list[int] = []
+
+    def counting(data: bytes) -> list[Array]:
+        tries.append(len(data))
+        return by_ortolan(data)
+
+    assert fold_constants(model, counting) == (left > 0)
+    assert len(tries) < 20
+    assert not left or len(operators(model)) == left + 1
+
+
 def test_small_weights_of_quantized_models_stay_small() -> None:
     model = model_of(
         "g (float[2] x) => (float[2] y) <int8[2] w = {1, 2}, float scale = {0.5}> "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +21,7 @@ from ortolan.passes.matmul_add import fuse_matmul_add
 from ortolan.passes.neutral import remove_neutral
 from ortolan.passes.pads import fold_pads
 from ortolan.passes.reshapes import simplify_reshapes
+from ortolan.passes.rewriting import Inputs, Rewriter
 from ortolan.passes.scattered_slices import scatter_slices
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
@@ -525,6 +527,22 @@ ALL: list[tuple[Pass, list[Case]]] = [
 )
 def test_case(change: Pass, case: Case) -> None:
     check(case, _repeated(change))
+
+
+def test_many_concat_in_a_row_are_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    node = Rewriter.node
+
+    def counting(self: Rewriter, name: str, inputs: Inputs, *rest: Any, **options: Any) -> ir.Node:
+        made.append(len(inputs))
+        return node(self, name, inputs, *rest, **options)
+
+    monkeypatch.setattr(Rewriter, "node", counting)
+    parts = " ".join(f"a{k} = Concat<axis=0>(a{k - 1}, x)" for k in range(1, 50))
+    model = model_of(f"g (float[N] x) => (float[M] y) {{ a0 = Neg(x) {parts} y = Neg(a49) }}")
+    assert join_movements(model, ORTOLAN)
+    assert operators(model) == "Neg Concat Neg"
+    assert made == [50]
 
 
 @pytest.mark.parametrize("operator", ["Squeeze", "Unsqueeze"])

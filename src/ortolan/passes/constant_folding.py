@@ -17,7 +17,7 @@ DequantizeLinear is faster on the small weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,6 +38,9 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 Evaluate: TypeAlias = Callable[[bytes], list[Array]]
 """Runs a model without inputs, given as an ORT file; returns all its outputs in order."""
+
+# So often what is refused is looked for one after the other.
+_TRIES = 8
 
 _KEPT = frozenset({"DequantizeLinear"})
 
@@ -63,11 +66,14 @@ def fold_constants(model: ir.Model, evaluate: Evaluate | None = None) -> bool:
     """
     run = evaluate or run_portably
     refused: set[ir.Node] = set()
+    tries = 0
     while nodes := _foldable(model.graph, refused):
         wrong = _fold(model, nodes, run)
         if not wrong:
             return True
-        refused |= wrong
+        tries += 1
+        # What is before a refused node may be refused next, then what is before that...
+        refused |= wrong if tries < _TRIES else set(_with_sources(wrong, nodes))
     return False
 
 
@@ -80,8 +86,7 @@ def _fold(model: ir.Model, nodes: list[ir.Node], evaluate: Evaluate) -> set[ir.N
     try:
         arrays = evaluate(_program(model, nodes, wanted))
     except OrtolanError:
-        failing = {node for node in nodes if not _runs_alone(model, node, nodes, evaluate)}
-        return failing or set(nodes)
+        return _failing(model, nodes, evaluate) or set(nodes)
     known = set(nodes)
     too_large = {
         value.producer()
@@ -227,20 +232,50 @@ def _program(model: ir.Model, nodes: list[ir.Node], wanted: list[ir.Value]) -> b
     return write(from_ir(ir.Model(graph, ir_version=model.ir_version)))
 
 
-def _runs_alone(model: ir.Model, node: ir.Node, nodes: list[ir.Node], evaluate: Evaluate) -> bool:
-    """Whether a node computes its results; those before it in `nodes` that it needs run too."""
-    needed = _with_sources(node, nodes)
+def _failing(model: ir.Model, nodes: list[ir.Node], evaluate: Evaluate) -> set[ir.Node]:
+    """The nodes that do not compute their results, and those that need them.
+
+    A part that runs has none; others are halved: where few fail, few programs are run.
+    """
+    failing: set[ir.Node] = set()
+    pending = [nodes]
+    while pending:
+        part = []
+        for node in pending.pop():
+            # Nodes are in order: those before it are known.
+            if any(value is not None and value.producer() in failing for value in node.inputs):
+                failing.add(node)
+            else:
+                part.append(node)
+        if not part or _runs(model, part, nodes, evaluate):
+            continue
+        if len(part) == 1:
+            failing.update(part)
+        else:
+            pending += [part[len(part) // 2 :], part[: len(part) // 2]]
+    return failing
+
+
+def _runs(model: ir.Model, part: list[ir.Node], nodes: list[ir.Node], evaluate: Evaluate) -> bool:
+    """Whether nodes compute their results; those before them in `nodes` that they need run too."""
+    known = set(part)
+    last = [
+        value
+        for node in part
+        for value in node.outputs
+        if value.name and not any(use.node in known for use in value.uses())
+    ]
     try:
-        evaluate(_program(model, needed, [value for value in node.outputs if value.name]))
+        evaluate(_program(model, _with_sources(part, nodes), last))
     except OrtolanError:
         return False
     return True
 
 
-def _with_sources(node: ir.Node, nodes: list[ir.Node]) -> list[ir.Node]:
+def _with_sources(some: Iterable[ir.Node], nodes: list[ir.Node]) -> list[ir.Node]:
     known = set(nodes)
-    needed = {node}
-    pending = [node]
+    needed = set(some)
+    pending = list(needed)
     while pending:
         for value in pending.pop().inputs:
             producer = value.producer() if value is not None else None

@@ -14,6 +14,8 @@ both Slice take a part of the same axis.
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import onnx_ir as ir
 
@@ -32,35 +34,36 @@ def join_movements(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 
 def _join(rewriter: Rewriter, node: ir.Node) -> bool:
-    return _concat(node) if node.op_type == "Concat" else _slice(rewriter, node)
+    return _concat(rewriter, node) if node.op_type == "Concat" else _slice(rewriter, node)
 
 
-def _concat(node: ir.Node) -> bool:
+def _concat(rewriter: Rewriter, node: ir.Node) -> bool:
+    """Takes in all that lies before the last of several in a row: each of them once."""
     axis = node.attributes.get_int("axis", 1)
+    behind = only_user(node.outputs[0], ("Concat",))
+    if behind is not None and behind.attributes.get_int("axis", 1) == axis:
+        return False
     inputs: list[ir.Value | None] = []
-    gone = []
-    for value in node.inputs:
+    pending = list(reversed(node.inputs))
+    while pending:
+        value = pending.pop()
         first = value.producer() if value is not None else None
         if (
             value is not None
             and first is not None
             and (first.domain, first.op_type) == ("", "Concat")
             and first.attributes.get_int("axis", 1) == axis
-            and only_user(value, ("Concat",)) is node
+            and only_user(value, ("Concat",)) is not None
         ):
-            inputs.extend(first.inputs)
-            gone.append(first)
+            pending.extend(reversed(first.inputs))
         else:
             inputs.append(value)
-    if not gone:
+    if len(inputs) == len(node.inputs) and all(map(operator.is_, inputs, node.inputs)):
         return False
-    node.resize_inputs(len(inputs))
-    for k, value in enumerate(inputs):
-        node.replace_input_with(k, value)
-    for first in gone:
-        assert isinstance(first.graph, ir.Graph)
-        first.graph.remove(first, safe=True)
-    return True
+    # A node whose inputs are replaced one by one takes the square of their number.
+    joined = rewriter.node("Concat", inputs, dict(node.attributes.items()), version=node.version)
+    joined.name = node.name
+    return rewriter.replace(node, [joined])
 
 
 def _slice(rewriter: Rewriter, node: ir.Node) -> bool:
