@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import onnx
 import onnx.parser
 import pytest
 
-from ortolan import cli
+from ortolan import cli, errors
 from ortolan.conversion import convert
-from ortolan.feeds import read_inputs
+from ortolan.feeds import parse_sizes, random_value, read_inputs
 from ortolan.ortformat import describe, read
 from ortolan.runtime.describe import NodeArg
 
@@ -235,6 +236,49 @@ def test_run_tells_what_is_wrong_with_an_input(
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('["a"]', "tensor(float)"),
+        ('{"a": 1}', "tensor(float)"),
+        ("[[1], [1, 2]]", "tensor(float)"),
+        ("300", "tensor(uint8)"),
+        ("1.5", "tensor(int64)"),
+        ("null", "tensor(int64)"),
+        (100_000 * "[", "tensor(float)"),
+        (5000 * "9", "tensor(float)"),
+    ],
+)
+def test_what_is_written_out_is_no_input(text: str, kind: str) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        read_inputs([f"x={text}"], [NodeArg("x", kind, [2])])
+
+
+@pytest.mark.parametrize("name", ["empty.npy", "huge.npy", "broken.npz", "objects.npz"])
+def test_damaged_arrays_are_no_input(name: str, tmp_path: Path) -> None:
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }"
+    contents = {
+        "empty.npy": b"",
+        "huge.npy": b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117).encode() + b"\n",
+        "broken.npz": b"PK\x03\x04",
+    }
+    path = tmp_path / name
+    if name in contents:
+        path.write_bytes(contents[name])
+    else:
+        np.savez(path, x=np.array([None], object))
+    for text in (str(path), f"x={path}"):
+        with pytest.raises(errors.InvalidArgument, match=re.escape(str(path))):
+            read_inputs([text], [NodeArg("x", "tensor(float)", [2])])
+
+
+@pytest.mark.parametrize("size", ["N=", "N=-1", "x=-1", "N=999999999999999999999"])
+def test_sizes_that_cannot_be(size: str) -> None:
+    argument = NodeArg("x", "tensor(float)", ["N"])
+    with pytest.raises(errors.InvalidArgument):
+        random_value(argument, parse_sizes([size]), np.random.default_rng(0))
 
 
 def test_run_reads_pictures(tmp_path: Path) -> None:

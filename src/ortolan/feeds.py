@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ortolan.errors import InvalidArgument, NoSuchFile
 from ortolan.runtime.describe import NodeArg
 from ortolan.runtime.element_types import STRING, number_from, numpy_type
+from ortolan.runtime.execution import as_array
 
 __all__ = [
     "Source",
@@ -58,12 +59,15 @@ def parse_sizes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """
     pairs = parse_pairs(texts, "a size or a shape")
     try:
-        return {
+        sizes = {
             name: tuple(int(size) for size in value.split(",") if size)
             for name, value in pairs.items()
         }
     except ValueError as error:
         raise InvalidArgument(f"sizes are numbers with commas between them: {error}") from error
+    if wrong := [name for name, shape in sizes.items() if min(shape, default=0) < 0]:
+        raise InvalidArgument(f"a size of {wrong[0]!r} is negative")
+    return sizes
 
 
 def fixed_shape(argument: NodeArg, sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -73,12 +77,17 @@ def fixed_shape(argument: NodeArg, sizes: Mapping[str, tuple[int, ...]]) -> tupl
         argument: the input.
         sizes: a shape by the input's name, a size by the name of a symbolic dimension; what is
             in neither is 1.
+
+    Raises:
+        ortolan.errors.InvalidArgument: the size of a symbolic dimension is left out.
     """
     if argument.name in sizes:
         return sizes[argument.name]
     shape = []
     for size in argument.shape:
         named = sizes.get(size, (1,)) if isinstance(size, str) else (1,)
+        if not named:
+            raise InvalidArgument(f"there is no size for {size!r}")
         shape.append(size if isinstance(size, int) else named[0])
     return tuple(shape)
 
@@ -89,12 +98,19 @@ def random_value(
     """Random elements for an input: normal numbers, integers 0 to 9, booleans, short texts.
 
     Raises:
-        ortolan.errors.InvalidArgument: the input is no tensor.
+        ortolan.errors.InvalidArgument: the input is no tensor, or larger than can be.
     """
     if not argument.type.startswith("tensor("):
         raise InvalidArgument(f"input {argument.name!r} is a {argument.type}: give it in a program")
     number = number_from(argument.type)
     shape = fixed_shape(argument, sizes)
+    try:
+        return _random(number, shape, generator)
+    except (MemoryError, ValueError) as error:  # numpy has limits of its own
+        raise InvalidArgument(f"input {argument.name!r} of shape {shape}: {error}") from error
+
+
+def _random(number: int, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
     if number == STRING:
         texts = generator.choice(np.array(["a", "text", "Ortolan"], object), shape)
         return np.asarray(texts, object)
@@ -125,12 +141,12 @@ def read_inputs(sources: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str, 
     found: dict[str, Array] = {}
     for source in sources:
         name, sign, file = source.partition("=")
-        if not sign or (name not in by_name and Path(source).exists()):
+        if not sign or (name not in by_name and _exists(Path(source))):
             name, file = "", source
         if name and name not in by_name:
             raise InvalidArgument(f"there is no input {name!r}; there are: {', '.join(by_name)}")
         path = Path(file)
-        value = _written(file, by_name[name]) if name and not path.exists() else None
+        value = _written(file, by_name[name]) if name and not _exists(path) else None
         if value is not None:
             found[name] = value
             continue
@@ -146,34 +162,46 @@ def read_inputs(sources: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str, 
     return found
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its name may be too long for a file
+        return False
+
+
 def _written(text: str, argument: NodeArg) -> Array | None:
     """A number or a list of them, written out; None for anything else."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     if not argument.type.startswith("tensor("):
         return None
-    array = np.asarray(value, numpy_type(number_from(argument.type)))
+    array = as_array(value, argument.name, number_from(argument.type))
     return array.reshape(1) if array.ndim == 0 and len(argument.shape) == 1 else array
 
 
 def _archive(path: Path, by_name: Mapping[str, NodeArg]) -> dict[str, Array]:
-    with _load(path) as archive:
-        if unknown := [name for name in archive.files if name not in by_name]:
-            raise InvalidArgument(
-                f"{path}: it holds {', '.join(unknown)}, which are no inputs of the model; "
-                f"there are: {', '.join(by_name)}"
-            )
-        return {name: archive[name] for name in archive.files}
+    archive = _load(path)
+    if unknown := [name for name in archive if name not in by_name]:
+        raise InvalidArgument(
+            f"{path}: it holds {', '.join(unknown)}, which are no inputs of the model; "
+            f"there are: {', '.join(by_name)}"
+        )
+    return archive
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> dict[str, Array]:
+    """The arrays of a file by name; that of an .npy has none."""
     try:
-        return np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: np.asarray(loaded[name]) for name in loaded.files}
     except OSError as error:
         raise NoSuchFile(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except Exception as error:  # any: numpy reads with what there is for zip, zlib, Python's text
         raise InvalidArgument(f"{path}: no array of numpy ({error})") from error
 
 
@@ -183,12 +211,9 @@ def _one(path: Path, argument: NodeArg) -> Array:
     if path.suffix.lower() not in (".npy", ".npz"):
         raise InvalidArgument(f"{path}: inputs are .npy, .npz or images")
     loaded = _load(path)
-    if not isinstance(loaded, np.ndarray):
-        with loaded:
-            if len(loaded.files) != 1:
-                raise InvalidArgument(f"{path}: it holds {len(loaded.files)} arrays, not one")
-            loaded = loaded[loaded.files[0]]
-    return np.asarray(loaded)
+    if len(loaded) != 1:
+        raise InvalidArgument(f"{path}: it holds {len(loaded)} arrays, not one")
+    return next(iter(loaded.values()))
 
 
 def _image(path: Path, argument: NodeArg) -> Array:
@@ -210,7 +235,7 @@ def _image(path: Path, argument: NodeArg) -> Array:
             picture = opened.convert(mode)
     except FileNotFoundError as error:
         raise NoSuchFile(f"{path}: cannot be read ({error.strerror})") from error
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidArgument(f"{path}: no image ({error})") from error
     size = (
         width if isinstance(width, int) else picture.width,
