@@ -86,6 +86,11 @@ def test_the_forms_of_the_format_are_read() -> None:
         ("ai.onnx;0;Add", 1, "no opset"),
         ("ai.onnx;11;Add,,Mul", 1, "no name of an operator"),
         ('ai.onnx;11;Add{"inputs": {"0": ["float"]}', 1, "no JSON"),
+        ("ai.onnx;" + 5000 * "9" + ";Add", 1, "no opset"),
+        ('ai.onnx;11;Add{"inputs": {"0": ["float"], "1": ' + 5000 * "9", 1, "too long"),
+        ('ai.onnx;11;Add{"inputs": ' + 100_000 * "[", 1, "too deep"),
+        ('ai.onnx;11;Add{"inputs": {"\u00b2": ["float"]}}', 1, "by number"),
+        ('ai.onnx;11;Add{"inputs": {"' + 5000 * "1" + '": ["float"]}}', 1, "by number"),
         ('ai.onnx;11;Add{"inputs": {"0": ["flaot"]}}', 1, 'no type "flaot"'),
         ('ai.onnx;11;Add{"inputs": {"a": ["float"]}}', 1, "by number"),
         ('ai.onnx;11;Add{"inputs": {"0": "float"}}', 1, "a list of types"),
@@ -147,6 +152,25 @@ def test_a_config_by_onnxruntimes_own_tool_keeps_what_the_model_needs(tmp_path: 
         assert operator is not None
         types = [frozenset({t}) for t in use.types] + [frozenset[DataType]()] * 2
         assert wanted(operator, (types[0], types[1])), use
+
+
+def test_writing_a_config_touches_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".my.config.tmp").symlink_to(tmp_path / "mine")
+    Config().write(tmp_path / "my.config")
+    assert (tmp_path / "mine").read_text() == "mine"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {".my.config.tmp", "mine", "my.config"}
+
+
+def test_inputs_that_an_operator_does_not_have() -> None:
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)
+        { r = RandomUniform<shape = [2]>() y = Add(x, r) }"""
+    )
+    session = read(ortolan.convert(made, level="disable"))
+    session.model.graph.nodes[0].inputs = ["x"]
+    assert {use.name for use in required_operators(session)} == {"Add", "RandomUniform"}
 
 
 def test_types_decide_which_kernels_are_kept() -> None:

@@ -189,12 +189,12 @@ class Config:
         Raises:
             ortolan.errors.InvalidArgument: the file cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.tmp")
+        # Imported here: a build reads configs without what writes files.
+        from ortolan.ortformat.writer import write_file
+
         try:
-            temporary.write_text(self.text(comments), "utf-8")
-            temporary.replace(path)
+            write_file(path, self.text(comments).encode("utf-8"))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             reason = error.strerror or error
             raise InvalidArgument(f"{path}: cannot be written ({reason})") from error
 

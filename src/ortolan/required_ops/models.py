@@ -181,7 +181,7 @@ def _uses(operator: Operator, node: Node, types: dict[str, DataType]) -> Iterato
 
 def _types_of(variable: str, operator: Operator, node: Node, types: dict[str, DataType]) -> TypeSet:
     def first(parameters: tuple[Parameter, ...], names: list[str]) -> TypeSet:
-        for k, name in enumerate(names):
+        for k, name in enumerate(names if parameters else ()):
             parameter = parameters[min(k, len(parameters) - 1)]
             if name and parameter.variable == variable and name in types:
                 return frozenset({types[name]})

@@ -26,6 +26,7 @@ from ortolan.required_ops.config import (
 __all__ = ["parse_config", "parse_types", "read_config"]
 
 _ALLOWED = "!globally_allowed_types"
+_MOST_DIGITS = 9
 _TYPES = {name: data_type for data_type, name in TYPE_NAMES.items()}
 
 
@@ -74,6 +75,11 @@ def _type(name: str, where: str) -> DataType:
     if known is None or known not in TYPE_NAMES:
         raise ConfigError(f'{where}: there is no type "{name}": use one of {", ".join(_TYPES)}')
     return known
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number as anybody would write it."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 class _Parser:
@@ -187,7 +193,7 @@ class _Parser:
 
     def _opset(self, text: str) -> int:
         text = text.strip()
-        if not text.isascii() or not text.isdigit() or int(text) < 1:
+        if not _is_number(text) or int(text) < 1:
             raise self._fail(f'"{text}" is no opset: a whole number from 1 up is needed')
         return int(text)
 
@@ -205,6 +211,8 @@ class _Parser:
                     content, after = json.JSONDecoder().raw_decode(text, end)
                 except json.JSONDecodeError as error:
                     raise self._fail(f"the types of {name} are no JSON: {error.msg}") from error
+                except (ValueError, RecursionError) as error:
+                    raise self._fail(f"the types of {name} are too long or too deep") from error
                 types = self._type_use(name, content)
                 rest = text[after:].lstrip()
                 if rest and not rest.startswith(","):
@@ -230,7 +238,7 @@ class _Parser:
         )
 
     def _by_index(self, content: Any, where: str) -> dict[int, TypeSet]:
-        if not isinstance(content, dict) or not all(k.isdigit() for k in content):
+        if not isinstance(content, dict) or not all(map(_is_number, content)):
             raise ConfigError(f'{where}: types stand by number, such as {{"0": ["float"]}}')
         if not all(isinstance(v, list) for v in content.values()):
             raise ConfigError(f'{where}: a list of types is needed, such as ["float", "int64_t"]')
