@@ -437,6 +437,16 @@ def test_tools_leave_what_they_do_not_know() -> None:
         assert describe(session).node_count == 2
 
 
+def test_weights_are_unpacked_once() -> None:
+    session = read(ortolan.convert(matmul(np.random.default_rng(SEED), 64, 64)))
+    graph = session.model.graph
+    (node,) = (node for node in graph.nodes if node.op_type == "Unpack")
+    again = copy.copy(node)
+    again.outputs, again.index = ["again"], graph.max_node_index
+    graph.nodes.append(again)
+    assert [weights.name for weights in packed_weights(graph)] == ["w"]
+
+
 def test_unknown_forms_are_refused_when_a_file_is_opened() -> None:
     with pytest.raises(errors.NotImplemented, match="form 3"):
         ortolan.InferenceSession(changed(set_form(3)))

@@ -19,11 +19,11 @@ import models_lib as lib
 import models_oracle as oracle
 import ortolan
 import random_graphs
-from ortolan.errors import InvalidArgument, NoModel
+from ortolan.errors import InvalidArgument, LimitExceeded, NoModel
 from ortolan.errors import NotImplemented as NotImplementedHere
 from ortolan.ortformat import read
-from ortolan.ortformat.schema import OPTIONAL_DENOTATION
-from ortolan.ortformat.tables import TypeInfo
+from ortolan.ortformat.schema import OPTIONAL_DENOTATION, TensorDataType
+from ortolan.ortformat.tables import Tensor, TypeInfo
 from ortolan.ortformat.to_onnx import to_onnx
 
 ALL_MODELS = marks.real_models()
@@ -199,6 +199,17 @@ def test_what_onnx_does_not_know_is_refused() -> None:
     session = read(ortolan.convert(onnx.parser.parse_model(TEXTS), level="disable"))
     session.model.graph.nodes[0].domain = "ai.ortolan"
     with pytest.raises(NotImplementedHere, match="at most at level layout"):
+        to_onnx(session)
+
+
+def test_bytes_that_are_shared_by_many_constants_have_a_limit() -> None:
+    session = read(ortolan.convert(onnx.parser.parse_model(TEXTS), level="disable"))
+    block = bytes(1 << 20)
+    session.model.graph.initializers += [
+        Tensor(name=f"w{k}", dims=[1 << 18], data_type=TensorDataType.FLOAT, raw_data=block)
+        for k in range(2048)
+    ]
+    with pytest.raises(LimitExceeded, match="2 GB"):
         to_onnx(session)
 
 

@@ -128,7 +128,7 @@ def packed_weights(graph: tables.Graph) -> Iterator[PackedWeights]:
     """Yields the packed constants of a graph, those of its subgraphs not included.
 
     An `Unpack` of what is no constant, or of a form that this version does not know, is a node
-    like any other.
+    like any other; so is a second one of the same constant, which no writer makes.
     """
     stored = {tensor.name: tensor for tensor in graph.initializers}
     for name in graph.inputs:  # a caller may give other bytes
@@ -144,6 +144,7 @@ def packed_weights(graph: tables.Graph) -> Iterator[PackedWeights]:
         is_matrix = len(dims) > 2 and min(dims) > 0 and dims[-1] == UNIT
         is_matrix = is_matrix and dims[0 if is_first else -2] % UNIT == 0
         if tensor.data_type == TensorDataType.UINT8 and is_matrix:
+            del stored[tensor.name]
             yield PackedWeights(node, tensor, node.outputs[0], dims[:-1], is_first)
 
 

@@ -9,7 +9,7 @@ is all that is lost on the two ways.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import onnx
@@ -20,6 +20,7 @@ from ortolan.ortformat import tables
 from ortolan.ortformat.links import graphs
 from ortolan.ortformat.packed import unpack_weights
 from ortolan.ortformat.schema import (
+    MAX_FILE_SIZE,
     NO_MODEL_VERSION,
     OPTIONAL_DENOTATION,
     AttributeType,
@@ -47,9 +48,13 @@ def to_onnx(session: tables.InferenceSession) -> onnx.ModelProto:
         OrtFormatError: packed weights are damaged.
         NotImplemented: nodes have no place in ONNX: operators of `ai.ortolan`, or nodes whose
             versions no single opset import gives them.
+        LimitExceeded: constants take more than the 2 GB of a message.
     """
-    unpack_weights(session)
     source = session.model
+    # A file may hold bytes once that many constants have.
+    if sum(len(tensor.raw_data) for tensor in _tensors(source.graph)) > MAX_FILE_SIZE:
+        raise errors.LimitExceeded("an ONNX file ends at 2 GB, and the model's constants take more")
+    unpack_weights(session)
     _check_nodes(source.graph)
     model = onnx.ModelProto(ir_version=source.ir_version)
     for domain, version in _imports(source).items():
@@ -67,6 +72,18 @@ def to_onnx(session: tables.InferenceSession) -> onnx.ModelProto:
     if any(t.name not in source.graph.inputs for t in source.graph.initializers):
         model.ir_version = max(model.ir_version, _FREE_CONSTANTS)
     return model
+
+
+def _tensors(graph: tables.Graph) -> Iterator[tables.Tensor]:
+    """All tensors of a graph and those in it."""
+    for part in graphs(graph):
+        yield from part.initializers
+        for sparse in part.sparse_initializers:
+            yield from (sparse.values, sparse.indices)
+        for node in part.nodes:
+            for attribute in node.attributes:
+                yield from (attribute.t,) if attribute.t is not None else ()
+                yield from attribute.tensors
 
 
 def _check_nodes(graph: tables.Graph) -> None:
