@@ -9,12 +9,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ortolan.importing.shapes import refine_shapes
+from ortolan.importing.shapes import known_shape, refine_shapes
 from ortolan.passes.casts import simplify_casts
 from ortolan.passes.channel_terms import fold_channel_terms
 from ortolan.passes.common_subexpressions import share_common
 from ortolan.passes.constant_if import inline_constant_if
 from ortolan.passes.dead_code import remove_dead_code
+from ortolan.passes.dimensions import Dimensions
 from ortolan.passes.flat_products import unflatten_products
 from ortolan.passes.joining import join_movements
 from ortolan.passes.matmul_add import fuse_matmul_add
@@ -543,6 +544,40 @@ def test_many_concat_in_a_row_are_joined_at_once(monkeypatch: pytest.MonkeyPatch
     assert join_movements(model, ORTOLAN)
     assert operators(model) == "Neg Concat Neg"
     assert made == [50]
+
+
+@pytest.mark.parametrize("operator", ["Mul", "Add", "Sub"])
+def test_sizes_that_are_computed_over_and_over_stay_short(operator: str) -> None:
+    parts = " ".join(
+        f"s{k} = {operator}(s{k - 1}, t{k - 1}) t{k} = {operator}(t{k - 1}, s{k - 1})"
+        for k in range(1, 16)
+    )
+    model = model_of(
+        "g (float[N, M] x) => (int64 y) <int64 a = {0}, int64 b = {1}> "
+        f"{{ h = Shape(x) s0 = Gather(h, a) t0 = Gather(h, b) {parts} y = Neg(s15) }}"
+    )
+    prepare(model)
+    dimensions = Dimensions()
+    for node in model.graph:
+        found = dimensions.elements(node.outputs[0]) or ()
+        assert all(len(str(element)) <= 1000 for element in found)
+
+
+def test_shapes_that_grow_over_and_over_stay_short() -> None:
+    parts = " ".join(
+        f"u{k} = Unsqueeze(f{k - 1}, zero) t{k} = Transpose<perm=[1, 0]>(u{k}) "
+        f"p{k} = MatMul(t{k}, u{k}) f{k} = Reshape(p{k}, all)"
+        for k in range(1, 16)
+    )
+    for size in ("N", "1000"):
+        model = model_of(
+            f"g (float[{size}] f0) => (float[A] y) <int64[1] zero = {{0}}, int64[1] all = {{-1}}> "
+            f"{{ {parts} y = Neg(f15) }}"
+        )
+        prepare(model)
+        for node in model.graph:
+            found = known_shape(node.outputs[0]) or ()
+            assert all(len(str(element)) <= 1000 for element in found)
 
 
 @pytest.mark.parametrize("operator", ["Squeeze", "Unsqueeze"])

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from ortolan.importing.shapes import known_shape
 from ortolan.passes.matching import constant, integers, reduced_axes
-from ortolan.passes.sizes import Element, add, divide, multiply, subtract
+from ortolan.passes.sizes import Element, add, divide, is_plain, multiply, subtract
 
 __all__ = ["Dimensions", "Elements"]
 
@@ -81,9 +81,11 @@ class Dimensions:
 
 
 def _fit(elements: Elements, dtype: ir.DataType) -> bool:
-    """Whether a type holds all numbers: others wrap when the model runs."""
+    """Whether a type holds all numbers, as others wrap when the model runs; texts have an end."""
     limits = np.iinfo(dtype.numpy())
-    return all(isinstance(e, str) or limits.min <= e <= limits.max for e in elements)
+    return all(
+        is_plain(e) if isinstance(e, str) else limits.min <= e <= limits.max for e in elements
+    )
 
 
 def _shape(_: Dimensions, node: ir.Node) -> Elements | None:

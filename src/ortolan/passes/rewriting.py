@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +34,7 @@ class Rewriter:
     model: ir.Model
     target: Target
     _names: set[str] = field(default_factory=set)
+    _numbers: dict[str, int] = field(default_factory=dict)
     _made: set[ir.Value] = field(default_factory=set)
 
     def version(self, domain: str, name: str) -> int | None:
@@ -111,8 +111,11 @@ class Rewriter:
         if not self._names:
             for graph in (self.model.graph, *self.model.graph.subgraphs()):
                 self._names.update(value.name or "" for value in graph_values(graph))
-        names = itertools.chain([base], (f"{base}_{k}" for k in itertools.count(2)))
-        name = next(name for name in names if name not in self._names)
+        name = base
+        while name in self._names:
+            # Those before are taken: a pass may ask for thousands of one name.
+            number = self._numbers[base] = self._numbers.get(base, 1) + 1
+            name = f"{base}_{number}"
         self._names.add(name)
         return name
 

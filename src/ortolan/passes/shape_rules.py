@@ -14,7 +14,7 @@ import onnx_ir as ir
 from ortolan.importing.shapes import known_shape, set_known_shape
 from ortolan.passes.dimensions import Dimensions
 from ortolan.passes.matching import integers
-from ortolan.passes.sizes import Element, Known, divide, multiply, wider
+from ortolan.passes.sizes import Element, Known, divide, is_plain, multiply, wider
 
 __all__ = ["improve_shapes"]
 
@@ -35,7 +35,10 @@ def improve_shapes(dimensions: Dimensions, node: ir.Node) -> None:
             continue
         if better is not None and known is not None and len(better) == len(known):
             sizes = [_number(a, b) for a, b in zip(known, better, strict=True)]
-        names = [f"{value.name}[{i}]" if size is None else size for i, size in enumerate(sizes)]
+        names = [
+            f"{value.name}[{i}]" if size is None or not is_plain(size) else size
+            for i, size in enumerate(sizes)
+        ]
         set_known_shape(value, tuple(names))
 
 

@@ -10,10 +10,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TypeAlias
 
-__all__ = ["Element", "Known", "add", "divide", "multiply", "subtract", "wider"]
+__all__ = ["Element", "Known", "add", "divide", "is_plain", "multiply", "subtract", "wider"]
 
 Element: TypeAlias = int | str
 Known: TypeAlias = tuple[Element, ...]
+
+
+# Where each term is the square of the one before, a text is soon longer than memory.
+_LONGEST = 1000
+_LARGEST = (1 << 63) - 1
+
+
+def is_plain(term: Element) -> bool:
+    """Whether a term is not too long or large to go on with."""
+    return len(term) <= _LONGEST if isinstance(term, str) else term <= _LARGEST
 
 
 def multiply(*terms: Element) -> Element:
