@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import pytest
 import hostile_models
 import ortolan
 from ortolan import errors
+from ortolan.datasets import get_example
 from ortolan.ortformat.writer import write_file
 from ortolan.session import InferenceSession, SessionOptions
 
@@ -310,3 +312,13 @@ def test_only_own_remains_are_removed(tmp_path: Path) -> None:
     os.utime(tmp_path / others[-1], (0, 0))
     write_file(target, b"content")
     assert not (tmp_path / others[-1]).exists()
+
+
+@posix
+def test_examples_lie_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that somebody laid in the folder for all would lead elsewhere."""
+    monkeypatch.setattr("importlib.machinery.PathFinder.find_spec", lambda *_: None)
+    path = Path(get_example("sigmoid.onnx"))
+    assert path.parent.parent == Path(tempfile.gettempdir())
+    assert path.parent.stat().st_mode & 0o077 == 0
+    assert get_example("sigmoid.onnx") == str(path)

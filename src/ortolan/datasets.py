@@ -5,6 +5,7 @@ Those of an installed onnxruntime if there is one, else models that do the same,
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import sys
 import tempfile
@@ -42,6 +43,12 @@ def get_example(name: str) -> str:
     import onnx
     import onnx.parser
 
-    path = Path(tempfile.gettempdir()) / f"ortolan-example-{name}"
+    path = Path(_folder().name, name)
     onnx.save(onnx.parser.parse_model(_TEXTS[name]), path)
     return str(path)
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process alone: in that of all, others could lay a link in its way."""
+    return tempfile.TemporaryDirectory(prefix="ortolan-example-")
