@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import ortolan
 from importer_lib import (
     TYPES,
     Array,
@@ -444,6 +445,27 @@ def test_external_data_with_an_entry_twice_is_refused(key: str, tmp_path: Path) 
     path.write_bytes(model.SerializeToString())
     with pytest.raises(errors.InvalidGraph, match=f'has the entry "{key}" twice'):
         load(path)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "none.bin", "/etc/hostname"])
+def test_external_data_of_a_model_that_is_changed_first(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes have no folder: what lies in the working directory is not theirs."""
+    path = external_model(tmp_path / "models", location)
+    (tmp_path / "weights.bin").write_bytes(bytes(512))
+    monkeypatch.chdir(path.parent)
+    options = ortolan.SessionOptions()
+    options.add_free_dimension_override_by_name("unknown", 2)
+    with pytest.raises(errors.InvalidGraph, match="give the path of the model"):
+        ortolan.InferenceSession(path.read_bytes(), options)
+    if location == "weights.bin":
+        session = ortolan.InferenceSession(path, options)
+        (found,) = session.run(None, {"x": np.ones(1, np.float32)})
+        np.testing.assert_array_equal(found, np.arange(64, dtype=np.float32) + 1)
+        return
+    with pytest.raises((errors.InvalidGraph, errors.NoSuchFile), match="external data"):
+        ortolan.InferenceSession(path, options)
 
 
 def test_external_data_of_a_functions_default_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ortolan.errors import InvalidGraph, InvalidProtobuf, LimitExceeded, NoModel, NoSuchFile
 
-__all__ = ["Source", "parse_model", "read_model"]
+__all__ = ["Source", "embed_external", "parse_model", "read_model"]
 
 # Graphs within graphs. A file of either format holds less than this.
 _MAX_NESTED = 20
@@ -44,6 +44,41 @@ def read_model(source: Source) -> onnx.ModelProto:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _locate(tensor, folder)
     return model
+
+
+def embed_external(model: onnx.ModelProto, folder: Path | None) -> None:
+    """Puts the external data of a model into the message itself.
+
+    Args:
+        model: changed in place.
+        folder: where it lies; None if it came as bytes, and then it may have none.
+
+    Raises:
+        NoSuchFile: a file with external data cannot be read.
+        InvalidGraph: external data lies outside the model's folder, or there is no folder.
+    """
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _locate(tensor, folder)
+            _embed(tensor)
+
+
+def _embed(tensor: onnx.TensorProto) -> None:
+    """Reads external data that were located."""
+    entries = {item.key: item.value for item in tensor.external_data}
+    what = f'the external data of "{tensor.name}"'
+    path, size = Path(entries["location"]), _stored_bytes(tensor, what)
+    try:
+        with path.open("rb") as file:
+            file.seek(int(entries.get("offset") or 0))
+            data = file.read(size)
+    except OSError as error:
+        raise NoSuchFile(f"{path}: cannot be read, and it holds {what}") from error
+    if len(data) != size:
+        raise InvalidGraph(f"{what} reaches beyond the end of {path}")
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    tensor.raw_data = data
 
 
 def parse_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:

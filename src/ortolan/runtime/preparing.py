@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from ortolan import errors
 from ortolan.conversion import convert
 from ortolan.importer import load
-from ortolan.importing.reading import Source, parse_model
+from ortolan.importing.reading import Source, embed_external, parse_model
 from ortolan.ortformat import read, write
 from ortolan.ortformat.external import is_external
 from ortolan.ortformat.packed import unpack_weights
@@ -56,7 +56,7 @@ def convert_for_session(source: str | bytes, options: Any, level: str) -> bytes:
         replace_initializers(changed, options._initializers)
         fix_dimensions(changed, options._dimensions, options._denotations)
         # What is left in other files is looked for beside the model, and no longer later.
-        onnx.load_external_data_for_model(changed, str(folder or ""))
+        embed_external(changed, folder)
     content = convert(changed, level=level)
     if options.optimized_model_filepath:
         _save(changed, content, options, level)
@@ -76,7 +76,7 @@ def fixed_model(source: Source, sizes: Mapping[str, Sequence[int]]) -> onnx.Mode
     from ortolan.tools.onnx_model_utils import make_input_shape_fixed
 
     model, folder = parse_model(source)
-    onnx.load_external_data_for_model(model, str(folder or ""))
+    embed_external(model, folder)
     inputs = {info.name for info in model.graph.input}
     named = {name: size[0] for name, size in sizes.items() if name not in inputs and len(size) == 1}
     known = fix_dimensions(model, named, {})

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from ortolan.errors import Fail, OrtolanError
-from ortolan.importing.reading import parse_model
+from ortolan.importing.reading import embed_external, parse_model
 from ortolan.ortformat.writer import write_file
 
 __all__ = ["finish", "load_whole", "save"]
@@ -22,10 +22,7 @@ def load_whole(path: Path) -> onnx.ModelProto:
         ortolan.errors.OrtolanError: it cannot be read or is none.
     """
     model, folder = parse_model(path)
-    try:
-        onnx.load_external_data_for_model(model, str(folder or ""))
-    except (OSError, onnx.checker.ValidationError) as error:
-        raise Fail(f"{path}: its external data cannot be read ({error})") from error
+    embed_external(model, folder)
     return model
 
 
