@@ -444,6 +444,13 @@ TERMS = [
     no("bias is an input", f"g (float[3] b, {CONV} <{W}, float t = {{2}}>"
        "{ a = Conv(x, w, b) y = Mul(a, t) }"),
     no("quotient", f"g ({CONV} <{W}, float t = {{2}}> {{ a = Conv(x, w) y = Div(t, a) }}"),
+    no("a product overflows", "g (float[N, 1, 3, 3] x) => (float[A, B, C, D] y) "
+       "<float[1, 1, 1, 1] w = {1e30}, float s = {1e30}> { c = Conv(x, w) y = Mul(c, s) }",
+       feeds={"x": np.zeros((2, 1, 3, 3), np.float32)}),
+    no("a variance is 0", "g (float[N, 1, 3, 3] x) => (float[A, B, C, D] y) "
+       "<float[1, 1, 1, 1] w = {0}, float[1] s = {1}, float[1] z = {0}, float[1] v = {0}> "
+       "{ c = Conv(x, w) y = BatchNormalization<epsilon = 0.0>(c, s, z, z, v) }",
+       feeds={"x": np.zeros((0, 1, 3, 3), np.float32)}),
 ]  # fmt: skip
 
 GEMM = [

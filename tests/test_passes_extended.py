@@ -250,6 +250,9 @@ MATMUL = [
        "{ p = Transpose<perm=[0, 2, 1]>(x) y = MatMul(p, w) z = Abs(p) }"),
     no("quotient", "g (float[2, N, 3] x, float[2, 3, 4] w) => (float[2, N, 4] y) "
        "<float s = {3}> { m = MatMul(x, w) y = Div(s, m) }"),
+    no("a number that no attribute holds", "g (float[N, 3] x, float[3, 4] w) => (float[N, 4] y) "
+       "<float s = {1e-40}> { m = MatMul(x, w) y = Div(m, s) }",
+       feeds={"x": np.zeros((2, 3), np.float32)}),
     no("a double", "g (double[N, 3] x, double[3, 4] w) => (double[N, 4] y) "
        "<double s = {0.1}> { m = MatMul(x, w) y = Mul(s, m) }"),
     no("a batch behind the rows", "g (float[2, 3, 4] x, float[4, 3, 5] w) => (float[A, B, C] y) "

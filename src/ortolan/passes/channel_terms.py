@@ -11,7 +11,8 @@ constant has one element per output channel and 1 in every other dimension, or o
 MatMul of two matrices becomes a Gemm where something is added.
 
 Not rewritten when what is between has another user or is an output of the graph, the weights are
-no constant or (2, 3) have another user, or a bias that is there already is no constant.
+no constant or (2, 3) have another user, a bias that is there already is no constant, or a product
+is more than a number can be.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ def fold_channel_terms(model: ir.Model, target: Target = ORTOLAN) -> bool:
 
 def _fold_all(rewriter: Rewriter, node: ir.Node) -> bool:
     modified = False
-    while node.graph is not None and _fold(rewriter, node):
-        modified = True
+    with np.errstate(all="ignore"):
+        while node.graph is not None and _fold(rewriter, node):
+            modified = True
     return modified
 
 
@@ -91,13 +93,17 @@ def _fold(rewriter: Rewriter, node: ir.Node) -> bool:
     if change.scale is not None and len(list(_uses(node.inputs[1]))) > 1:
         return False
     bias = _new_bias(node, change, channels, weights.dtype)
-    if bias is None:
+    scaled = None
+    if change.scale is not None:
+        scaled = _scale(node, weights, change.scale).astype(weights.dtype)
+    # What overflows here need not where it is computed.
+    if bias is None or not all(np.isfinite(a).all() for a in (bias, scaled) if a is not None):
         return False
     if node.op_type == "MatMul" and bias.size:
         if not _is_matrix(node.inputs[0]) or not _can_be_gemm(rewriter, node):
             return False
         node.op_type, node.version = "Gemm", rewriter.version("", "Gemm")
-    _set_constants(rewriter, node, change, bias, weights)
+    _set_constants(rewriter, node, bias, scaled)
     replace_node_with_input(user, node.outputs[0])
     return True
 
@@ -192,13 +198,10 @@ def _new_bias(
     return bias.astype(dtype)
 
 
-def _set_constants(
-    rewriter: Rewriter, node: ir.Node, change: _Change, bias: Array, weights: Array
-) -> None:
+def _set_constants(rewriter: Rewriter, node: ir.Node, bias: Array, scaled: Array | None) -> None:
     graph, name = node.graph, node.outputs[0].name
     assert isinstance(graph, ir.Graph)
-    if change.scale is not None:
-        scaled = _scale(node, weights, change.scale).astype(weights.dtype)
+    if scaled is not None:
         node.replace_input_with(1, rewriter.constant(graph, scaled, f"{name}_weights"))
     if bias.size:
         node.resize_inputs(3)

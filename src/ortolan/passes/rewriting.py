@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from ortolan.passes.shape_rules import improve_shapes
 from ortolan.passes.target import Target, takes
 
 __all__ = ["MICROSOFT", "OWN", "Rewriter", "nodes_of", "rewrite"]
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 MICROSOFT = "com.microsoft"
 OWN = "ai.ortolan"
@@ -135,10 +138,12 @@ class Rewriter:
                 None where an output is not used.
 
         Returns:
-            Whether it was done: not if the target has no kernel for one of the nodes.
+            Whether it was done: not if the target has no kernel for one of the nodes, or an
+            attribute is a number that a file does not hold.
         """
         graph = old.graph
-        if not isinstance(graph, ir.Graph) or not all(takes(self.target, n) for n in nodes):
+        can_be = all(takes(self.target, node) and _has_floats(node) for node in nodes)
+        if not isinstance(graph, ir.Graph) or not can_be:
             self._discard(nodes)
             return False
         dimensions = Dimensions()
@@ -235,6 +240,14 @@ def remove_dead(node: ir.Node) -> None:
         sources = [v.producer() for v in reversed(item.inputs) if v is not None]
         graph.remove(item, safe=True)
         pending.extend(source for source in sources if source is not None)
+
+
+def _has_floats(node: ir.Node) -> bool:
+    """Whether the numbers among a node's attributes are no larger than floats can be."""
+    return not any(
+        attribute.type == ir.AttributeType.FLOAT and _LARGEST < abs(attribute.as_float()) < math.inf
+        for attribute in node.attributes.values()
+    )
 
 
 def _can_be_output(value: ir.Value, graph: ir.Graph | ir.Function | None) -> bool:
