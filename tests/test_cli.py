@@ -15,6 +15,7 @@ import onnx.parser
 import pytest
 
 from ortolan import cli, errors
+from ortolan.commands.run import write_arrays
 from ortolan.conversion import convert
 from ortolan.feeds import parse_sizes, random_value, read_inputs
 from ortolan.ortformat import describe, read
@@ -279,6 +280,38 @@ def test_sizes_that_cannot_be(size: str) -> None:
     argument = NodeArg("x", "tensor(float)", ["N"])
     with pytest.raises(errors.InvalidArgument):
         random_value(argument, parse_sizes([size]), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "args"])
+def test_outputs_may_have_any_name(name: str, tmp_path: Path) -> None:
+    write_arrays(tmp_path / "out.npz", {name: np.arange(3), "b": np.ones((2, 2), np.float16)})
+    with np.load(tmp_path / "out.npz") as found:
+        assert found[name].tolist() == [0, 1, 2]
+        assert found["b"].dtype == np.float16
+
+
+def test_labels_that_are_no_text(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model.parent / "labels").write_bytes(b"\xff")
+    assert call(monkeypatch, "run", model, "--labels", model.parent / "labels") == 1
+    assert "no text file (byte 0)" in capsys.readouterr().err
+
+
+def test_names_do_not_command_the_terminal(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = onnx.load(model)
+    content.metadata_props.add(key="\x1b]0;key\x07", value="\x1b[2J\u202e")
+    onnx.save(content, model)
+    assert call(monkeypatch, "inspect", model) == 0
+    content.graph.node[0].op_type = "No\x1b[2J"
+    onnx.save(content, model)
+    assert call(monkeypatch, "run", model) == 1
+    found = capsys.readouterr()
+    for text in (found.out, found.err):
+        assert not set(text) & {"\x1b", "\x07", "\u202e"}
+        assert "\\x1b[2J" in text
 
 
 def test_run_reads_pictures(tmp_path: Path) -> None:

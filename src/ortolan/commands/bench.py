@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from ortolan.commands.common import make_console
+from ortolan.commands.common import escape, make_console
 from ortolan.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from ortolan.commands.common import escape
 from ortolan.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+
+from ortolan.commands.common import escape
 
 __all__ = ["command"]
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 
-__all__ = ["complain", "make_console"]
+from ortolan.texts import printable
+
+__all__ = ["complain", "escape", "make_console"]
+
+
+def escape(text: str) -> str:
+    """A text as it is: in rich's markup, and without what a terminal would obey."""
+    return markup.escape(printable(text))
 
 
 def make_console() -> Console:

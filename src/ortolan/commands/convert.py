@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import track
 
-from ortolan.commands.common import complain, make_console
+from ortolan.commands.common import complain, escape, make_console
 from ortolan.errors import InvalidArgument, NoSuchFile, OrtolanError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from ortolan.commands.common import escape
 from ortolan.errors import InvalidArgument, NoSuchFile
 from ortolan.pipes import read_pipe
 
@@ -62,7 +62,9 @@ def _write_page(target: Path, file: Path, summary: OrtSummary) -> None:
     from ortolan.report import page
 
     try:
-        target.write_text(page(file.name, _facts(file, summary), summary), encoding="utf-8")
+        target.write_text(
+            page(file.name, _facts(file, summary), summary), encoding="utf-8", errors="replace"
+        )
     except OSError as error:
         raise InvalidArgument(f"{target}: cannot be written ({error.strerror or error})") from error
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ortolan.commands.common import make_console
+from ortolan.commands.common import escape, make_console
 from ortolan.errors import InvalidArgument, NoSuchFile
 
 if TYPE_CHECKING:
@@ -151,6 +150,8 @@ def _read_labels(path: Path | None) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise NoSuchFile(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{path}: this is no text file (byte {error.start})") from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -160,15 +161,19 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         ortolan.errors.InvalidArgument: an output is no tensor of numbers.
         ortolan.errors.NoSuchFile: the file cannot be written.
     """
+    import zipfile
+
     import numpy as np
 
     for name, value in arrays.items():
         if not isinstance(value, np.ndarray) or value.dtype == object:
             raise InvalidArgument(f"output {name!r} cannot be written: it is no tensor of numbers")
     try:
-        # Names such as "file" are an argument of savez.
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
+        # Not savez: names such as "file" are arguments of it.
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, value in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                    np.lib.format.write_array(part, value, allow_pickle=False)
     except OSError as error:
         raise NoSuchFile(f"{path}: cannot be written ({error.strerror or error})") from error
 

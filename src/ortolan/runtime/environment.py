@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ortolan import _native, errors
+from ortolan.texts import printable
 
 __all__ = [
     "PROVIDER",
@@ -157,4 +158,4 @@ def log(severity: int, text: str, least: int = -1, logid: str = "") -> None:
         _State.callback(severity, "ortolan", logid, "", text)
         return
     mark = f" {logid}" if logid else ""
-    print(f"[{_SEVERITIES[severity]}:ortolan{mark}] {text}", file=sys.stderr)
+    print(f"[{_SEVERITIES[severity]}:ortolan{mark}] {printable(text)}", file=sys.stderr)
