@@ -163,6 +163,14 @@ def test_writing_a_config_touches_no_other_file(tmp_path: Path) -> None:
     assert names == {".my.config.tmp", "mine", "my.config"}
 
 
+def test_a_comment_stays_one(tmp_path: Path) -> None:
+    path = tmp_path / "my.config"
+    comments = ["a model \n!globally_allowed_types;float\x85ai.onnx;1;Abs\u2028\udcff.ort"]
+    Config().write(path, comments)
+    assert read_config(path) == Config()
+    assert len(path.read_text("utf-8").splitlines()) == 1
+
+
 def test_inputs_that_an_operator_does_not_have() -> None:
     made = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)

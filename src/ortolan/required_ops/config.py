@@ -154,7 +154,8 @@ class Config:
         Args:
             comments: lines that stand at its head.
         """
-        rows = [f"# {line}" for line in comments]
+        # They name files and operators, whose names may be more than a line.
+        rows = [f"# {' '.join(line.splitlines())}" for line in comments]
         if self.all_if_empty:
             rows.append(ALL_OPERATORS)
         if self.allowed_types is not None:
@@ -193,7 +194,7 @@ class Config:
         from ortolan.ortformat.writer import write_file
 
         try:
-            write_file(path, self.text(comments).encode("utf-8"))
+            write_file(path, self.text(comments).encode("utf-8", "replace"))
         except OSError as error:
             reason = error.strerror or error
             raise InvalidArgument(f"{path}: cannot be written ({reason})") from error
