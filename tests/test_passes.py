@@ -378,6 +378,28 @@ def test_long_chains_take_few_tries(first: str, left: int) -> None:
     assert not left or len(operators(model)) == left + 1
 
 
+def test_results_on_the_way_have_a_limit() -> None:
+    model = model_of(
+        "g (float[n] x) => (float[m] y) <float[1] one = {1}, int64[1] many = {80000000}> "
+        "{ n = Abs (many) a = Expand (one, n) b = ReduceSum (a) y = Add (x, b) }"
+    )
+    for value in graph_values(model.graph):
+        if value.producer() is not None:
+            value.shape = None
+    seen: list[str] = []
+
+    def watching(data: bytes) -> list[Array]:
+        try:
+            return constant_folding.run_portably(data)
+        except errors.LimitExceeded as error:
+            seen.append(str(error))
+            raise
+
+    assert fold_constants(model, watching)
+    assert "max_tensor_bytes" in seen[0]
+    assert operators(model) == ["Expand", "ReduceSum", "Add"]
+
+
 def test_small_weights_of_quantized_models_stay_small() -> None:
     model = model_of(
         "g (float[2] x) => (float[2] y) <int8[2] w = {1, 2}, float scale = {0.5}> "

@@ -39,6 +39,10 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Evaluate: TypeAlias = Callable[[bytes], list[Array]]
 """Runs a model without inputs, given as an ORT file; returns all its outputs in order."""
 
+# The bytes of a result on the way: so many, or so often those of all constants.
+_LARGEST = 1 << 28
+_GROWTH = 4
+
 # So often what is refused is looked for one after the other.
 _TRIES = 8
 
@@ -122,6 +126,9 @@ def run_portably(model: bytes) -> list[Array]:
     options.log_severity_level = 4  # what cannot be folded stays as it is: no mistake to tell
     options.add_session_config_entry("ortolan.instruction_set", "base")
     options.add_session_config_entry("ortolan.winograd_bytes", "0")
+    # A few bytes may ask for a tensor of any size; what is not computed stays as it is.
+    largest = max(_LARGEST, _GROWTH * len(model))
+    options.add_session_config_entry("ortolan.max_tensor_bytes", str(largest))
     return list(InferenceSession(model, options).run(None, {}))
 
 
