@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ortolan.importing.shapes import known_shape, refine_shapes
+from ortolan.importing.shapes import known_shape, own_size, refine_shapes
 from ortolan.passes.casts import simplify_casts
 from ortolan.passes.channel_terms import fold_channel_terms
 from ortolan.passes.common_subexpressions import share_common
@@ -24,6 +24,7 @@ from ortolan.passes.pads import fold_pads
 from ortolan.passes.reshapes import simplify_reshapes
 from ortolan.passes.rewriting import Inputs, Rewriter
 from ortolan.passes.scattered_slices import scatter_slices
+from ortolan.passes.sizes import multiply
 from ortolan.passes.static_shapes import compute_shapes
 from ortolan.passes.target import ORTOLAN, Target
 from ortolan.passes.transposed_conv import turn_transposed
@@ -551,6 +552,12 @@ def test_many_concat_in_a_row_are_joined_at_once(monkeypatch: pytest.MonkeyPatch
     assert join_movements(model, ORTOLAN)
     assert operators(model) == "Neg Concat Neg"
     assert made == [50]
+
+
+def test_a_size_of_a_value_is_no_product() -> None:
+    first, second = ir.Value(name="n"), ir.Value(name="2*n")
+    assert own_size(second, 0) != multiply(2, own_size(first, 0))
+    assert len({own_size(ir.Value(name=name), 0) for name in ("a*b", "a.b", "a\\.b", "a\\*b")}) == 4
 
 
 @pytest.mark.parametrize("operator", ["Mul", "Add", "Sub"])

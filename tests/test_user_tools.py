@@ -341,3 +341,22 @@ def test_backend_refuses_what_it_cannot(model: Path) -> None:
     with pytest.raises(errors.InvalidArgument, match="speed"):
         backend.prepare(str(model), speed=3)
     assert not backend.is_compatible(3)
+
+
+def test_sizes_of_outputs_come_back_from_any_equation(tmp_path: Path) -> None:
+    """Inference of onnx looks forever for the end of its first term."""
+    path, fixed = tmp_path / "model.onnx", tmp_path / "fixed.onnx"
+    text = '<ir_version: 8, opset_import: ["": 17]>\ng (float[N] x) => (float[A] y, float[B] z) '
+    text += '{ y = Neg(x) z = Einsum<equation="i.,i">(x, x) }'
+    onnx.save(onnx.parser.parse_model(text), path)
+    script = f"""
+import onnx
+from ortolan.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
+model = onnx.load({str(path)!r})
+make_dim_param_fixed(model.graph, "N", 2)
+fix_output_shapes(model)
+onnx.save(model, {str(fixed)!r})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+    sizes = [output.type.tensor_type.shape.dim[0] for output in onnx.load(fixed).graph.output]
+    assert [(size.dim_value, size.dim_param) for size in sizes] == [(2, ""), (0, "B")]

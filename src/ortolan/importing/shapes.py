@@ -18,8 +18,8 @@ from ortolan.importing.signatures import Type, same_type
 from ortolan.importing.versions import since_version
 
 __all__ = [
-    "Hint", "apply_shapes", "copy_shape", "infer_hints", "known_shape", "refine_shapes",
-    "set_known_shape",
+    "Hint", "apply_shapes", "copy_shape", "infer_hints", "known_shape", "own_size",
+    "refine_shapes", "set_known_shape",
 ]  # fmt: skip
 
 # Larger constants are told by type and shape only: inference reads those that hold shapes.
@@ -402,6 +402,12 @@ def set_known_shape(value: ir.Value, shape: Known) -> None:
     value.meta[_KNOWN] = shape
 
 
+def own_size(value: ir.Value, axis: int) -> str:
+    """A name for a size that only this value has; a star would make it a product."""
+    name = (value.name or "").replace("\\", "\\\\").replace("*", "\\.")
+    return f"{name}[{axis}]"
+
+
 def copy_shape(source: ir.Value, target: ir.Value) -> None:
     """Gives a value what is known of the shape of another, which is equal to it.
 
@@ -412,7 +418,7 @@ def copy_shape(source: ir.Value, target: ir.Value) -> None:
     known: Known | None = source.meta.get(_KNOWN)
     better: Known | None = target.meta.get(_KNOWN)
     if known is not None and better is not None and len(known) == len(better):
-        own = f"{target.name}["
+        own = own_size(target, 0)[: -len("0]")]
         target.meta[_KNOWN] = tuple(
             k if isinstance(k, int) or b is None or str(b).startswith(own) else b
             for k, b in zip(known, better, strict=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ortolan.importing.shapes import known_shape
+from ortolan.importing.shapes import known_shape, own_size
 from ortolan.passes.matching import constant, integers, reduced_axes
 from ortolan.passes.sizes import Element, add, divide, is_plain, multiply, subtract
 
@@ -95,7 +95,7 @@ def _shape(_: Dimensions, node: ir.Node) -> Elements | None:
     sizes: list[Element] = []
     for k, size in enumerate(shape):
         # A size without a name: it is what this node says at this place.
-        sizes.append(f"{node.outputs[0].name}[{k}]" if size is None else size)
+        sizes.append(own_size(node.outputs[0], k) if size is None else size)
     end = node.attributes.get_int("end", len(sizes))
     return Elements.of(sizes[node.attributes.get_int("start", 0) : end])
 

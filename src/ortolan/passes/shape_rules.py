@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from ortolan.importing.shapes import known_shape, set_known_shape
+from ortolan.importing.shapes import known_shape, own_size, set_known_shape
 from ortolan.passes.dimensions import Dimensions
 from ortolan.passes.matching import integers
 from ortolan.passes.sizes import Element, Known, divide, is_plain, multiply, wider
@@ -36,7 +36,7 @@ def improve_shapes(dimensions: Dimensions, node: ir.Node) -> None:
         if better is not None and known is not None and len(better) == len(known):
             sizes = [_number(a, b) for a, b in zip(known, better, strict=True)]
         names = [
-            f"{value.name}[{i}]" if size is None or not is_plain(size) else size
+            own_size(value, i) if size is None or not is_plain(size) else size
             for i, size in enumerate(sizes)
         ]
         set_known_shape(value, tuple(names))
@@ -50,12 +50,12 @@ def _shape(value: ir.Value | None) -> Known | None:
     shape = known_shape(value)
     if shape is None or value is None:
         return None
-    return tuple(f"{value.name}[{i}]" if size is None else size for i, size in enumerate(shape))
+    return tuple(own_size(value, i) if size is None else size for i, size in enumerate(shape))
 
 
 def _own(node: ir.Node, k: int, output: int = 0) -> str:
     """A name for a size that only this output has."""
-    return f"{node.outputs[output].name}[{k}]"
+    return own_size(node.outputs[output], k)
 
 
 def _same(_: Dimensions, node: ir.Node) -> list[Known | None]:

@@ -155,11 +155,22 @@ def make_input_shape_fixed(
 
 
 def fix_output_shapes(model: onnx.ModelProto) -> None:
-    """Gives outputs the sizes that follow from the inputs', where they follow."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    for ours, found in zip(model.graph.output, inferred.graph.output, strict=True):
-        if not is_fixed_size_tensor(ours) and is_fixed_size_tensor(found):
-            ours.type.tensor_type.shape.CopyFrom(found.type.tensor_type.shape)
+    """Gives outputs the sizes that follow from the inputs', where they follow.
+
+    Raises:
+        ortolan.errors.OrtolanError: the model cannot be imported.
+    """
+    # Not onnx's inference itself, which some models end, or keep for ever.
+    for ours, found in zip(model.graph.output, load(model).graph.outputs, strict=True):
+        if not ours.type.HasField("tensor_type") or is_fixed_size_tensor(ours):
+            continue
+        if found.shape is None or not found.shape.is_static():
+            continue
+        shape = ours.type.tensor_type.shape
+        shape.Clear()
+        shape.SetInParent()
+        for size in found.shape.numpy():
+            shape.dim.add(dim_value=size)
 
 
 def optimize_model(
