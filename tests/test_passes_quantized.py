@@ -95,6 +95,9 @@ CLEAN_UP = [
          "DequantizeLinear QuantizeLinear"),
     no("a negative scale", image(DX + "c = Relu(d) y = QuantizeLinear(c, minus, zero)",
        ", float minus = {-1}")),
+    no("the largest by a negative scale", image("d = DequantizeLinear(x, minus, z) "
+       "c = MaxPool<kernel_shape=[2, 2]>(d) y = QuantizeLinear(c, minus, z)",
+       ", float minus = {-1}")),
     no("other scales", image(DX + "c = Transpose(d) y = QuantizeLinear(c, t, z)")),
     no("other zero points", image(DX + "y = QuantizeLinear(d, s, o)")),
     no("there is less than 0", image(DX + "c = Relu(d) y = QuantizeLinear(c, t, o)")),

@@ -72,6 +72,9 @@ def _moved(rewriter: Rewriter, node: ir.Node) -> bool:
         return False
     if only_user(node.inputs[0], (node.op_type,)) is not node:  # type: ignore[arg-type]
         return False
+    scale = constant(before.scale)
+    if node.op_type == "MaxPool" and (scale is None or not np.all(scale > 0)):
+        return False  # The largest integer stands for the least number.
     new = rewriter.node(
         node.op_type, [before.value, *node.inputs[1:]], dict(node.attributes.items()),
         version=node.version,
