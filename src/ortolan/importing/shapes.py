@@ -418,9 +418,9 @@ def copy_shape(source: ir.Value, target: ir.Value) -> None:
     known: Known | None = source.meta.get(_KNOWN)
     better: Known | None = target.meta.get(_KNOWN)
     if known is not None and better is not None and len(known) == len(better):
-        own = own_size(target, 0)[: -len("0]")]
+        own = {own_size(target, axis) for axis in range(len(better))}
         target.meta[_KNOWN] = tuple(
-            k if isinstance(k, int) or b is None or str(b).startswith(own) else b
+            k if isinstance(k, int) or b is None or b in own else b
             for k, b in zip(known, better, strict=True)
         )
     elif known is not None:
